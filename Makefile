@@ -1,0 +1,83 @@
+# The one door. `make` prints what it opens; everything it needs it sets up itself, in .venv.
+
+UV_VERSION := 0.13.9
+PYTHONS := python3.14 python3.13 python3.12 python3.11 python3
+
+BIN := .venv/bin
+UV := .venv/.uv-$(UV_VERSION)
+SYNCED := .venv/.synced
+COVERAGE := .cache/coverage
+
+# uv works on this .venv with this .venv's Python, whatever the shell around it has active.
+export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
+export UV_PYTHON_DOWNLOADS := never
+unexport VIRTUAL_ENV UV_PYTHON PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-core test-rest test-all check bench format clean
+
+help: ## print the doors
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
+
+demo: $(SYNCED) ## the whole thing on a temporary file with a local receiver; ends by itself
+	@$(BIN)/webhookd demo
+
+# Each test runs once: the core's own tests first, because they alone must cover the core; the
+# report at the end is over both runs.
+test: test-core test-rest ## all tests but the long ones, with coverage
+	@$(BIN)/coverage combine --quiet --data-file=$(COVERAGE)/all $(COVERAGE)/core $(COVERAGE)/rest
+	@$(BIN)/coverage report --data-file=$(COVERAGE)/all
+
+test-core: $(SYNCED)
+	@rm -rf $(COVERAGE) && mkdir -p $(COVERAGE)
+	$(BIN)/coverage run --data-file=$(COVERAGE)/core -m pytest tests/core -m "not long"
+	@$(BIN)/coverage combine --quiet --data-file=$(COVERAGE)/core
+	@$(BIN)/coverage report --data-file=$(COVERAGE)/core --include='webhookd/core/*' --fail-under=100
+
+test-rest: test-core
+	$(BIN)/coverage run --data-file=$(COVERAGE)/rest -m pytest --ignore=tests/core -m "not long"
+	@$(BIN)/coverage combine --quiet --data-file=$(COVERAGE)/rest
+
+test-all: $(SYNCED) ## every test, the long ones too; no coverage
+	$(BIN)/python -m pytest
+
+check: $(SYNCED) ## lint, format, types, layers, lock file
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/uv lock --check
+
+bench: $(SYNCED) ## measure, and write the figures to bench/results
+	$(BIN)/python -m bench
+
+format: $(SYNCED) ## put the code into the house's form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove all that make made
+	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(SYNCED): $(UV) pyproject.toml uv.lock
+	@$(BIN)/uv sync --frozen --quiet
+	@touch $@
+
+# A .venv that uv made has no place for uv itself (a sync removes it), so only our own is kept.
+$(UV):
+	@if ! $(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	    || grep -q '^uv = ' .venv/pyvenv.cfg; then \
+	  for python in $(PYTHONS); do \
+	    $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
+	      2>/dev/null && break; \
+	    python=; \
+	  done; \
+	  if [ -z "$$python" ]; then \
+	    echo "make: no Python 3.11 or newer with the venv module here; install one (on Debian: apt install python3 python3-venv)" >&2; \
+	    exit 1; \
+	  fi; \
+	  $$python -m venv --clear .venv; \
+	fi
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@rm -f .venv/.uv-* && touch $@

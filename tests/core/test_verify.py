@@ -1,0 +1,144 @@
+"""The judged requests are the golden ones, so that this side does not lean on the sender's code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from webhookd.core.verify import TOLERANCE, Flaw, Verdict, verify
+
+VECTORS = {
+    vector["name"]: vector
+    for vector in json.loads((Path(__file__).parent / "vectors" / "wire.json").read_text("utf-8"))[
+        "vectors"
+    ]
+}
+SENT_AT = 1_795_335_330_000
+"""The second in which every golden request is sent."""
+STANDARD, NTROPY = "standard/supplier", "ntropy/supplier"
+
+
+def judge(name: str, **changed: Any) -> Verdict:
+    vector = VECTORS[name]
+    headers = dict(vector["expect"]["headers"])
+    headers.update(changed.pop("headers", {}))
+    given = {
+        "secret": vector["subscription"]["secrets"][-1],
+        "headers": {key: value for key, value in headers.items() if value is not None},
+        "body": vector["expect"]["body"].encode(),
+        "now": SENT_AT,
+        **changed,
+    }
+    return verify(vector["profile"], **given)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, vector in VECTORS.items() if vector["profile"] in ("standard", "ntropy")],
+)
+def test_golden_requests_are_genuine(name: str) -> None:
+    assert judge(name) == Verdict(None)
+    assert judge(name).ok
+
+
+def test_any_secret_of_a_rotation_will_do() -> None:
+    for secret in VECTORS["standard/non_ascii"]["subscription"]["secrets"]:
+        assert judge("standard/non_ascii", secret=secret).ok
+
+
+@pytest.mark.parametrize("name", [STANDARD, NTROPY])
+@pytest.mark.parametrize("change", [str.upper, str.lower])
+def test_the_case_of_names_does_not_matter(name: str, change: Any) -> None:
+    headers = VECTORS[name]["expect"]["headers"]
+    cased = dict.fromkeys(headers) | {change(key): value for key, value in headers.items()}
+    assert judge(name, headers=cased).ok
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        (STANDARD, "webhook-signature"),
+        (STANDARD, "webhook-id"),
+        (STANDARD, "webhook-timestamp"),
+        (NTROPY, "X-Webhook-Signature"),
+    ],
+)
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_header_is_named(name: str, header: str, value: str | None) -> None:
+    verdict = judge(name, headers={header: value})
+    assert verdict == Verdict(Flaw.MISSING_HEADER, f"header {header} is missing")
+    assert not verdict.ok
+
+
+def test_ntropy_needs_none_of_the_common_headers() -> None:
+    assert judge(NTROPY, headers={"webhook-id": None, "webhook-timestamp": None}).ok
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        (STANDARD, {"body": b"{}"}),
+        (STANDARD, {"headers": {"webhook-id": "another"}}),
+        (STANDARD, {"headers": {"webhook-id": "half \ud800"}}),
+        (STANDARD, {"headers": {"webhook-timestamp": "1795335331"}}),
+        (STANDARD, {"secret": "whsec_" + "A" * 44}),
+        (STANDARD, {"headers": {"webhook-signature": "v1,"}}),
+        (STANDARD, {"headers": {"webhook-signature": "v1,é v1,\ud800"}}),
+        (
+            STANDARD,
+            {"headers": {"webhook-signature": "92IPvjXCtfwF1vU0VkcvrUrsMLOI9PV2wEMkA1zCTJU="}},
+        ),
+        (
+            STANDARD,
+            {"headers": {"webhook-signature": "v1a,92IPvjXCtfwF1vU0VkcvrUrsMLOI9PV2wEMkA1zCTJU="}},
+        ),
+        (NTROPY, {"body": b"{}"}),
+        (NTROPY, {"secret": "whsec_" + "A" * 44}),
+        (NTROPY, {"headers": {"X-Webhook-Signature": "é"}}),
+    ],
+)
+def test_what_was_changed_does_not_match(name: str, changed: dict[str, Any]) -> None:
+    verdict = judge(name, **changed)
+    assert verdict.flaw is Flaw.SIGNATURE
+    assert "does not match" in verdict.detail
+
+
+def test_other_signatures_in_the_list_are_passed_over() -> None:
+    signature = VECTORS[STANDARD]["expect"]["headers"]["webhook-signature"]
+    assert judge(STANDARD, headers={"webhook-signature": f"v1a,xyz  v1,no {signature}"}).ok
+
+
+@pytest.mark.parametrize("text", ["soon", "1795335330.5", "-1", " 1795335330", "١٢", "9" * 16])
+def test_a_timestamp_is_whole_seconds(text: str) -> None:
+    verdict = judge(STANDARD, headers={"webhook-timestamp": text})
+    assert verdict.flaw is Flaw.TIMESTAMP
+    assert "no whole number of seconds" in verdict.detail
+
+
+def test_E6_a_genuine_request_outside_the_tolerance() -> None:
+    assert judge(STANDARD, now=SENT_AT + TOLERANCE).ok
+    assert judge(STANDARD, now=SENT_AT - TOLERANCE).ok
+    old = judge(STANDARD, now=SENT_AT + TOLERANCE + 1_000)
+    assert old == Verdict(
+        Flaw.TIMESTAMP, "header webhook-timestamp is 301 s old; 300 s are allowed"
+    )
+    early = judge(STANDARD, now=SENT_AT - 11_000, tolerance=10_000)
+    assert early == Verdict(
+        Flaw.TIMESTAMP, "header webhook-timestamp is 11 s early; 10 s are allowed"
+    )
+
+
+def test_an_old_forgery_is_a_forgery() -> None:
+    assert judge(STANDARD, now=0, body=b"{}").flaw is Flaw.SIGNATURE
+
+
+def test_a_time_that_is_not_signed_is_not_judged() -> None:
+    assert judge(NTROPY, now=0).ok
+
+
+def test_what_cannot_be_checked_is_refused() -> None:
+    with pytest.raises(ValueError, match="did you mean 'standard'"):
+        verify("standar", "whsec_" + "A" * 44, {}, b"", 0)
+    with pytest.raises(ValueError, match="must begin with whsec_"):
+        verify("standard", "AAAA", {}, b"", 0)

@@ -1,0 +1,254 @@
+"""Reads `config.toml`. A file is taken whole or refused with one line: place, fault, remedy."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from webhookd.config.settings import Delivery, Log, Outbox, Settings, Status
+from webhookd.core.egress import EgressPolicy, parse_policy
+from webhookd.core.model import Millis
+from webhookd.core.text import printable
+from webhookd.core.times import parse_duration
+from webhookd.errors import ConfigError
+
+Reader = Callable[[object], Any]
+"""Makes a setting of a TOML value, or raises ValueError with the fault and the remedy."""
+
+LARGEST_PAYLOAD: Final = 1_000_000_000
+"""Bytes: SQLite's own limit for a text."""
+MOST_IN_FLIGHT: Final = 10_000
+"""Attempts at once: each holds a socket, and one process has only so many."""
+MOST_UNRECORDED: Final = 1_000_000
+"""Outcomes in memory: at about 1 KiB each, as much as a small machine has."""
+LONGEST_TENANT: Final = 512
+"""Characters, as for a tenant in the outbox."""
+_SHOWN: Final = 80
+"""Characters of a wrong value or name that an error repeats."""
+
+_UNITS: Final = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_SIZE: Final = re.compile(r"([0-9]{1,12}) ?(|B|KiB|MiB|GiB)")
+
+
+def load(path: Path | None, *, database: str | None, environ: Mapping[str, str]) -> Settings:
+    """The settings of the file at `path`, or the defaults where there is none.
+
+    A relative `database` in the file starts from the file's directory; the argument `database`
+    wins over it and starts from the working directory. `environ` is only looked at for a misspelt
+    variable when no database is named at all.
+
+    Raises:
+        ConfigError: the first fault that is found.
+    """
+    document = {} if path is None else _parse(path)
+    place = "" if path is None else str(path)
+    found = _read(document, _KEYS, place, "")
+    if database == "":
+        raise ConfigError("--database: is empty; name the SQLite file")
+    if database is not None:
+        found["database"] = Path(database)
+    elif path is not None and "database" in found:
+        found["database"] = path.parent / found["database"]
+    else:
+        raise ConfigError(_no_database(place, environ))
+    for name, make in _TABLES.items():
+        if name in found:
+            found[name] = make(**found[name])
+    if "egress" in found:
+        found["egress"] = _policy(found["egress"], place)
+    return Settings(**found)
+
+
+def _parse(path: Path) -> dict[str, object]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        fault = error.strerror or type(error).__name__
+        raise ConfigError(_line(str(path), "", f"cannot be read: {fault}; see --config")) from error
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        fault = f"line {line}: not UTF-8; save the file as UTF-8"
+    except tomllib.TOMLDecodeError as error:
+        fault = f"not valid TOML: {error}"
+    except RecursionError:
+        fault = "nested too deeply; no key takes more than a list"
+    raise ConfigError(_line(str(path), "", fault))
+
+
+def _read(
+    table: Mapping[str, object], keys: Mapping[str, Any], place: str, prefix: str
+) -> dict[str, Any]:
+    """The settings in a table: `keys` has a reader for each key, or the keys of a table in it."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        key = f"{prefix}{name}"
+        if name not in keys:
+            raise ConfigError(_line(place, key, f"unknown key; {_advice(name, keys)}"))
+        inner = keys[name]
+        if isinstance(inner, dict):
+            if not isinstance(value, dict):
+                raise ConfigError(_line(place, key, f"is a table: write [{key}] above its keys"))
+            found[name] = _read(value, inner, place, f"{key}.")
+            continue
+        try:
+            found[name] = inner(value)
+        except ValueError as error:
+            raise ConfigError(_line(place, key, str(error))) from error
+    return found
+
+
+def _line(place: str, key: str, fault: str) -> str:
+    parts = [printable(part, 200) for part in (place, key) if part]
+    return ": ".join([*parts, printable(fault, 400)])
+
+
+def _advice(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+
+
+def _no_database(place: str, environ: Mapping[str, str]) -> str:
+    misspelt = sorted(
+        name
+        for name in environ
+        if name != "WEBHOOKD_DATABASE"
+        and difflib.get_close_matches(name, ["WEBHOOKD_DATABASE"], cutoff=0.8)
+    )
+    hint = f" ({misspelt[0]} is set, and is no variable of webhookd)" if misspelt else ""
+    where = f"database = PATH in {place}" if place else "database = PATH in a file for --config"
+    return printable(
+        f"no database is named: give --database PATH, WEBHOOKD_DATABASE or {where}{hint}", 400
+    )
+
+
+def _policy(lists: Mapping[str, tuple[str, ...]], place: str) -> EgressPolicy:
+    try:
+        return parse_policy(lists.get("allow", ()), lists.get("deny", ()))
+    except ValueError as error:  # it begins with the key and the entry
+        fault = f"{error}; name an address, a range or a host"
+        raise ConfigError(_line(place, "", fault)) from error
+
+
+def _shown(value: object) -> str:
+    return printable(repr(value), _SHOWN)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise ValueError(f"is text: write it in quotes, not {_shown(value)}")
+
+
+def _path(value: object) -> str:
+    text = _text(value)
+    if not text or "\0" in text:
+        raise ValueError("is empty or no path; name the SQLite file")
+    return text
+
+
+def _table(value: object) -> str:
+    text = _text(value)
+    if not text or not text.isprintable():
+        raise ValueError(f"is the name of a table, not {_shown(text)}")
+    if text.lower().startswith(("sqlite_", "webhook_", "webhookd_")):
+        raise ValueError(
+            f"{_shown(text)} is not the host's own table; name the table it inserts into"
+        )
+    return text
+
+
+def _tenant(value: object) -> str:
+    text = _text(value)
+    if len(text) > LONGEST_TENANT or any(ord(char) < 32 or 127 <= ord(char) < 160 for char in text):
+        raise ValueError(
+            f"is at most {LONGEST_TENANT} characters, none of them a control character"
+        )
+    return text
+
+
+def _number(least: int, most: int, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"is a whole number from {least} to {most}, not {_shown(value)}")
+    return value
+
+
+def _size(value: object) -> int:
+    amount = value
+    if isinstance(value, str):
+        found = _SIZE.fullmatch(value.strip())
+        amount = None if found is None else int(found[1]) * _UNITS[found[2]]
+    if (
+        isinstance(amount, bool)
+        or not isinstance(amount, int)
+        or not 1 <= amount <= LARGEST_PAYLOAD
+    ):
+        raise ValueError(
+            f'is bytes, or text with a unit (KiB, MiB): "1MiB", at most {LARGEST_PAYLOAD} bytes,'
+            f" not {_shown(value)}"
+        )
+    return amount
+
+
+def _span(least: Millis, value: object) -> Millis:
+    span = parse_duration(value)
+    if span < least:
+        raise ValueError(f"is longer than {_shown(value)}: at least {least} ms")
+    return span
+
+
+def _start(value: object) -> str | int:
+    if value in ("beginning", "end"):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        return value
+    raise ValueError(
+        f'is "beginning", "end" or an id of the outbox (a number), not {_shown(value)}'
+    )
+
+
+def _choice(choices: tuple[str, ...], value: object) -> str:
+    if value not in choices:
+        listed = " or ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"is {listed}, not {_shown(value)}")
+    return str(value)
+
+
+def _list(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise ValueError(f'is a list of texts: ["10.1.0.0/16", "erp.local"], not {_shown(value)}')
+    return tuple(value)
+
+
+_TABLES: Final[dict[str, Callable[..., Any]]] = {
+    "outbox": Outbox,
+    "delivery": Delivery,
+    "log": Log,
+    "status": Status,
+}
+
+_KEYS: Final[dict[str, Reader | dict[str, Reader]]] = {
+    "database": _path,
+    "outbox": {
+        "table": _table,
+        "start": _start,
+        "ids": partial(_choice, ("never-reused",)),
+        "max_payload": _size,
+        "default_tenant": _tenant,
+    },
+    "delivery": {
+        "shutdown_grace": partial(_span, 0),
+        "max_in_flight": partial(_number, 1, MOST_IN_FLIGHT),
+        "max_unrecorded": partial(_number, 1, MOST_UNRECORDED),
+    },
+    "egress": {"allow": _list, "deny": _list},
+    "log": {
+        "format": partial(_choice, ("json", "text")),
+        "level": partial(_choice, ("debug", "info", "warning", "error")),
+    },
+    "status": {"max_lag": partial(_span, 1), "max_owed_age": partial(_span, 1)},
+}

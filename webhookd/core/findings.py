@@ -1,0 +1,106 @@
+"""What `check` finds: one thing that is well or not, where it is, and what to do about it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from webhookd.core import policy, profiles, urls
+from webhookd.core.egress import EgressPolicy, judge_url
+from webhookd.core.model import Millis
+from webhookd.core.profiles import Profile
+from webhookd.core.registration import remedy
+from webhookd.core.request import check_header
+from webhookd.core.storage import StoredSubscription
+from webhookd.errors import WebhookdError
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """It works, and may cease to, or costs something."""
+    FAULT = "fault"
+    """Something is not delivered because of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line for a person; without secrets."""
+
+    level: Level
+    place: str
+    text: str
+    """What is the case and, where it is not well, the remedy."""
+
+
+Resolve = Callable[[str], str]
+"""The secret that a reference names; raises WebhookdError where it cannot be had."""
+
+
+def of_subscription(
+    stored: StoredSubscription, egress: EgressPolicy, resolve: Resolve, now: Millis
+) -> list[Finding]:
+    """All that is wrong with a subscription as it lies in the file; one `ok` where nothing is."""
+    place = f"subscription {stored.name}"
+    try:
+        profile = profiles.get(stored.profile)
+    except ValueError as error:
+        return [Finding(Level.FAULT, place, f"{error}; install the webhookd that has it")]
+    wrong = [
+        *_url(stored, egress),
+        *_own(stored, profile),
+        *_secrets(stored, profile, resolve, now),
+    ]
+    return [Finding(Level.FAULT, place, text) for text in wrong] or [
+        Finding(Level.OK, place, f"{stored.state}, {urls.parse(stored.url).shown}")
+    ]
+
+
+def _url(stored: StoredSubscription, egress: EgressPolicy) -> list[str]:
+    again = f"`webhookd subscriptions update {stored.name} --url URL` sets another"
+    try:
+        url = urls.parse(stored.url)
+    except urls.UrlError as error:
+        return [f"{error}; {again}"]
+    blocked = judge_url(url, egress)
+    return [] if blocked is None else [f"{blocked}; {remedy(url, blocked)}"]
+
+
+def _own(stored: StoredSubscription, profile: Profile) -> list[str]:
+    """What is wrong with its own headers, method and policy."""
+    wrong = []
+    change = f"`webhookd subscriptions update {stored.name}` changes it"
+    if stored.method not in profile.methods:
+        choice = " or ".join(profile.methods)
+        wrong.append(f"method {stored.method}: profile {profile.name} takes {choice}; {change}")
+    for name, value in stored.headers:
+        try:
+            check_header(name, value, profile)
+        except ValueError as error:
+            wrong.append(f"{error}; {change}")
+    try:
+        policy.apply(profile.policy, stored.policy)
+    except ValueError as error:
+        wrong.append(f"{error}; {change}")
+    return wrong
+
+
+def _secrets(
+    stored: StoredSubscription, profile: Profile, resolve: Resolve, now: Millis
+) -> list[str]:
+    """What is wrong with its secrets that are still valid."""
+    rotate = f"`webhookd subscriptions rotate-secret {stored.name}` sets another"
+    live = [one for one in stored.secrets if one.expires_at is None or one.expires_at > now]
+    if not live and profile.requires_secret:
+        return [f"has no secret, and profile {profile.name} signs every request; {rotate}"]
+    wrong = []
+    for one in live:
+        try:
+            profile.check_secret(resolve(one.value) if one.is_reference else one.value)
+        except WebhookdError as error:
+            wrong.append(f"secret {error}")
+        except ValueError as error:
+            named = f"{one.value}: " if one.is_reference else ""
+            wrong.append(f"{named}{error}; {rotate}")
+    return wrong

@@ -1,0 +1,218 @@
+"""The values that every layer speaks of. Frozen, complete when made, free of behaviour.
+
+Two conventions hold everywhere:
+
+- A moment is an `int`: milliseconds since 1970-01-01T00:00:00Z (`Millis`). Text is for the edges:
+  `webhookd.core.times` turns one into the other. A span is an `int` of milliseconds too.
+- Absent text is `''`, never `None`: so it is stored, so it compares, and views show it as NULL.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+Millis = int
+"""Milliseconds: since the epoch (UTC) where it names a moment, else a span."""
+
+SubscriptionKey = NewType("SubscriptionKey", int)
+"""A subscription's row number in the file; never shown to people."""
+SubscriptionId = NewType("SubscriptionId", str)
+"""`wh_` and 22 url-safe characters: a subscription's name for the outside world."""
+DeliveryId = NewType("DeliveryId", int)
+"""A delivery's number: the sequence that it was created at, so it is never used twice."""
+Sequence = NewType("Sequence", int)
+"""A place in a feed, from the file's one counter."""
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands. There is no state for "in flight": see `webhookd.core.delivery`."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+class Reason(StrEnum):
+    """Why a delivery ended other than by being delivered. A closed list, part of the feed."""
+
+    EXHAUSTED = "exhausted"
+    PERMANENT_STATUS = "permanent_status"
+    GONE = "gone"
+    EXPIRED = "expired"
+    UNRENDERABLE = "unrenderable"
+    OPERATOR = "operator"
+    BACKLOG_SKIPPED = "backlog_skipped"
+    NEWEST_ONLY = "newest_only"
+    COALESCED = "coalesced"
+    SUBSCRIPTION_REMOVED = "subscription_removed"
+
+
+class SubscriptionState(StrEnum):
+    """Whether a subscription's deliveries are sent (`enabled`) or only accrue (the others)."""
+
+    ENABLED = "enabled"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+
+
+class Ordering(StrEnum):
+    """What a pending delivery waits for: the earlier ones of its aggregate, of all, or nothing."""
+
+    AGGREGATE = "aggregate"
+    SUBSCRIPTION = "subscription"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One outbox row as webhookd keeps it: its own copy, never changed again."""
+
+    sequence: Sequence
+    outbox_id: int
+    event_id: str
+    event_type: str
+    aggregate_type: str
+    aggregate_id: str
+    tenant: str
+    payload: bytes | None
+    """The host's JSON, byte for byte as it was written; None for an ID-only event."""
+    occurred_at: str
+    """UTC text with milliseconds: it goes into bodies, so its bytes are fixed at ingest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """A URL that `webhookd.core.urls.parse` has judged: every part is ready to dial or to send."""
+
+    scheme: str
+    """`http` or `https`."""
+    host: str
+    """Lower-case A-label, IPv4 text, or IPv6 text without brackets."""
+    port: int
+    target: str = field(repr=False)
+    """Path and query as they stand in the request line; at least `/`."""
+
+    @property
+    def netloc(self) -> str:
+        """Host and port as the `Host` header has them (the default port left out)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.scheme == "https" else 80
+        return host if self.port == default else f"{host}:{self.port}"
+
+    @property
+    def text(self) -> str:
+        """The whole URL; its query may hold a secret: show `shown` to people."""
+        return f"{self.scheme}://{self.netloc}{self.target}"
+
+    @property
+    def shown(self) -> str:
+        """Origin and path, with the query masked: what logs and `status` may say."""
+        path, question, _ = self.target.partition("?")
+        return f"{self.scheme}://{self.netloc}{path}{'?***' if question else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """One signing secret, resolved. `value` is in no `repr`."""
+
+    value: str = field(repr=False)
+    expires_at: Millis | None = None
+    """When it stops signing; None for the newest one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a subscription is delivered to: its profile's preset with its own changes applied."""
+
+    timeout: Millis
+    """The one deadline over a whole attempt: resolve, connect, TLS, write, head, body."""
+    retry_delays: tuple[Millis, ...]
+    """The least wait before the 2nd, 3rd ... attempt; after the last, the delivery has failed."""
+    jitter: float = 0.0
+    """A delay is lengthened by up to this share of itself."""
+    ordering: Ordering = Ordering.AGGREGATE
+    concurrency: int = 8
+    """Attempts under way at once for one subscription."""
+    retry_after_max: Millis = 3_600_000
+    """The longest wait that a receiver's `Retry-After` can ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What one partner wants, as the daemon needs it to deliver."""
+
+    key: SubscriptionKey
+    id: SubscriptionId
+    name: str
+    url: Url
+    events: tuple[str, ...]
+    tenant: str
+    profile: str
+    mode: str
+    method: str
+    state: SubscriptionState
+    state_reason: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    secrets: tuple[Secret, ...]
+    """All that are still valid, newest first; empty where the profile does without."""
+    policy: Policy
+    created_at: str
+
+
+class FaultKind(StrEnum):
+    """Why an attempt ended without a status from the receiver."""
+
+    DNS = "dns"
+    BLOCKED = "blocked"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    RESET = "reset"
+    CLOSED = "closed"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    PROTOCOL = "protocol"
+    LOCAL = "local"
+    """This machine's fault (no descriptors, no network), not the receiver's."""
+    INTERNAL = "internal_error"
+    """A bug of ours met while attempting: recorded, so that nothing is lost silently."""
+
+
+class Phase(StrEnum):
+    """How far an exchange had come."""
+
+    RESOLVE = "resolve"
+    CONNECT = "connect"
+    TLS = "tls"
+    SEND = "send"
+    HEAD = "head"
+    BODY = "body"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete status line and headers from the receiver, whatever the status says."""
+
+    status: int
+    retry_after: str = ""
+    """The `Retry-After` header as received; `''` when there was none."""
+    location: str = ""
+    """The `Location` header as received; only ever shown, never followed."""
+    excerpt: bytes = b""
+    """The first bytes of the body."""
+    note: str = ""
+    """What was odd about an answer that still counts: "body cut at 64 KiB"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """No answer. `detail` is one printable line for a person; it never holds a secret."""
+
+    kind: FaultKind
+    detail: str
+    phase: Phase
+
+
+Result = Answer | Fault
+"""What one exchange came to; the sender never raises for the outside's sake."""

@@ -1,0 +1,60 @@
+"""What a profile is: one partner format as a value, made of data and a few pure functions.
+
+A new format is a module beside this one that makes a `Profile`; nothing here knows any of them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from webhookd.core.model import Event, Policy, Subscription
+from webhookd.core.signing import Scheme
+
+Headers = tuple[tuple[str, str], ...]
+"""Names in the case that they are sent in, with their values, in order."""
+
+
+class Unrenderable(ValueError):
+    """The format cannot say this event, now or ever: its text is one line that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a profile makes of an event: the same at every attempt."""
+
+    content_type: str
+    body: bytes
+    headers: Headers = ()
+    """The format's own headers, without its signature and the ones that every format has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A wire format, its signature and the policy that goes with it by default."""
+
+    name: str
+    policy: Policy
+    """The preset; a subscription's own settings are laid over it."""
+    methods: tuple[str, ...]
+    """The request methods that a subscription may choose from; the first is the default."""
+    requires_secret: bool
+    """Whether nothing may be sent without a signature. Without it, a secret still signs."""
+    scheme: Scheme
+    render: Callable[[Subscription, Event, int], Content]
+    """The content for a subscription's event, given the delivery's number within the subscription.
+
+    Raises `Unrenderable`.
+    """
+    check_secret: Callable[[str], bytes]
+    """The key that a secret's text stands for.
+
+    Raises ValueError: one line, without the secret.
+    """
+    check_events: Callable[[Sequence[str]], None]
+    """Whether a subscription may have these patterns, each of them well-formed.
+
+    Raises ValueError: one line that names the pattern and what to do instead.
+    """
+    own_headers: frozenset[str] = frozenset()
+    """The names, in lower case, of what `render` can set: a user's header never replaces one."""
+    user_agent: str = ""
+    """What the format prescribes; `''` for webhookd's own."""

@@ -1,0 +1,180 @@
+"""The complete request of an attempt: every byte that goes out is put together here.
+
+Header names and values are joined to bytes as they are, so nothing may come in that could end a
+line: a user's headers are judged when they are set (`check_header`) and again when a `Renderer` is
+made; what an event brings along is judged at every attempt.
+"""
+
+import re
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final
+
+from webhookd import __version__
+from webhookd.core.model import Event, Millis, Subscription, Url
+from webhookd.core.profiles import PROFILES, Headers, Profile, Unrenderable
+from webhookd.core.signing import Key, MissingSecret, live
+
+USER_AGENT: Final = f"webhookd/{__version__}"
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""A field name, RFC 9110 section 5.6.2."""
+_VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+"""Visible ASCII, with spaces inside."""
+_VISIBLE: Final = re.compile(r"[!-~]+")
+
+_RESERVED: Final = frozenset(
+    {
+        # What frames the request or belongs to the connection.
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        # What says how to read the body, or which answers can be read.
+        "accept-encoding",
+        "content-encoding",
+        "content-type",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, complete. Its `repr` leaves out whatever may hold a secret."""
+
+    method: str
+    url: Url = field(repr=False)
+    headers: Headers = field(repr=False)
+    """All of them, in order, `Host` and `Content-Length` too."""
+    body: bytes = field(repr=False)
+
+    def wire(self) -> bytes:
+        """Head and body as HTTP/1.1 sends them, ready for one write."""
+        lines = [f"{name}: {value}\r\n" for name, value in self.headers]
+        head = f"{self.method} {self.url.target} HTTP/1.1\r\n{''.join(lines)}\r\n"
+        return head.encode("ascii") + self.body
+
+    @property
+    def body_hash(self) -> bytes:
+        """SHA-256 of the body: by it a later attempt is seen to carry other bytes."""
+        return sha256(self.body).digest()
+
+
+def check_header(name: str, value: str, profile: Profile | None = None) -> None:
+    """Whether a subscription may add this header of its user's.
+
+    With a profile, the headers that it sets are refused; without one, those of every profile.
+    `User-Agent` may be replaced.
+
+    Raises:
+        ValueError: it may not. One line, without the value, which may be a secret.
+    """
+    if not _TOKEN.fullmatch(name):
+        raise ValueError("a header's name has characters that no name can have")
+    lowered = name.lower()
+    profiles = PROFILES.values() if profile is None else (profile,)
+    if (
+        lowered in _RESERVED
+        or lowered.startswith("webhook")
+        or any(lowered in p.own_headers or lowered == p.scheme.header.lower() for p in profiles)
+    ):
+        raise ValueError(f"header {name}: webhookd sets it itself; leave it out")
+    if not _VALUE.fullmatch(value):
+        raise ValueError(
+            f"header {name}: its value must be visible ASCII, with spaces only inside it"
+        )
+
+
+class Renderer:
+    """Makes the requests of one subscription. What never differs between them is made once.
+
+    A subscription that was changed needs a new one.
+    """
+
+    __slots__ = ("_accept", "_agent", "_host", "_keys", "_profile", "_subscription", "_user")
+
+    def __init__(self, profile: Profile, subscription: Subscription) -> None:
+        """Judge all that the subscription brings along.
+
+        Raises:
+            ValueError: its method, URL, a header or a secret cannot be used. One line, no secret.
+        """
+        if subscription.method not in profile.methods:
+            raise ValueError(
+                f"method {subscription.method!r}: profile {profile.name} takes"
+                f" {' or '.join(profile.methods)}"
+            )
+        url = subscription.url
+        if not _VISIBLE.fullmatch(url.target) or not _VISIBLE.fullmatch(url.netloc):
+            raise ValueError("url: has characters that a request cannot carry; percent-encode them")
+        user = _judged(profile, subscription)
+        agent = user.pop("user-agent", ("User-Agent", profile.user_agent or USER_AGENT))
+        self._profile = profile
+        self._subscription = subscription
+        self._host = ("Host", url.netloc)
+        self._agent = ("User-Agent", agent[1])
+        self._accept = ("Accept-Encoding", "identity")
+        self._user = tuple(user.values())
+        self._keys = tuple(
+            Key(profile.check_secret(secret.value), secret.expires_at)
+            for secret in subscription.secrets
+        )
+
+    def render(self, event: Event, *, number: int, attempt: int, now: Millis) -> Request:
+        """The request of the delivery's `attempt`th attempt (1, 2, ...), begun at `now`.
+
+        `number` is the delivery's own within its subscription. The body depends on neither the
+        attempt nor `now`.
+
+        Raises:
+            Unrenderable: the profile cannot say this event, now or ever.
+            MissingSecret: nothing may be sent until there is a live secret.
+        """
+        profile, subscription = self._profile, self._subscription
+        keys = live(self._keys, now)
+        if not keys and profile.requires_secret:
+            raise MissingSecret(f"profile {profile.name} signs every request: set a secret")
+        content = profile.render(subscription, event, number)
+        body = content.body
+        identity = ("webhook-id", event.event_id)
+        for name, value in (identity, *content.headers):
+            if not _VALUE.fullmatch(value):
+                raise Unrenderable(f"header {name} cannot carry what the event has for it")
+        timestamp = str(now // 1000)
+        signature: Headers = ()
+        if keys:
+            scheme = profile.scheme
+            signature = ((scheme.header, scheme.sign(keys, event.event_id, timestamp, body)),)
+        headers = (
+            self._host,
+            ("Content-Type", content.content_type),
+            ("Content-Length", str(len(body))),
+            self._agent,
+            self._accept,
+            identity,
+            ("webhook-timestamp", timestamp),
+            *signature,
+            ("webhookd-sequence", str(number)),
+            ("webhookd-attempt", str(attempt)),
+            *content.headers,
+            *self._user,
+        )
+        return Request(subscription.method, subscription.url, headers, body)
+
+
+def _judged(profile: Profile, subscription: Subscription) -> dict[str, tuple[str, str]]:
+    """The user's headers by lower-case name, in order."""
+    judged: dict[str, tuple[str, str]] = {}
+    for name, value in subscription.headers:
+        check_header(name, value, profile)
+        if name.lower() in judged:
+            raise ValueError(f"header {name}: is there twice; leave one out")
+        judged[name.lower()] = (name, value)
+    return judged

@@ -1,0 +1,220 @@
+"""What the daemon and a store say to each other: plain values, and the one Protocol between them.
+
+A store is synchronous. What changes it happens between `begin` and `commit`: the caller decides
+when to wait and how often to try again; the store never waits for a lock. What only reads may be
+called at any time, also while a commit is under way elsewhere.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from webhookd.core.delivery import Move, Standing
+from webhookd.core.model import (
+    DeliveryId,
+    Event,
+    Millis,
+    SubscriptionId,
+    SubscriptionKey,
+    SubscriptionState,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A delivery whose time has come, with all that an attempt needs."""
+
+    id: DeliveryId
+    number: int
+    """Its own consecutive number within its subscription."""
+    attempts: int
+    tries: int
+    order_key: int
+    """What it is in line with: an aggregate's key, -1 for the whole subscription, 0 for nothing."""
+    due_at: Millis
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptNote:
+    """One HTTP request and what came of it, as `webhookd_attempts` keeps it."""
+
+    number: int
+    started_at: Millis
+    duration: Millis
+    status: int | None
+    error_class: str
+    """`''` for a success; else one short word: `timeout`, `http_5xx` ..."""
+    error: str
+    """One printable line."""
+    note: str
+    """What was odd about it though it counted; one printable line, else `''`."""
+    excerpt: bytes
+    """The first bytes of the answer's body."""
+    body_hash: bytes
+    """SHA-256 of the body that was sent; `b''` where none could be built."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An outcome on its way into the file."""
+
+    delivery: DeliveryId
+    move: Move
+    attempt: AttemptNote | None
+    """None where nothing was attempted (it could not be rendered, say)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What `record` did, effective once the transaction is committed."""
+
+    standings: dict[DeliveryId, Standing]
+    """Each recorded delivery as it now stands; one that is gone from the file is missing here."""
+    ready: frozenset[SubscriptionKey]
+    """Subscriptions in which another delivery has come to the head of its line."""
+    body_changed: frozenset[DeliveryId]
+    """Deliveries whose body is another one than at their first attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """An outbox row that could not become an event."""
+
+    outbox_id: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What one batch of ingest did, effective once the transaction is committed."""
+
+    events: int
+    deliveries: int
+    rejected: tuple[RejectedRow, ...]
+    guessed_times: tuple[int, ...]
+    """Outbox ids whose `occurred_at` could not be read, so that the time of ingest stands in."""
+    ready: frozenset[SubscriptionKey]
+    """Subscriptions that have a new delivery at the head of its line."""
+    more: bool
+    """The batch was full: there may be more rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """One secret as it lies in the file."""
+
+    value: str = field(repr=False)
+    """The secret itself, or the reference to it (`env:NAME`, `file:PATH`)."""
+    is_reference: bool
+    created_at: Millis
+    expires_at: Millis | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSubscription:
+    """A subscription as it lies in the file: nothing resolved, nothing applied."""
+
+    key: SubscriptionKey
+    id: SubscriptionId
+    name: str
+    url: str = field(repr=False)
+    events: tuple[str, ...]
+    tenant: str
+    profile: str
+    mode: str
+    method: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    policy: dict[str, object]
+    """Only what differs from the profile's preset; spans in milliseconds."""
+    state: SubscriptionState
+    state_reason: str
+    managed_by: str
+    created_at: str
+    secrets: tuple[StoredSecret, ...]
+    """Newest first; expired ones included until they are pruned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """A glance at what may have changed: cheap enough for every wake-up."""
+
+    outbox_end: int | None
+    """The highest id in the outbox; None when it is empty."""
+    cursor: int
+    """The highest id that has been ingested or rejected in order."""
+    control: int
+    """Moves whenever an operator changed something that lanes must obey."""
+
+
+class Store(Protocol):
+    """The daemon's view of the file."""
+
+    def begin(self) -> None:
+        """Begin a writing transaction.
+
+        Raises:
+            StoreBusy: another connection holds the write lock.
+            StoreUnwritable: the disk is full or the file read-only.
+            DatabaseError: the file is no longer the one that was opened, or is damaged.
+        """
+
+    def commit(self) -> None:
+        """Make it durable; blocks for the disk, so the daemon calls it in a thread."""
+
+    def rollback(self) -> None:
+        """Undo the transaction, if there is one; never raises for the file's sake."""
+
+    def ingest(self, now: Millis) -> Ingested:
+        """Take in the next batch of outbox rows: events, deliveries owed and cursor together.
+
+        Raises:
+            OutboxUnreadable: the outbox is not as it was agreed.
+        """
+
+    def sweep(self, now: Millis) -> Ingested:
+        """Take in rows that appeared below the cursor, from the next stretch of gaps.
+
+        Raises:
+            OutboxUnreadable: the outbox is not as it was agreed.
+        """
+
+    def record(self, records: Sequence[Record], now: Millis) -> Recorded:
+        """Write outcomes down and bring the next in line to the head."""
+
+    def cancel_removed(self, now: Millis) -> int:
+        """Cancel a batch of what removed subscriptions were owed; returns how many."""
+
+    def outlook(self) -> Outlook:
+        """Look whether anything changed. Raises OutboxUnreadable as `ingest` does."""
+
+    def changed(self) -> bool:
+        """Whether any connection but this one's has committed since the last call; costs 4 µs."""
+
+    def due(
+        self,
+        key: SubscriptionKey,
+        now: Millis,
+        limit: int,
+        without: Collection[DeliveryId],
+    ) -> list[Due]:
+        """Deliveries of one subscription that are due, oldest due time first.
+
+        At most `limit`, at most `WINDOW_BYTES` of payload (but at least one), none of `without`.
+        """
+
+    def next_due(self, key: SubscriptionKey, after: Millis | None = None) -> Millis | None:
+        """The subscription's earliest due time (later than `after`); None if there is none."""
+
+    def subscriptions(self) -> list[StoredSubscription]:
+        """All that are not removed, by key."""
+
+    def check_file(self) -> None:
+        """Raise DatabaseError when the path no longer leads to the file that was opened."""
+
+    def mark(self) -> dict[str, object]:
+        """The high-water mark of the last commit, as the lock file keeps it."""
+
+    def close(self) -> None:
+        """Close every connection."""

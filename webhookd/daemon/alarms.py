@@ -1,0 +1,50 @@
+"""The times at which subscriptions must be looked at again, however many, in one heap."""
+
+import heapq
+from collections.abc import Callable
+
+import trio
+
+from webhookd.core.model import Millis, SubscriptionKey
+from webhookd.daemon.clock import LONGEST_WAIT
+
+
+class Alarms:
+    """Wakes subscriptions at wall times, with one task however many there are."""
+
+    def __init__(self, now: Callable[[], Millis]) -> None:
+        """`now` gives the wall time."""
+        self._now = now
+        self._heap: list[tuple[Millis, SubscriptionKey]] = []
+        self._earliest: dict[SubscriptionKey, Millis] = {}
+        self._sooner = trio.Event()
+
+    def set(self, key: SubscriptionKey, at: Millis) -> None:
+        """Wake `key` at `at`, or sooner if that was asked for already."""
+        known = self._earliest.get(key)
+        if known is not None and known <= at:
+            return
+        self._earliest[key] = at
+        heapq.heappush(self._heap, (at, key))
+        if self._heap[0][0] == at:
+            self._sooner.set()
+
+    def due(self) -> list[SubscriptionKey]:
+        """Those whose time has come; each is named once and forgotten."""
+        now = self._now()
+        found = []
+        while self._heap and self._heap[0][0] <= now:
+            at, key = heapq.heappop(self._heap)
+            if self._earliest.get(key) == at:
+                del self._earliest[key]
+                found.append(key)
+        return found
+
+    async def wait(self) -> None:
+        """Until the earliest time, or until a sooner one is set; never longer than a minute."""
+        wait = LONGEST_WAIT
+        if self._heap:
+            wait = min(wait, max(0.0, (self._heap[0][0] - self._now()) / 1000))
+        self._sooner = trio.Event()
+        with trio.move_on_after(wait):
+            await self._sooner.wait()

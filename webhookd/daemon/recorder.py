@@ -1,0 +1,119 @@
+"""Where outcomes of all lanes become one commit.
+
+While one commit is under way the next outcomes gather: the busier the daemon, the more of them
+share an fsync. An outcome waits here, in memory, until the file has it; it is never dropped, and a
+lane keeps a delivery's line closed until then. At `max_unrecorded` outcomes no more is sent.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from webhookd.core.model import DeliveryId, SubscriptionKey
+from webhookd.core.storage import Record, Recorded
+from webhookd.daemon.clock import Clock
+from webhookd.daemon.storage import AsyncStore
+from webhookd.logs.actions import Action, log
+
+GATHER: Final = 0.004
+"""Seconds that outcomes gather while more attempts are under way: about the time of a commit."""
+
+BATCH: Final = 200
+"""Outcomes a transaction: some milliseconds of the write lock, so that the host hardly waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An outcome and whom to tell once it is in the file."""
+
+    record: Record
+    recorded: Callable[[DeliveryId], None]
+
+
+class Recorder:
+    """Takes outcomes from lanes and gives them to the file, many at a time."""
+
+    def __init__(
+        self,
+        store: AsyncStore,
+        clock: Clock,
+        *,
+        max_unrecorded: int,
+        on_ready: Callable[[frozenset[SubscriptionKey]], None],
+    ) -> None:
+        """Args:
+        store: the file.
+        clock: for the time of recording.
+        max_unrecorded: attempts and unrecorded outcomes at once, over all lanes.
+        on_ready: told of subscriptions in which another delivery has come to its line's head.
+        """
+        self._store = store
+        self._clock = clock
+        self._on_ready = on_ready
+        self._outcomes: list[Outcome] = []
+        self._arrived = trio.Event()
+        self._places = trio.Semaphore(max_unrecorded)
+        self._attempts = 0
+        self._closing = False
+
+    @property
+    def unrecorded(self) -> int:
+        """Outcomes that the file does not have yet."""
+        return len(self._outcomes)
+
+    async def place(self) -> None:
+        """Wait for room for one more attempt; its `put` (or `leave`) gives the room back."""
+        try:
+            self._places.acquire_nowait()
+        except trio.WouldBlock:
+            await self._places.acquire()
+        self._attempts += 1
+
+    def leave(self) -> None:
+        """Give a place back: the attempt was not made after all, or cut off by the shutdown."""
+        self._attempts -= 1
+        self._places.release()
+
+    def put(self, outcome: Outcome) -> None:
+        """Hand over the outcome of an attempt that took its `place` before."""
+        self._attempts -= 1
+        self._outcomes.append(outcome)
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Record until `close`; then record what is left and return.
+
+        Raises:
+            DatabaseError: the file is no longer usable.
+        """
+        while True:
+            await self._arrived.wait()
+            if self._closing and not self._outcomes:
+                return
+            if self._attempts and len(self._outcomes) < BATCH and not self._closing:
+                await trio.sleep(GATHER)
+            await self._record(self._outcomes[:BATCH])
+            if not self._outcomes and not self._closing:
+                self._arrived = trio.Event()
+
+    def close(self) -> None:
+        """No more outcomes come: `run` returns once it has recorded what there is."""
+        self._closing = True
+        self._arrived.set()
+
+    async def _record(self, batch: list[Outcome]) -> None:
+        records = [outcome.record for outcome in batch]
+        done: Recorded = await self._store.write(
+            lambda: self._store.store.record(records, self._clock.now())
+        )
+        del self._outcomes[: len(batch)]
+        for delivery in done.body_changed:
+            log(Action.BODY_CHANGED, logging.WARNING, delivery=delivery)
+        for outcome in batch:
+            self._places.release()
+            outcome.recorded(outcome.record.delivery)
+        if done.ready:
+            self._on_ready(done.ready)

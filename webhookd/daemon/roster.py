@@ -1,0 +1,70 @@
+"""Who is to be delivered to: subscriptions with their secrets resolved and their requests ready.
+
+What cannot be resolved is held back, with the reason, and looked at again: never sent unsigned.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from webhookd.config.references import resolve
+from webhookd.core import policy, profiles, urls
+from webhookd.core.model import Millis, Secret, Subscription
+from webhookd.core.request import Renderer
+from webhookd.core.storage import StoredSubscription
+from webhookd.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A subscription that can be delivered to."""
+
+    subscription: Subscription
+    renderer: Renderer
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """A subscription that cannot be delivered to as it is, and why."""
+
+    name: str
+    problem: str
+
+
+def enroll(
+    stored: StoredSubscription, environ: Mapping[str, str], now: Millis
+) -> Member | HeldBack:
+    """Resolve and check one subscription. Reads secret files, so not on the hot path."""
+    try:
+        profile = profiles.get(stored.profile)
+        secrets = tuple(
+            Secret(
+                resolve(secret.value, environ) if secret.is_reference else secret.value,
+                secret.expires_at,
+            )
+            for secret in stored.secrets
+            if secret.expires_at is None or secret.expires_at > now
+        )
+        if profile.requires_secret and not secrets:
+            return HeldBack(
+                stored.name, f"profile {profile.name} signs every request: set a secret"
+            )
+        subscription = Subscription(
+            key=stored.key,
+            id=stored.id,
+            name=stored.name,
+            url=urls.parse(stored.url),
+            events=stored.events,
+            tenant=stored.tenant,
+            profile=stored.profile,
+            mode=stored.mode,
+            method=stored.method,
+            state=stored.state,
+            state_reason=stored.state_reason,
+            headers=stored.headers,
+            secrets=secrets,
+            policy=policy.apply(profile.policy, stored.policy),
+            created_at=stored.created_at,
+        )
+        return Member(subscription, Renderer(profile, subscription))
+    except (ConfigError, ValueError) as error:
+        return HeldBack(stored.name, str(error))

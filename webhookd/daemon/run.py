@@ -1,0 +1,287 @@
+"""The composition root: what there is, who knows whom, in what order it starts and stops.
+
+Stopping has two phases. First the lanes take nothing new, and attempts under way have
+`shutdown_grace` to end; what is still under way then is cut off, and due again at the next start.
+Then the recorder writes down what it still has, and only after that the file is let go.
+"""
+
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from webhookd import __version__
+from webhookd.config.settings import Settings
+from webhookd.core.times import to_text
+from webhookd.daemon.alarms import Alarms
+from webhookd.daemon.clock import Clock, SystemClock
+from webhookd.daemon.inotify import Watch
+from webhookd.daemon.lane import LINGER, Sender, Shared
+from webhookd.daemon.recorder import Recorder
+from webhookd.daemon.storage import AsyncStore
+from webhookd.daemon.supervisor import Supervisor
+from webhookd.daemon.tailer import Hints, Tailer
+from webhookd.errors import EXIT_BUG, EXIT_OK, WebhookdError
+from webhookd.http.channel import Sender as HttpSender
+from webhookd.logs.actions import Action, log
+from webhookd.store import lockfile, preflight
+from webhookd.store.driver import has_wal_reset_bug, library_version
+from webhookd.store.sqlite import SqliteStore, open_checked
+
+HEARTBEAT: Final = 1.0
+"""Seconds between two heartbeats in the lock file."""
+
+LAST_WORDS: Final = 10.0
+"""Seconds that recording may take at the end, when the host holds its lock; after that what is
+not recorded is due again at the next start."""
+
+SWITCH_INTERVAL: Final = 0.0005
+"""Seconds after which a thread that waits for the GIL gets it: the commit's thread, 5 ms else."""
+
+
+def main(settings: Settings, *, drain: bool) -> int:
+    """Run the daemon on this process's main thread; returns the exit code.
+
+    Args:
+        settings: the whole configuration.
+        drain: deliver what is due now and end, leaving retries that lie ahead.
+
+    Raises:
+        AnotherDaemon: one runs on this file.
+        DatabaseError: the file cannot be used, or can no longer.
+    """
+    path = preflight.real_path(settings.database)
+    preflight.check(path)
+    with ExitStack() as stack:
+        lock = lockfile.LockFile.acquire(path)
+        stack.callback(lock.release)
+        store = open_checked(
+            path,
+            default_tenant=settings.outbox.default_tenant,
+            max_payload=settings.outbox.max_payload,
+            ids_never_reused=settings.outbox.ids == "never-reused",
+            known_mark=lockfile.read(path),
+        )
+        stack.callback(store.close)
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        try:
+            trio.run(_serve, settings, path, lock, store, drain)
+        except BaseExceptionGroup as group:
+            return _ended_badly(group)
+    return EXIT_OK
+
+
+def _ended_badly(group: BaseExceptionGroup[BaseException]) -> int:
+    """Raise what a person must read; log a bug and return its exit code."""
+    expected, others = group.split(WebhookdError)
+    if others is not None:
+        log(Action.DAEMON_FAILED, logging.CRITICAL, error=others)
+        return EXIT_BUG
+    error: BaseException = group if expected is None else expected
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    log(Action.DAEMON_FAILED, logging.CRITICAL, detail=str(error))
+    raise error from None
+
+
+async def _serve(
+    settings: Settings, path: Path, lock: lockfile.LockFile, store: SqliteStore, drain: bool
+) -> None:
+    """Everything between the lock and the exit."""
+    started = SystemClock().now()
+    lock.write(
+        pid=os.getpid(),
+        version=__version__,
+        started_at=to_text(started),
+        heartbeat_at=to_text(started),
+        problems=[],
+        **store.mark(),
+    )
+    log(
+        Action.DAEMON_STARTED,
+        logging.INFO,
+        version=__version__,
+        pid=os.getpid(),
+        database=str(path),
+        sqlite=library_version(),
+        migrations=list(store.applied),
+    )
+    if has_wal_reset_bug():
+        log(
+            Action.STORE_LIBRARY,
+            logging.WARNING,
+            sqlite=library_version(),
+            detail="can corrupt a WAL file when a checkpoint meets a write; webhookd does not "
+            "checkpoint with it. Install pysqlite3 or SQLite 3.51.3 or newer",
+        )
+    if store.journal_mode != "wal":
+        log(
+            Action.STORE_LIBRARY,
+            logging.WARNING,
+            journal_mode=store.journal_mode,
+            detail="the file is not in WAL mode: the host and webhookd hold each other up more",
+        )
+    watch = Watch.open(path)
+    daemon = Daemon(
+        settings,
+        AsyncStore(store, on_commit=lambda: lock.write(**store.mark())),
+        sender=HttpSender(settings.egress),
+        clock=SystemClock(),
+        hints=watch,
+        linger=0.0 if drain else LINGER,
+    )
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_beat, daemon, lock, name="heartbeat")
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                nursery.start_soon(_obey_signals, daemon, signals, name="signals")
+                await daemon.run(drain=drain)
+            nursery.cancel_scope.cancel()
+    finally:
+        if watch is not None:
+            watch.close()
+    log(Action.DAEMON_STOPPED, logging.INFO)
+
+
+async def _beat(daemon: "Daemon", lock: lockfile.LockFile) -> None:
+    """Say once a second that the loop turns, and how it is doing."""
+    while True:
+        caught_up = daemon.tailer.caught_up_at
+        lock.write(
+            heartbeat_at=to_text(daemon.clock.now()),
+            write_wait_seconds=round(daemon.store.wait_seconds, 3),
+            unrecorded=daemon.recorder.unrecorded,
+            caught_up_at=None if caught_up is None else to_text(caught_up),
+            problems=daemon.problems,
+        )
+        await trio.sleep(HEARTBEAT)
+
+
+async def _obey_signals(daemon: "Daemon", signals: AsyncIterator[int]) -> None:
+    """The first SIGTERM or SIGINT stops gently, the second at once."""
+    async for number in signals:
+        name = signal.Signals(number).name
+        if daemon.stop_asked:
+            log(Action.DAEMON_STOPPING, logging.WARNING, signal=name, grace_s=0)
+            daemon.cut_off()
+            return
+        grace = daemon.grace
+        log(Action.DAEMON_STOPPING, logging.INFO, signal=name, grace_s=grace)
+        daemon.stop()
+
+
+class Daemon:
+    """The parts, wired together. All that it touches is handed in, so tests hand in their own."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: AsyncStore,
+        *,
+        sender: Sender,
+        clock: Clock,
+        hints: Hints | None,
+        linger: float = LINGER,
+        dice: random.Random | None = None,
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.grace = settings.delivery.shutdown_grace / 1000
+        self._stop = trio.Event()
+        self._lanes_scope = trio.CancelScope()
+        self._alarms = Alarms(clock.now)
+        self.recorder = Recorder(
+            store,
+            clock,
+            max_unrecorded=settings.delivery.max_unrecorded,
+            on_ready=lambda keys: self._supervisor.wake(keys),
+        )
+        shared = Shared(
+            store=store.store,
+            recorder=self.recorder,
+            sender=sender,
+            clock=clock,
+            in_flight=trio.Semaphore(settings.delivery.max_in_flight),
+            dice=dice or random.Random(),  # noqa: S311 - spreads load, guards nothing
+            alarm=self._alarms.set,
+            linger=linger,
+        )
+        self._supervisor = Supervisor(shared, self._alarms)
+        self.tailer = Tailer(store, self._supervisor, clock, hints)
+
+    @property
+    def stop_asked(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop.is_set()
+
+    @property
+    def problems(self) -> list[str]:
+        """What a person should look at, one line each."""
+        found = [*self.tailer.problems, *self._supervisor.problems]
+        if self.store.unwritable:
+            found.append("the file cannot be written: free space or rights are needed")
+        return found
+
+    def stop(self) -> None:
+        """Take nothing new, finish what is under way within the grace, record it, and end."""
+        self._stop.set()
+
+    def cut_off(self) -> None:
+        """Do not even wait for what is under way: it is due again at the next start."""
+        self._lanes_scope.cancel()
+
+    async def run(self, *, drain: bool = False) -> None:
+        """Work until `stop`; with `drain`, until nothing is due.
+
+        Raises:
+            DatabaseError: (in a group) the file is no longer usable, or another one.
+        """
+        async with trio.open_nursery() as keepers:
+            keepers.start_soon(self.recorder.run, name="recorder")
+            async with trio.open_nursery() as workers:
+                workers.start_soon(self._keep_lanes, name="lanes")
+                if drain:
+                    workers.start_soon(self._drain, name="drain")
+                else:
+                    workers.start_soon(self._follow, name="tailer")
+                await self._stop.wait()
+                self._supervisor.stop()
+                with trio.move_on_after(self.grace):
+                    await self._supervisor.quiet()
+                self._lanes_scope.cancel()
+                workers.cancel_scope.cancel()
+            self.recorder.close()
+            keepers.cancel_scope.deadline = trio.current_time() + LAST_WORDS
+
+    async def _keep_lanes(self) -> None:
+        with self._lanes_scope:
+            async with trio.open_nursery() as nursery:
+                self._supervisor.open(nursery)
+                while True:
+                    await self._alarms.wait()
+                    for key in self._alarms.due():
+                        self._supervisor.look(key)
+
+    async def _follow(self) -> None:
+        await self.tailer.look()
+        log(Action.DAEMON_READY, logging.INFO)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.tailer.sweep_forever, name="sweep")
+            await self.tailer.run()
+
+    async def _drain(self) -> None:
+        log(Action.DAEMON_READY, logging.INFO, drain=True)
+        await self.tailer.sweep()
+        while True:
+            await self.tailer.look()
+            if not self._supervisor.is_busy:
+                break
+            await self._supervisor.quiet()
+        self.stop()

@@ -1,0 +1,146 @@
+"""The async face of the store: one writer at a time, patience with the host, commits in a thread.
+
+Statements run inline, microseconds each; only the commit, which waits for the disk, goes to a
+thread, so that deliveries go on meanwhile. The host's lock is waited for here and nowhere else:
+without limit, because nothing may be lost, and with jitter, because SQLite's lock is not fair and
+two programs that retry in step would starve each other.
+"""
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, TypeVar
+
+import trio
+import trio.to_thread
+
+from webhookd.core.storage import Store
+from webhookd.errors import StoreBusy, StoreUnwritable
+from webhookd.logs.actions import Action, log
+
+FIRST_PAUSE: Final = 0.001
+LONGEST_PAUSE: Final = 0.050
+"""Seconds between two tries for a busy lock: a pause of 1 ms of the host's is enough to get in."""
+
+UNWRITABLE_PAUSE: Final = 1.0
+"""Seconds between two tries on a full disk or a read-only file."""
+
+SAID_AFTER: Final = 5.0
+"""Seconds of waiting after which the log says so, once a wait."""
+
+T = TypeVar("T")
+Commit = Callable[[Callable[[], None]], Awaitable[None]]
+
+
+async def in_thread(commit: Callable[[], None]) -> None:
+    """Run a commit in a worker thread; never abandoned, so the outcome is always known."""
+    await trio.to_thread.run_sync(commit)
+
+
+async def inline(commit: Callable[[], None]) -> None:
+    """Run a commit on the spot: for virtual time, whose clock would jump while a thread works."""
+    commit()
+    await trio.lowlevel.checkpoint()
+
+
+class AsyncStore:
+    """Writes to a store, one transaction at a time, in the order of asking."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        commit: Commit = in_thread,
+        on_commit: Callable[[], None] = lambda: None,
+        dice: random.Random | None = None,
+    ) -> None:
+        """Args:
+        store: reading methods may be called on it at any time.
+        commit: how the blocking commit is run.
+        on_commit: called after each commit, before anything else happens.
+        dice: for the jitter of waits.
+        """
+        self.store = store
+        self._commit = commit
+        self._on_commit = on_commit
+        self._dice = dice or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._turn = trio.Lock()
+        self._waiting_since: float | None = None
+        self.unwritable = False
+        """The last try met a full disk or a read-only file."""
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long the write that is waiting for the file has waited; 0 when none does."""
+        since = self._waiting_since
+        return 0.0 if since is None else trio.current_time() - since
+
+    async def write(self, work: Callable[[], T]) -> T:
+        """Run `work` in a transaction of its own and make it durable.
+
+        `work` is called again from the start when the disk fills up at the commit, so it must
+        keep nothing from an earlier call. When this is cancelled nothing has been written, but
+        for a commit that is under way: that one is always finished.
+
+        Raises:
+            DatabaseError: the file is no longer usable, or another one.
+            OutboxUnreadable: `work` met an outbox that is not as agreed.
+        """
+        async with self._turn:
+            try:
+                while True:
+                    await self._patiently(self.store.begin)
+                    try:
+                        result = work()
+                        with trio.CancelScope(shield=True):
+                            await self._patiently(partial(self._commit, self.store.commit))
+                    except StoreUnwritable as error:
+                        self.store.rollback()
+                        await self._pause(UNWRITABLE_PAUSE, error)
+                        continue
+                    except BaseException:
+                        self.store.rollback()
+                        raise
+                    self._on_commit()
+                    return result
+            finally:
+                self._over()
+
+    async def _patiently(self, step: Callable[[], Awaitable[None] | None]) -> None:
+        """Run `step` until the host lets it through."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                waiting = step()
+                if waiting is not None:
+                    await waiting
+            except StoreBusy as error:
+                await self._pause(pause * (0.5 + self._dice.random()), error)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                return
+
+    async def _pause(self, seconds: float, error: StoreBusy | StoreUnwritable) -> None:
+        now = trio.current_time()
+        if self._waiting_since is None:
+            self._waiting_since = now
+        if isinstance(error, StoreUnwritable) and not self.unwritable:
+            self.unwritable = True
+            log(Action.STORE_UNWRITABLE, logging.ERROR, detail=str(error))
+        waited = now - self._waiting_since
+        if isinstance(error, StoreBusy) and waited < SAID_AFTER <= waited + seconds:
+            log(Action.STORE_BUSY, logging.WARNING, detail=str(error), waited_s=round(waited, 1))
+        await trio.sleep(seconds)
+
+    def _over(self) -> None:
+        """A write has ended: what it waited for is over."""
+        if self._waiting_since is None:
+            return
+        waited = trio.current_time() - self._waiting_since
+        self._waiting_since = None
+        if self.unwritable:
+            self.unwritable = False
+            log(Action.STORE_WRITABLE, logging.INFO, waited_s=round(waited, 1))
+        elif waited >= SAID_AFTER:
+            log(Action.STORE_FREE, logging.INFO, waited_s=round(waited, 1))

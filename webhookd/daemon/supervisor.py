@@ -1,0 +1,194 @@
+"""Starts a lane when a subscription has something due, and minds the times of all that wait.
+
+Lanes are few: only what is due has one. All others are a line in a table here, and an alarm where
+a retry lies ahead.
+"""
+
+import logging
+import os
+from collections.abc import Iterable
+from typing import Final
+
+import trio
+
+from webhookd.core.model import SubscriptionKey, SubscriptionState
+from webhookd.core.storage import StoredSubscription
+from webhookd.daemon.alarms import Alarms
+from webhookd.daemon.lane import Lane, Shared
+from webhookd.daemon.roster import HeldBack, Member, enroll
+from webhookd.errors import WebhookdError
+from webhookd.logs.actions import Action, log
+
+LOOK_AGAIN: Final = 60_000
+"""Milliseconds after which a subscription that is held back is tried again."""
+
+FIRST_RESTART: Final = 1.0
+LONGEST_RESTART: Final = 60.0
+"""Seconds before a lane that crashed is started again; doubled at each crash in a row."""
+
+A_BREATH: Final = 100
+"""Subscriptions looked at before others get a turn."""
+
+
+class Supervisor:
+    """Keeps a lane for each subscription that has something due."""
+
+    def __init__(self, shared: Shared, alarms: Alarms) -> None:
+        self._shared = shared
+        self._alarms = alarms
+        self._nursery: trio.Nursery | None = None
+        self._stored: dict[SubscriptionKey, StoredSubscription] = {}
+        self._members: dict[SubscriptionKey, Member] = {}
+        self._held_back: dict[SubscriptionKey, HeldBack] = {}
+        self._lanes: dict[SubscriptionKey, Lane] = {}
+        self._crashes: dict[SubscriptionKey, int] = {}
+        self._stopping = False
+        self._changed = trio.Event()
+        self.restarted: set[str] = set()
+        """Names of subscriptions whose lane has crashed since the start."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps subscriptions from being delivered to, one line each."""
+        return [
+            *(
+                f"subscription {held.name} is held back: {held.problem}"
+                for held in self._held_back.values()
+            ),
+            *(f"the lane of {name} has crashed; see the log" for name in sorted(self.restarted)),
+        ]
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any lane runs."""
+        return bool(self._lanes)
+
+    def open(self, nursery: trio.Nursery) -> None:
+        """Start lanes in `nursery` from now on: cancel it, and every attempt is cut off."""
+        self._nursery = nursery
+        for key in self._members:
+            self.look(key)
+
+    async def load(self) -> None:
+        """Read all subscriptions and start what is due. Called at the start and after changes."""
+        stored = {one.key: one for one in self._shared.store.subscriptions()}
+        for count, (key, one) in enumerate(stored.items(), 1):
+            if self._stored.get(key) != one or key in self._held_back:
+                self._enroll(one)
+            if lane := self._lanes.get(key):
+                self._obey(key, lane)
+            else:
+                self.look(key)
+            if count % A_BREATH == 0:
+                await trio.lowlevel.checkpoint()
+        for key in self._stored.keys() - stored.keys():
+            self._members.pop(key, None)
+            self._held_back.pop(key, None)
+            if lane := self._lanes.get(key):
+                lane.stop()
+        self._stored = stored
+
+    def wake(self, keys: Iterable[SubscriptionKey]) -> None:
+        """These have something at the head of a line that may be due."""
+        for key in keys:
+            lane = self._lanes.get(key)
+            if lane is None:
+                self._start(key)
+            else:
+                lane.wake()
+
+    def look(self, key: SubscriptionKey) -> None:
+        """Start the subscription's lane if something is due, or set an alarm for when it is."""
+        if key in self._lanes:
+            self._lanes[key].wake()
+            return
+        held = self._held_back.get(key)
+        if held is not None:
+            one = self._stored.get(key)
+            if one is not None:
+                self._enroll(one)
+        if key not in self._members:
+            return
+        due_at = self._shared.store.next_due(key)
+        if due_at is None:
+            return
+        if due_at <= self._shared.clock.now():
+            self._start(key)
+        else:
+            self._alarms.set(key, due_at)
+
+    def stop(self) -> None:
+        """Begin no further attempt; `quiet` returns once those under way are recorded."""
+        self._stopping = True
+        for lane in self._lanes.values():
+            lane.stop()
+
+    async def quiet(self) -> None:
+        """Return when no lane is left: nothing is under way, and nothing was due a moment ago."""
+        while self._lanes:
+            await self._changed.wait()
+
+    def _enroll(self, one: StoredSubscription) -> None:
+        now = self._shared.clock.now()
+        enrolled = enroll(one, os.environ, now)
+        before = self._held_back.pop(one.key, None)
+        if isinstance(enrolled, HeldBack):
+            self._members.pop(one.key, None)
+            self._held_back[one.key] = enrolled
+            self._alarms.set(one.key, now + LOOK_AGAIN)
+            if before != enrolled:
+                log(
+                    Action.SECRET_MISSING,
+                    logging.WARNING,
+                    subscription=one.name,
+                    problem=enrolled.problem,
+                )
+            return
+        if before is not None:
+            log(Action.SECRET_FOUND, logging.INFO, subscription=one.name)
+        self._members[one.key] = enrolled
+
+    def _obey(self, key: SubscriptionKey, lane: Lane) -> None:
+        """Let a lane that runs know what became of its subscription."""
+        member = self._members.get(key)
+        if member is None or member.subscription.state is not SubscriptionState.ENABLED:
+            lane.stop()
+        else:
+            lane.update(member)
+
+    def _start(self, key: SubscriptionKey) -> None:
+        member = self._members.get(key)
+        if self._stopping or self._nursery is None or member is None or key in self._lanes:
+            return
+        if member.subscription.state is not SubscriptionState.ENABLED:
+            return
+        lane = self._lanes[key] = Lane(member, self._shared)
+        self._nursery.start_soon(self._mind, key, lane, name=f"lane {member.subscription.id}")
+
+    async def _mind(self, key: SubscriptionKey, lane: Lane) -> None:
+        """Run a lane to its end, and see to what comes after it."""
+        try:
+            await lane.run()
+        except* WebhookdError:
+            raise  # the file is not to be used any more: that is not the lane's to survive
+        except* Exception as group:  # noqa: BLE001 - a lane's bug is not the daemon's end
+            await self._crashed(key, lane, group)
+        else:
+            self._crashes.pop(key, None)
+        del self._lanes[key]
+        if lane.missing_secret and key in self._stored:
+            self._enroll(self._stored[key])
+        if not self._stopping:
+            self.look(key)
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _crashed(self, key: SubscriptionKey, lane: Lane, error: BaseException) -> None:
+        name = lane.member.subscription.name
+        count = self._crashes[key] = self._crashes.get(key, 0) + 1
+        pause = min(FIRST_RESTART * 2 ** (count - 1), LONGEST_RESTART)
+        self.restarted.add(name)
+        log(Action.LANE_CRASHED, logging.CRITICAL, error=error, subscription=name)
+        if not self._stopping:
+            await trio.sleep(pause)
+            log(Action.LANE_RESTARTED, logging.WARNING, subscription=name, after_s=pause)

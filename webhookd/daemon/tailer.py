@@ -1,0 +1,194 @@
+"""Follows the outbox: from a hint that something was written to events and deliveries in the file.
+
+A hint is never trusted and never needed. Whatever comes (inotify, or the slow poll when nothing
+does), the tailer looks at the database, and the cursor in it is the truth.
+"""
+
+import logging
+from typing import Final, Protocol
+
+import trio
+
+from webhookd.core.model import Millis
+from webhookd.core.storage import Ingested
+from webhookd.daemon.clock import Clock
+from webhookd.daemon.storage import AsyncStore
+from webhookd.daemon.supervisor import Supervisor
+from webhookd.errors import OutboxUnreadable
+from webhookd.logs.actions import Action, log
+
+POLL: Final = 0.250
+"""Seconds between two looks when no hint comes."""
+
+RE_READ: Final = (0.0, 0.0003, 0.001, 0.002, 0.004)
+"""Seconds before each look after a hint: inotify fires before the row is visible."""
+
+OUTBOX_RETRY: Final = 5.0
+"""Seconds after which an outbox that could not be read is tried again."""
+
+SWEEP_EVERY: Final = 600.0
+"""Seconds between two rounds through the gaps below the cursor."""
+
+REJECTED_LINES: Final = 5
+"""Rejected rows of one batch that get a line of their own in the log; the rest is counted."""
+
+
+class Hints(Protocol):
+    """Something that notices writes to the database from outside."""
+
+    async def wait(self) -> None:
+        """Return when there may have been one."""
+
+
+class Tailer:
+    """Brings rows from the outbox to the lanes, and operators' changes too."""
+
+    def __init__(
+        self,
+        store: AsyncStore,
+        supervisor: Supervisor,
+        clock: Clock,
+        hints: Hints | None,
+    ) -> None:
+        """Without `hints` there is the slow poll alone."""
+        self._store = store
+        self._supervisor = supervisor
+        self._clock = clock
+        self._hints = hints
+        self._control = -1
+        self._broken: str = ""
+        self._broken_since = 0.0
+        self.caught_up_at: Millis | None = None
+        """The latest moment at which nothing was waiting in the outbox."""
+
+    @property
+    def problems(self) -> list[str]:
+        """Why nothing is ingested; empty while all is well."""
+        return [f"ingest has stopped: {self._broken}"] if self._broken else []
+
+    async def run(self) -> None:
+        """Follow the outbox until cancelled.
+
+        Raises:
+            DatabaseError: the file is no longer usable, or another one.
+        """
+        while True:
+            await self._wait_for_change()
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once, and take in all that is there."""
+        store = self._store.store
+        store.check_file()
+        try:
+            outlook = store.outlook()
+            if outlook.control != self._control:
+                self._control = outlook.control
+                await self._clear_removed()
+                await self._supervisor.load()
+            if outlook.outbox_end is not None and outlook.outbox_end > outlook.cursor:
+                await self._ingest()
+            self.caught_up_at = self._clock.now()
+        except OutboxUnreadable as error:
+            self._is_broken(str(error))
+        else:
+            self._is_whole()
+
+    async def sweep(self) -> None:
+        """Look into the gaps below the cursor, once round.
+
+        Raises:
+            DatabaseError: as `run`.
+        """
+        store = self._store.store
+        more = True
+        while more:
+            try:
+                done = await self._store.write(lambda: store.sweep(self._clock.now()))
+            except OutboxUnreadable as error:
+                self._is_broken(str(error))
+                return
+            if done.events:
+                log(Action.SWEEP_FOUND, logging.WARNING, events=done.events)
+            self._tell(done)
+            more = done.more
+
+    async def sweep_forever(self) -> None:
+        """Go through the gaps now and every ten minutes."""
+        while True:
+            await self.sweep()
+            await trio.sleep(SWEEP_EVERY)
+
+    async def _wait_for_change(self) -> None:
+        """Return when the file has changed, or when it is time to look anyway."""
+        if self._broken:
+            await trio.sleep(OUTBOX_RETRY)
+            return
+        store = self._store.store
+        with trio.move_on_after(POLL):
+            if self._hints is None:
+                await trio.sleep_forever()
+            else:
+                await self._hints.wait()
+            for pause in RE_READ:
+                await trio.sleep(pause)
+                if store.changed():
+                    return
+
+    async def _ingest(self) -> None:
+        store = self._store.store
+        more = True
+        while more:
+            store.check_file()
+            done = await self._store.write(lambda: store.ingest(self._clock.now()))
+            self._tell(done)
+            more = done.more
+
+    async def _clear_removed(self) -> None:
+        """Cancel what removed subscriptions were still owed: a command may have died half-way."""
+        store = self._store.store
+        while await self._store.write(lambda: store.cancel_removed(self._clock.now())):
+            pass
+
+    def _tell(self, done: Ingested) -> None:
+        if done.events:
+            log(
+                Action.INGEST_BATCH,
+                logging.DEBUG,
+                events=done.events,
+                deliveries=done.deliveries,
+            )
+        for row in done.rejected[:REJECTED_LINES]:
+            log(
+                Action.INGEST_REJECTED,
+                logging.WARNING,
+                outbox_id=row.outbox_id,
+                reason=row.reason,
+                detail=row.detail,
+            )
+        if len(done.rejected) > REJECTED_LINES:
+            log(
+                Action.INGEST_REJECTED,
+                logging.WARNING,
+                more=len(done.rejected) - REJECTED_LINES,
+                see="webhookd events list --rejected",
+            )
+        if done.guessed_times:
+            log(
+                Action.INGEST_TIME_GUESSED,
+                logging.WARNING,
+                rows=len(done.guessed_times),
+                first_outbox_id=done.guessed_times[0],
+            )
+        if done.ready:
+            self._supervisor.wake(done.ready)
+
+    def _is_broken(self, why: str) -> None:
+        if self._broken != why:
+            self._broken = why
+            log(Action.INGEST_STOPPED, logging.ERROR, detail=why)
+
+    def _is_whole(self) -> None:
+        if self._broken:
+            self._broken = ""
+            log(Action.INGEST_RESUMED, logging.INFO)

@@ -1,0 +1,162 @@
+"""The way from ready-made request bytes to an answer or a fault: what lanes send through.
+
+A `Sender` holds what all endpoints share (the policy, the resolver, the TLS context). A `Channel`
+belongs to one worker of one lane and holds at most one kept-alive connection, so a connection
+never serves two subscriptions, and no answer can reach a request of somebody else's.
+
+A kept connection is used again only if its last answer ended cleanly, nothing has come since, it
+has not been idle for long, and it leads to the same origin. The server may still close it in the
+moment it is used again; a request that met this, with no byte of an answer, is sent once more on
+a fresh connection, and that is no second attempt: most likely nobody has read the first one.
+"""
+
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from webhookd.core.egress import EgressPolicy
+from webhookd.core.model import Answer, Fault, FaultKind, Millis, Phase, Url
+from webhookd.http.address import Resolver, find_addresses
+from webhookd.http.connection import Connection
+from webhookd.http.dial import connect, make_ssl_context, start_tls
+from webhookd.http.exchange import Exchange
+from webhookd.http.faults import overdue
+from webhookd.http.limits import DEFAULT_LIMITS, Limits
+from webhookd.http.reader import Reader
+
+_STALE: Final = frozenset({FaultKind.CLOSED, FaultKind.RESET})
+"""How a kept connection ends that the server gave up meanwhile."""
+
+
+class Sender:
+    """What all channels share. It lives in one run of trio.
+
+    `egress` is final: for another policy make another sender, and channels of it.
+    """
+
+    def __init__(
+        self,
+        egress: EgressPolicy,
+        *,
+        resolver: Resolver | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.egress: Final = egress
+        self.limits: Final = limits
+        self.resolver: Final = resolver or Resolver(limits)
+        self._ssl_context = ssl_context
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """Made at its first use: reading the trust store takes some 20 ms."""
+        if self._ssl_context is None:
+            self._ssl_context = make_ssl_context()
+        return self._ssl_context
+
+    def channel(self, make_reader: Callable[[Limits], Reader] = Reader) -> "Channel":
+        """A new channel; whoever asks for it closes it."""
+        return Channel(self, make_reader)
+
+
+class Channel:
+    """Sends one request at a time. Owned by one task."""
+
+    def __init__(self, sender: Sender, make_reader: Callable[[Limits], Reader]) -> None:
+        self._sender: Final = sender
+        self._make_reader: Final = make_reader
+        self._kept: Connection | None = None
+        self._kept_until = 0.0
+        self._origin = ("", "", 0)
+        self._phase = Phase.RESOLVE
+        """How far the opening of a connection has come."""
+
+    async def send(self, url: Url, wire: bytes, timeout: Millis) -> Answer | Fault:  # noqa: ASYNC109
+        """Sends `wire`, a whole request (head and body), to the origin of `url`.
+
+        `timeout` is the one deadline over everything, from the name to the end of the body. What
+        the outside does is data: nothing is raised but `trio.Cancelled` and what is a bug of ours.
+        """
+        now = trio.current_time()
+        deadline = now + timeout / 1_000
+        kept = self._take(url, now)
+        if kept is not None:
+            result, begun = await self._run(kept, url, wire, deadline, timeout)
+            if begun or isinstance(result, Answer) or result.kind not in _STALE:
+                return result
+        self._phase = Phase.RESOLVE
+        opened: Connection | Fault | None = None
+        with trio.move_on_at(deadline):
+            opened = await self._open(url)
+        if opened is None:
+            return overdue(timeout, self._phase)
+        if isinstance(opened, Fault):
+            return opened
+        result, _ = await self._run(opened, url, wire, deadline, timeout)
+        return result
+
+    async def aclose(self) -> None:
+        """Closes the connection if one is kept. The channel can be used again."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """The same, where nothing may be awaited."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    async def _run(
+        self, connection: Connection, url: Url, wire: bytes, deadline: float, span: Millis
+    ) -> tuple[Answer | Fault, bool]:
+        """What the exchange came to, and whether any byte of an answer came."""
+        limits = self._sender.limits
+        reader = self._make_reader(limits)
+        exchange = Exchange(connection, reader, limits)
+        may_live = False
+        try:
+            result = await exchange.run(wire, deadline, span)
+            may_live = exchange.may_live
+        finally:
+            reader.release()
+            if may_live:
+                self._keep(connection, url)
+            else:
+                connection.close()
+        return result, reader.begun
+
+    async def _open(self, url: Url) -> Connection | Fault:
+        sender = self._sender
+        addresses = await find_addresses(url, sender.egress, sender.resolver)
+        if isinstance(addresses, Fault):
+            return addresses
+        self._phase = Phase.CONNECT
+        connected = await connect(addresses, url.port, sender.limits)
+        if isinstance(connected, Fault):
+            return connected
+        if url.scheme == "http":
+            return Connection(connected)
+        self._phase = Phase.TLS
+        return await start_tls(connected, url, sender.ssl_context)
+
+    def _keep(self, connection: Connection, url: Url) -> None:
+        self._kept = connection
+        self._kept_until = trio.current_time() + self._sender.limits.idle / 1_000
+        self._origin = url.scheme, url.host, url.port
+
+    def _take(self, url: Url, now: float) -> Connection | None:
+        """The kept connection, if it is fit for `url`; otherwise it is closed."""
+        kept = self._kept
+        if kept is None:
+            return None
+        if (
+            self._origin == (url.scheme, url.host, url.port)
+            and now < self._kept_until
+            and kept.is_quiet()
+        ):
+            self._kept = None
+            return kept
+        self.close()
+        return None

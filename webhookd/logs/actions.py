@@ -1,0 +1,96 @@
+"""The closed list of what the daemon logs, and the one function that logs it."""
+
+import logging
+from enum import StrEnum, unique
+from typing import Final
+
+LOGGER: Final = "webhookd"
+
+Field = str | int | float | bool | None | list[str] | dict[str, int]
+"""What a line can say of one thing. No secret, no whole URL: `Url.shown` is for logs."""
+
+_logger = logging.getLogger(LOGGER)
+
+
+@unique
+class Action(StrEnum):
+    """What a line is about. Part of what operators rely on: names stay, the list only grows."""
+
+    DAEMON_STARTED = "daemon.started"
+    """The process is up and holds the lock; nothing is sent yet."""
+    DAEMON_READY = "daemon.ready"
+    DAEMON_STOPPING = "daemon.stopping"
+    """No new attempts; those under way have `shutdown_grace` to finish."""
+    DAEMON_STOPPED = "daemon.stopped"
+    DAEMON_FAILED = "daemon.failed"
+    """It ends because it must: the line says why, the exit code says which kind."""
+
+    INGEST_BATCH = "ingest.batch"
+    INGEST_REJECTED = "ingest.rejected"
+    """A row that could not become an event."""
+    INGEST_TIME_GUESSED = "ingest.time_guessed"
+    """An `occurred_at` that could not be read: the time of ingest stands in."""
+    INGEST_STOPPED = "ingest.stopped"
+    """The outbox is not as it was agreed; what is owed already goes on."""
+    INGEST_RESUMED = "ingest.resumed"
+    SWEEP_FOUND = "sweep.found"
+    """Rows that appeared below the cursor: ingested, with no promise of order."""
+
+    ATTEMPT = "attempt"
+    """THE canonical line: one HTTP request and what came of it."""
+    UNRENDERABLE = "delivery.unrenderable"
+    """An event that its subscription's profile cannot say: failed without an attempt."""
+    BODY_CHANGED = "attempt.body_changed"
+    """A delivery's body is another one than at its first attempt."""
+
+    LANE_CRASHED = "lane.crashed"
+    LANE_RESTARTED = "lane.restarted"
+    SUBSCRIPTION_CHANGED = "subscription.changed"
+    SUBSCRIPTION_DISABLED = "subscription.disabled"
+    """By a rule or by a 410; it keeps accruing what is owed."""
+    SECRET_MISSING = "secret.missing"  # noqa: S105 - a name of a line
+    """A subscription is held back, because it would have to send unsigned."""
+    SECRET_FOUND = "secret.found"  # noqa: S105 - a name of a line
+
+    STORE_BUSY = "store.busy"
+    """Another connection has held the write lock for long; nothing is lost meanwhile."""
+    STORE_FREE = "store.free"
+    STORE_UNWRITABLE = "store.unwritable"
+    STORE_WRITABLE = "store.writable"
+    STORE_LIBRARY = "store.library"
+    """The SQLite in use has a known fault that webhookd has to work round."""
+
+    LINES_DROPPED = "log.dropped"
+    """So many lines went nowhere, because nobody read them."""
+    LIBRARY = "library"
+    """A warning from a library; a line of ours never has this action."""
+
+
+class Record(logging.LogRecord):
+    """A log record that carries an action and its fields, apart from logging's own attributes."""
+
+    def __init__(
+        self,
+        action: Action,
+        level: int,
+        fields: dict[str, Field],
+        error: BaseException | None,
+    ) -> None:
+        info = None if error is None else (type(error), error, error.__traceback__)
+        if not isinstance(action, Action):
+            raise TypeError(f"no action that is logged: {action!r}")
+        super().__init__(LOGGER, level, "", 0, action.value, None, info)
+        self.action = action
+        self.fields = fields
+
+
+def log(action: Action, level: int, *, error: BaseException | None = None, **fields: Field) -> None:
+    """Tell one happening: one line, made only if somebody listens at `level`.
+
+    `error` adds its traceback. A field called `time` is lost to the line's own.
+
+    Raises:
+        TypeError: `action` is not on the list; nothing else, whatever happens to the line.
+    """
+    if _logger.isEnabledFor(level):
+        _logger.handle(Record(action, level, fields, error))

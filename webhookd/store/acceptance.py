@@ -1,0 +1,141 @@
+"""An operator's word that a file which looks odd is meant: moved, restored, or a copy.
+
+Each takes the daemon's lock first, so that no daemon is at work on the file meanwhile, and leaves
+the new high-water mark in the lock file.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from webhookd.core.matching import Matcher
+from webhookd.core.model import Millis
+from webhookd.errors import DatabaseError
+from webhookd.store import deliveries, lockfile, preflight, ranges
+from webhookd.store import file as files
+from webhookd.store.ingest import Terms, take
+from webhookd.store.outbox import Outbox
+from webhookd.store.transaction import Session
+
+BREATH: Final = 0.002
+"""Seconds between two transactions of a bulk change: SQLite's lock is unfair, and the host would
+starve without them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cloned:
+    """What became of a copy."""
+
+    cancelled: int
+    """Deliveries that were owed."""
+    taken_in: int
+    """Outbox rows that waited: events now, owed to nobody."""
+
+
+def accept_move(database: Path) -> bool:
+    """Make this machine and path the file's home; returns whether it was another one before.
+
+    Raises:
+        AnotherDaemon: a daemon runs on it.
+        DatabaseError: unusable, or not prepared.
+    """
+    with _locked(database) as session:
+        moved = not _at_home(session)
+        if moved:
+            with session.write() as transaction:
+                files.accept_move(transaction.connection, session.path)
+        return moved
+
+
+def accept_restore(database: Path) -> int:
+    """Go on from a restored backup, above every number seen so far; returns the new epoch.
+
+    Raises:
+        AnotherDaemon: a daemon runs on it.
+        DatabaseError: unusable, or not prepared.
+    """
+    with _locked(database) as session:
+        mark = lockfile.read(session.path)
+        with session.write() as transaction:
+            transaction.file = files.accept_restore(transaction.connection, transaction.file, mark)
+        return session.file.epoch
+
+
+def accept_clone(database: Path, *, default_tenant: str, max_payload: int, now: Millis) -> Cloned:
+    """Make a copy a file of its own, to which nobody is owed what the original owes.
+
+    Its new identity comes last: one that was interrupted is still refused by `run`.
+
+    Raises:
+        AnotherDaemon: a daemon runs on it.
+        DatabaseError: unusable, or not prepared.
+        OutboxUnreadable: the outbox is not as it was agreed.
+    """
+    terms = Terms(Matcher(()), {}, default_tenant, max_payload)
+    with _locked(database) as session:
+        taken_in = _take_in(session, terms, now)
+        cancelled = cancel_in_batches(session, now, everything=True)
+        with session.write() as transaction:
+            transaction.file = files.accept_clone(
+                transaction.connection, transaction.file, session.path
+            )
+        return Cloned(cancelled, taken_in)
+
+
+def cancel_in_batches(session: Session, now: Millis, *, everything: bool = False) -> int:
+    """Cancel what removed subscriptions (or all) are owed, a short transaction at a time.
+
+    A daemon may run meanwhile. Returns how many were cancelled here.
+    """
+    cancel = deliveries.cancel_all if everything else deliveries.cancel_removed
+    total = 0
+    while True:
+        with session.write() as transaction:
+            done = cancel(transaction, now)
+        if not done:
+            return total
+        total += done
+        time.sleep(BREATH)
+
+
+def _take_in(session: Session, terms: Terms, now: Millis) -> int:
+    """Make events of the outbox rows that wait, for no subscription; returns how many rows."""
+    outbox = Outbox(session.path, session.file.outbox_table, terms.max_payload)
+    total = 0
+    while True:
+        with session.write() as transaction:
+            cursor = transaction.file.cursor
+            if cursor >= ranges.HIGHEST:
+                return total
+            raw, _ = outbox.batch(transaction.connection, cursor + 1, ranges.HIGHEST)
+            if not raw:
+                return total
+            row, _, taken = take(transaction.connection, transaction.file, terms, raw, now)
+            transaction.file = replace(row, cursor=raw[taken - 1].outbox_id)
+        total += taken
+        time.sleep(BREATH)
+
+
+@contextlib.contextmanager
+def _locked(database: Path) -> Iterator[Session]:
+    """A session on a file that no daemon can start on; at its end the mark is written."""
+    path = preflight.real_path(database)
+    preflight.check(path)
+    lock = lockfile.LockFile.acquire(path)
+    try:
+        with Session(path, write=True) as session:
+            yield session
+            lock.write(pid=None, **files.as_mark(session.file))
+    finally:
+        lock.release()
+
+
+def _at_home(session: Session) -> bool:
+    try:
+        files.check_home(session.file, session.path, files.machine_id())
+    except DatabaseError:
+        return False
+    return True

@@ -1,0 +1,148 @@
+"""What `init` does: the schema, the outbox, and where ingest begins. Safe to repeat."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from webhookd.core.model import Millis
+from webhookd.errors import DatabaseError
+from webhookd.store import file as files
+from webhookd.store import lockfile, outbox, preflight, ranges, schema
+from webhookd.store.driver import CLI_BUSY_SECONDS, Connection, connect, translated
+from webhookd.store.transaction import undo
+
+Start = Literal["beginning", "end"] | int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What `init` found and did."""
+
+    path: Path
+    created_file: bool
+    migrations: tuple[str, ...]
+    outbox_table: str
+    outbox_ours: bool
+    begins_after: int | None
+    """The outbox id after which ingest begins, when it was fixed now; None: the very beginning."""
+
+
+def prepare(
+    path: Path,
+    *,
+    table: str,
+    start: Start | None,
+    ids_never_reused: bool,
+    may_create: bool,
+    now: Millis,
+) -> Prepared:
+    """Create or upgrade everything of webhookd's in the file, in one transaction.
+
+    A file that is created gets WAL mode; an existing one keeps the host's mode.
+
+    Raises:
+        DatabaseError: missing and not to be created, unusable, newer, or the outbox does not fit.
+    """
+    real = preflight.real_path(path)
+    created = not real.exists()
+    if not created:
+        preflight.check(real)
+    elif not may_create:
+        raise DatabaseError(f"{real}: no such file; leave --existing out to create it")
+    connection = connect(real, mode="rwc" if created else "rw", wait=CLI_BUSY_SECONDS)
+    try:
+        with translated(real):
+            if created:
+                connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                done = _prepare(connection, real, table, start, ids_never_reused, now)
+                connection.execute("COMMIT")
+            except BaseException:
+                undo(connection)
+                raise
+            if created:
+                # A lock file left by an earlier database of that name says nothing of this one.
+                mark = files.as_mark(files.read(connection, real))
+                lock = lockfile.LockFile.acquire(real)
+                lock.write(pid=None, **mark)
+                lock.release()
+    finally:
+        connection.close()
+    return replace(done, created_file=created)
+
+
+def upgrade(connection: Connection, path: Path) -> tuple[str, ...]:
+    """Apply what is missing to a prepared file, in one transaction; returns the names applied.
+
+    Raises:
+        DatabaseError: not prepared, or by a newer program.
+    """
+    with translated(path):
+        row = files.read(connection, path)
+        if row.schema_version == schema.SCHEMA_VERSION:
+            return ()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            applied = _migrate(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            undo(connection)
+            raise
+    return applied
+
+
+def _migrate(connection: Connection) -> tuple[str, ...]:
+    from sqlite_utils import Database  # 170 ms: only where the schema may change
+
+    db = Database(connection, execute_plugins=False, recursive_triggers=False)
+    applied = schema.apply(db)
+    if applied and files.is_prepared(connection):
+        connection.execute("UPDATE webhookd_file SET schema_version = ?", (schema.SCHEMA_VERSION,))
+    return tuple(applied)
+
+
+def _prepare(
+    connection: Connection,
+    path: Path,
+    table: str,
+    start: Start | None,
+    ids_never_reused: bool,
+    now: Millis,
+) -> Prepared:
+    known = files.read(connection, path) if files.is_prepared(connection) else None
+    applied = _migrate(connection)
+    if known is not None and known.outbox_table == table:
+        if known.outbox_ours and outbox.inspect(connection, table) is None:
+            connection.execute(schema.OUTBOX.format(table=outbox.quoted(table)))
+        outbox.check_table(connection, table, path, ids_never_reused=ids_never_reused)
+        return Prepared(path, False, applied, table, bool(known.outbox_ours), None)
+    if known is not None:
+        raise DatabaseError(
+            f"{path}: was prepared with the outbox {known.outbox_table}, not {table}; "
+            "set `table` in [outbox] back"
+        )
+    ours = outbox.inspect(connection, table) is None
+    if ours:
+        connection.execute(schema.OUTBOX.format(table=outbox.quoted(table)))
+    outbox.check_table(connection, table, path, ids_never_reused=ids_never_reused)
+    files.create(connection, path, table=table, ours=ours, now=now)
+    begin = start if start is not None else ("beginning" if ours else "end")
+    after = _fix_start(connection, path, table, begin)
+    return Prepared(path, False, applied, table, ours, after)
+
+
+def _fix_start(connection: Connection, path: Path, table: str, start: Start) -> int | None:
+    if start == "beginning":
+        return None
+    if start == "end":
+        highest = connection.execute(f"SELECT max(id) FROM {outbox.quoted(table)}").fetchone()[0]
+        if highest is None:
+            return None
+        after = int(highest)
+    else:
+        after = start - 1
+    row = files.reread(connection, path)
+    files.write_back(connection, replace(row, cursor=after))
+    ranges.add(connection, ranges.LOWEST, after)
+    return after

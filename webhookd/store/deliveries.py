@@ -1,0 +1,247 @@
+"""What operators ask of deliveries and events, and what they may do to a delivery."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from webhookd.core.delivery import Happening, IllegalTransition, Move, Standing
+from webhookd.core.model import DeliveryId, DeliveryState, Millis, Reason
+from webhookd.core.times import to_text
+from webhookd.errors import NotFound, Refused
+from webhookd.store.driver import Connection
+from webhookd.store.transaction import Transaction
+
+BULK_ROWS: Final = 200
+"""Rows that one transaction of a bulk change moves: some milliseconds of the write lock."""
+
+LONGEST_SEQUENCE: Final = 18
+"""Digits of a sequence that a person may ask for: SQLite's integers hold each of that length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which deliveries (or events) a listing shows; None (or 0) means any."""
+
+    state: DeliveryState | None = None
+    subscription: str | None = None
+    event: str | None = None
+    event_type: str | None = None
+    aggregate_id: str | None = None
+    tenant: str | None = None
+    since: Millis | None = None
+    until: Millis | None = None
+    limit: int = 100
+
+
+def list_deliveries(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:
+    """Deliveries as `webhook_results` shows them, newest first."""
+    conditions = {
+        "state = ?": wanted.state,
+        "event_id = ?": wanted.event,
+        "event_type = ?": wanted.event_type,
+        "aggregate_id = ?": wanted.aggregate_id,
+        "tenant = ?": wanted.tenant,
+        "created_at >= ?": wanted.since and to_text(wanted.since),
+        "created_at < ?": wanted.until and to_text(wanted.until),
+    }
+    where, values = _where(conditions)
+    if wanted.subscription is not None:
+        where += " AND (subscription_id = ? OR subscription_name = ?)"
+        values += [wanted.subscription, wanted.subscription]
+    return _rows(
+        connection,
+        f"SELECT * FROM webhook_results WHERE 1{where} ORDER BY delivery_id DESC LIMIT ?",
+        [*values, wanted.limit],
+    )
+
+
+def show_delivery(connection: Connection, delivery: int) -> dict[str, Any]:
+    """One delivery with all its attempts, oldest first. Raises NotFound."""
+    found = _rows(connection, "SELECT * FROM webhook_results WHERE delivery_id = ?", [delivery])
+    if not found:
+        raise NotFound(f"no delivery {delivery}; `webhookd deliveries list` shows the newest")
+    attempts = _rows(
+        connection,
+        "SELECT number, started_at, duration_ms, status, nullif(error_class, '') AS error_class,"
+        " nullif(error, '') AS error, nullif(note, '') AS note, excerpt FROM webhookd_attempts"
+        " WHERE delivery = ? ORDER BY number",
+        [delivery],
+    )
+    for attempt in attempts:
+        attempt["excerpt"] = attempt["excerpt"].decode("utf-8", "replace") or None
+    extra = _rows(
+        connection,
+        "SELECT number, due_at FROM webhookd_deliveries WHERE id = ?",
+        [delivery],
+    )[0]
+    return {**found[0], **extra, "attempts_made": attempts}
+
+
+def list_events(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:
+    """Events as `webhook_events` shows them, newest first."""
+    where, values = _where(
+        {
+            "event_type = ?": wanted.event_type,
+            "aggregate_id = ?": wanted.aggregate_id,
+            "tenant = ?": wanted.tenant,
+            "ingested_at >= ?": wanted.since and to_text(wanted.since),
+            "ingested_at < ?": wanted.until and to_text(wanted.until),
+        }
+    )
+    return _rows(
+        connection,
+        f"SELECT * FROM webhook_events WHERE 1{where} ORDER BY sequence DESC LIMIT ?",
+        [*values, wanted.limit],
+    )
+
+
+def list_rejected(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:
+    """Outbox rows that could not become events, newest id first."""
+    where, values = _where(
+        {
+            "rejected_at >= ?": wanted.since and to_text(wanted.since),
+            "rejected_at < ?": wanted.until and to_text(wanted.until),
+        }
+    )
+    return _rows(
+        connection,
+        "SELECT outbox_id, reason, detail, nullif(event_type, '') AS event_type, rejected_at"
+        f" FROM webhookd_rejected WHERE 1{where} ORDER BY outbox_id DESC LIMIT ?",
+        [*values, wanted.limit],
+    )
+
+
+def show_event(connection: Connection, event: str) -> dict[str, Any]:
+    """One event, by its event id or its sequence, with its payload and deliveries.
+
+    Raises:
+        NotFound: there is none.
+    """
+    found = _rows(
+        connection,
+        "SELECT v.*, e.payload AS payload, e.time_guessed AS time_guessed"
+        " FROM webhookd_events AS e JOIN webhook_events AS v ON v.sequence = e.sequence"
+        " WHERE e.event_id = ?",
+        [event],
+    )
+    if not found and event.isdecimal() and len(event) <= LONGEST_SEQUENCE:
+        found = _rows(
+            connection,
+            "SELECT v.*, e.payload AS payload, e.time_guessed AS time_guessed"
+            " FROM webhookd_events AS e JOIN webhook_events AS v ON v.sequence = e.sequence"
+            " WHERE e.sequence = ?",
+            [int(event)],
+        )
+    if not found:
+        raise NotFound(f"no event {event!r}; `webhookd events list` shows the newest")
+    shown = found[0]
+    payload = shown["payload"]
+    shown["payload"] = None if payload is None else payload.decode("utf-8")
+    shown["time_guessed"] = bool(shown["time_guessed"])
+    shown["deliveries"] = _rows(
+        connection,
+        "SELECT r.delivery_id, r.subscription_id, r.subscription_name, r.state, r.reason,"
+        " r.attempts, r.last_status, r.last_error, r.next_attempt_at, r.finished_at"
+        " FROM webhookd_deliveries AS d JOIN webhook_results AS r ON r.delivery_id = d.id"
+        " WHERE d.event = ? ORDER BY d.id",
+        [shown["sequence"]],
+    )
+    return shown
+
+
+def retry(transaction: Transaction, delivery: int, now: Millis) -> Standing:
+    """Re-open a finished delivery, or make a pending one that waits for its next try due now.
+
+    Raises:
+        NotFound: no such delivery.
+        Refused: its subscription was removed.
+    """
+    with transaction.book(now) as book:
+        row = book.read(DeliveryId(delivery))
+        if row is None:
+            raise NotFound(f"no delivery {delivery}; `webhookd deliveries list` shows the newest")
+        removed = transaction.connection.execute(
+            "SELECT removed_at FROM webhookd_subscriptions WHERE key = ?", (row.subscription,)
+        ).fetchone()
+        if removed is None or removed[0] is not None:
+            raise Refused(f"delivery {delivery}: its subscription was removed; add a new one")
+        if row.standing.state is DeliveryState.PENDING:
+            after = book.hasten(row)
+        else:
+            after = book.apply(row, Move(Happening.REOPENED, now))
+    transaction.bump()
+    return after
+
+
+def cancel(transaction: Transaction, delivery: int, now: Millis) -> Standing:
+    """Take a pending delivery back.
+
+    Raises:
+        NotFound: no such delivery.
+        Refused: it is finished already.
+    """
+    with transaction.book(now) as book:
+        row = book.read(DeliveryId(delivery))
+        if row is None:
+            raise NotFound(f"no delivery {delivery}; `webhookd deliveries list` shows the newest")
+        try:
+            after = book.apply(row, Move(Happening.CANCELLED, now, reason=Reason.OPERATOR))
+        except IllegalTransition:
+            raise Refused(
+                f"delivery {delivery} is {row.standing.state} already; only a pending one can be "
+                "cancelled"
+            ) from None
+    transaction.bump()
+    return after
+
+
+def cancel_removed(transaction: Transaction, now: Millis) -> int:
+    """Cancel the next `BULK_ROWS` of what removed subscriptions were owed; returns how many."""
+    return _cancel_pending(
+        transaction,
+        "SELECT s.key FROM webhookd_subscriptions AS s"
+        " CROSS JOIN webhookd_counters AS c ON c.subscription = s.key"
+        " WHERE s.removed_at IS NOT NULL AND c.pending > 0 LIMIT 1",
+        Reason.SUBSCRIPTION_REMOVED,
+        now,
+    )
+
+
+def cancel_all(transaction: Transaction, now: Millis) -> int:
+    """Cancel the next `BULK_ROWS` of all that is owed to anyone; returns how many."""
+    return _cancel_pending(
+        transaction,
+        "SELECT subscription FROM webhookd_counters WHERE pending > 0 LIMIT 1",
+        Reason.OPERATOR,
+        now,
+    )
+
+
+def _cancel_pending(transaction: Transaction, which: str, reason: Reason, now: Millis) -> int:
+    connection = transaction.connection
+    subscription = connection.execute(which).fetchone()
+    if subscription is None:
+        return 0
+    # The newest first: then no cancelled one has to make way for the next in its line.
+    rows = connection.execute(
+        "SELECT id FROM webhookd_deliveries INDEXED BY webhookd_deliveries_owed"
+        " WHERE subscription = ? AND state = 'pending' ORDER BY id DESC LIMIT ?",
+        (subscription[0], BULK_ROWS),
+    ).fetchall()
+    with transaction.book(now) as book:
+        for (delivery,) in rows:
+            row = book.read(delivery)
+            if row is not None:
+                book.apply(row, Move(Happening.CANCELLED, now, reason=reason))
+    transaction.bump()
+    return len(rows)
+
+
+def _where(conditions: dict[str, Any]) -> tuple[str, list[Any]]:
+    wanted = {text: value for text, value in conditions.items() if value is not None}
+    return "".join(f" AND {text}" for text in wanted), list(wanted.values())
+
+
+def _rows(connection: Connection, sql: str, values: list[Any]) -> list[dict[str, Any]]:
+    cursor = connection.execute(sql, values)
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

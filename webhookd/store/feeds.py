@@ -1,0 +1,49 @@
+"""The three feeds that a host polls, read as a poller reads them: from the views alone."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from webhookd.errors import FeedReset
+from webhookd.store.driver import Connection
+
+VIEWS: Final = {
+    "results": "webhook_results",
+    "changes": "webhook_changes",
+    "events": "webhook_events",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a feed."""
+
+    rows: list[dict[str, Any]]
+    cursor: int
+    """Where to go on: the highest sequence of the page, or the given one if it was empty."""
+    epoch: int
+    """Of the numbers: when it is another one than before, start again at 0."""
+    maximum_sequence: int
+
+
+def page(connection: Connection, feed: str, after: int, limit: int) -> Page:
+    """The rows of `feed` with a sequence above `after`, at most `limit`, ascending.
+
+    The page is read first and the watermark afterwards, so that what is pruned in between shows.
+
+    Raises:
+        FeedReset: `after` lies below what retention has taken.
+    """
+    cursor = connection.execute(
+        f"SELECT * FROM {VIEWS[feed]} WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, limit)
+    )
+    names = [column[0] for column in cursor.description]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    epoch, maximum, minimum = connection.execute(
+        "SELECT epoch, maximum_sequence, minimum_cursor FROM webhook_feeds WHERE feed = ?", (feed,)
+    ).fetchone()
+    if 0 < after < minimum:
+        raise FeedReset(
+            f"{feed}: rows up to {minimum} have been pruned and cursor {after} lies below; "
+            "start again with --after 0"
+        )
+    return Page(rows, rows[-1]["sequence"] if rows else after, epoch, maximum)

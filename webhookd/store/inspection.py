@@ -1,0 +1,192 @@
+"""What `check` looks at in the file: everything that would stop or hinder a daemon there."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from webhookd.core.egress import EgressPolicy
+from webhookd.core.findings import Finding, Level, Resolve, of_subscription
+from webhookd.core.model import Millis
+from webhookd.errors import DatabaseError, OutboxUnreadable, StoreBusy, StoreUnwritable
+from webhookd.store import file as files
+from webhookd.store import lockfile, outbox, preflight, ranges, subscriptions
+from webhookd.store.driver import (
+    FIXED_WAL_RESET,
+    Connection,
+    connect,
+    has_wal_reset_bug,
+    library_version,
+    translated,
+)
+from webhookd.store.file import FileRow
+from webhookd.store.schema import SCHEMA_VERSION
+
+WAIT: Final = 2.0
+"""Seconds that a check waits for the write lock: who holds it longer is a finding of its own."""
+
+_DATABASE: Final = "database"
+_OUTBOX: Final = "outbox"
+
+
+def inspect(
+    database: Path,
+    *,
+    table: str,
+    ids_never_reused: bool,
+    egress: EgressPolicy,
+    resolve: Resolve,
+    now: Millis,
+) -> list[Finding]:
+    """All that can be found out about the file and its subscriptions, without changing a thing.
+
+    Args:
+        database: as configured.
+        table: the outbox as configured.
+        ids_never_reused: the host vouches for a key that is no AUTOINCREMENT.
+        egress: what subscriptions may connect to.
+        resolve: fetches the secret that a reference names.
+        now: for secrets that expire.
+    """
+    try:
+        path = preflight.real_path(database)
+        preflight.check(path)
+        mark = lockfile.read(path)
+        connection = connect(path, mode="rw", wait=WAIT)
+    except DatabaseError as error:
+        return [_fault(_DATABASE, error)]
+    try:
+        with translated(path):
+            row = files.read(connection, path)
+            return [
+                Finding(Level.OK, _DATABASE, f"{path}: prepared, schema {row.schema_version}"),
+                *_identity(row, path, mark),
+                *_writable(connection, path),
+                *_journal(connection),
+                *_outbox(connection, row, path, table, ids_never_reused),
+                *_subscriptions(connection, egress, resolve, now),
+            ]
+    except DatabaseError as error:
+        return [_fault(_DATABASE, error)]
+    finally:
+        connection.close()
+
+
+def _fault(place: str, error: Exception) -> Finding:
+    return Finding(Level.FAULT, place, str(error))
+
+
+def _passes(place: str, check: Callable[[], None]) -> Iterator[Finding]:
+    try:
+        check()
+    except DatabaseError as error:
+        yield _fault(place, error)
+
+
+def _identity(row: FileRow, path: Path, mark: dict[str, object]) -> Iterator[Finding]:
+    if row.schema_version < SCHEMA_VERSION:
+        yield Finding(
+            Level.WARNING,
+            _DATABASE,
+            f"its schema is version {row.schema_version} of {SCHEMA_VERSION}; `webhookd init` or "
+            "the next `webhookd run` upgrades it",
+        )
+    yield from _passes(_DATABASE, lambda: files.check_home(row, path, files.machine_id()))
+    yield from _passes(_DATABASE, lambda: files.check_mark(row, path, mark))
+
+
+def _writable(connection: Connection, path: Path) -> Iterator[Finding]:
+    """Take the write lock and let go of it again: the one sure test, and it writes nothing."""
+    try:
+        with translated(path):
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except StoreBusy:
+        yield Finding(
+            Level.WARNING,
+            _DATABASE,
+            f"another program has held the write lock for {WAIT:g} s; results wait as long, so "
+            "let the host keep its transactions short",
+        )
+    except (StoreUnwritable, DatabaseError) as error:
+        yield _fault(_DATABASE, error)
+
+
+def _journal(connection: Connection) -> Iterator[Finding]:
+    mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    if mode != "wal":
+        yield Finding(
+            Level.WARNING,
+            _DATABASE,
+            f"its journal mode is {mode}, so readers and writers hold each other up; if the host "
+            "agrees: sqlite3 FILE 'PRAGMA journal_mode = WAL'",
+        )
+    elif has_wal_reset_bug():
+        fixed = ", ".join(".".join(map(str, version)) for version in FIXED_WAL_RESET)
+        yield Finding(
+            Level.WARNING,
+            "SQLite",
+            f"{library_version()} can damage a WAL file while it is checkpointed, so webhookd "
+            f"leaves that to the host; install pysqlite3 or an SQLite of {fixed} or newer",
+        )
+
+
+def _outbox(
+    connection: Connection, row: FileRow, path: Path, table: str, ids_never_reused: bool
+) -> Iterator[Finding]:
+    if table != row.outbox_table:
+        yield Finding(
+            Level.FAULT,
+            _OUTBOX,
+            f"the file was prepared with the table {row.outbox_table}, and [outbox] table is "
+            f"{table}; set it back",
+        )
+    try:
+        outbox.check_table(
+            connection, row.outbox_table, path, ids_never_reused=ids_never_reused
+        )
+        highest = _highest_id(connection, row, path)
+    except (DatabaseError, OutboxUnreadable) as error:
+        yield _fault(_OUTBOX, error)
+        return
+    if highest >= ranges.HIGHEST:
+        yield Finding(
+            Level.WARNING,
+            _OUTBOX,
+            f"{row.outbox_table}.id has reached {highest}, so AUTOINCREMENT is exhausted and the "
+            "host's next INSERT fails; empty the table into a new one with lower ids",
+        )
+    if row.rejected:
+        yield Finding(
+            Level.WARNING,
+            _OUTBOX,
+            f"{row.rejected} rows could not become events; "
+            "`webhookd events list --rejected` says why",
+        )
+    yield Finding(Level.OK, _OUTBOX, f"table {row.outbox_table} can be read")
+
+
+def _highest_id(connection: Connection, row: FileRow, path: Path) -> int:
+    """The highest id that the outbox has, or ever had where SQLite remembers it."""
+    end = outbox.Outbox(path, row.outbox_table, 0).end(connection)
+    facts = outbox.inspect(connection, row.outbox_table)
+    ever = None
+    if facts is not None and facts.autoincrement:
+        ever = connection.execute(
+            "SELECT max(seq) FROM sqlite_sequence WHERE lower(name) = lower(?)",
+            (row.outbox_table,),
+        ).fetchone()[0]
+    return max(end or 0, ever or 0)
+
+
+def _subscriptions(
+    connection: Connection, egress: EgressPolicy, resolve: Resolve, now: Millis
+) -> Iterator[Finding]:
+    stored = subscriptions.load(connection)
+    if not stored:
+        yield Finding(
+            Level.WARNING,
+            "subscriptions",
+            "there are none, so nothing is sent; `webhookd subscriptions add URL` makes one",
+        )
+    for one in stored:
+        yield from of_subscription(one, egress, resolve, now)

@@ -1,0 +1,119 @@
+"""The one small file beside the database: who runs, how it is doing, and how far it ever came.
+
+It is locked with flock(2) for the daemon's life, so the kernel frees it at a crash. It holds one
+JSON line, written in place. It is not synced: the high-water mark may be lost with the power, and
+then it is lower than the truth, which does no harm; it can never be higher.
+"""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from webhookd.errors import AnotherDaemon, DatabaseError
+
+SUFFIX: Final = "-webhookd.lock"
+
+SIZE: Final = 1024
+"""Bytes written each time: one page's worth, so that a reader sees one whole line."""
+
+READ_TRIES: Final = 5
+"""A reader that meets a half-written line looks again this often."""
+
+
+def beside(database: Path) -> Path:
+    """The lock file of a database (its real path)."""
+    return database.with_name(database.name + SUFFIX)
+
+
+class LockFile:
+    """The daemon's hold on its database. Made by `acquire`; `release` or death lets go."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self._content: dict[str, Any] = {}
+
+    @classmethod
+    def acquire(cls, database: Path) -> "LockFile":
+        """Take the lock at once or not at all.
+
+        Raises:
+            AnotherDaemon: it is held; the text names the holder's pid.
+            DatabaseError: the lock file cannot be created.
+        """
+        path = beside(database)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise DatabaseError(
+                f"{path}: cannot be created ({error.strerror}); webhookd needs to write beside "
+                "the database"
+            ) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            holder = read(database).get("pid", "unknown")
+            raise AnotherDaemon(
+                f"{database}: another webhookd (pid {holder}) runs on this file; stop it first"
+            ) from None
+        return cls(path, descriptor)
+
+    def write(self, **changes: object) -> None:
+        """Change some of the fields; costs one system call."""
+        self._content.update(changes)
+        line = json.dumps(self._content, separators=(",", ":")).encode()
+        os.pwrite(self._descriptor, line.ljust(SIZE - 1) + b"\n", 0)
+
+    def release(self) -> None:
+        """Let go; what is written stays, for the next start and for `status`."""
+        os.close(self._descriptor)
+
+
+def read(database: Path) -> dict[str, Any]:
+    """What the lock file says; empty where there is none or it is no longer readable."""
+    path = beside(database)
+    for _ in range(READ_TRIES):
+        try:
+            content = json.loads(path.read_bytes())
+        except OSError:
+            return {}
+        except ValueError:
+            continue
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
+def is_held(database: Path) -> bool:
+    """Whether a daemon holds the lock now.
+
+    Looks through /proc/locks, because trying the lock would keep a starting daemon out; where
+    there is none, by trying a shared lock for an instant.
+    """
+    try:
+        found = beside(database).stat()
+    except OSError:
+        return False
+    name = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    try:
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return _refuses_shared(beside(database))
+    return any("FLOCK" in line and name in line.split() for line in lines)
+
+
+def _refuses_shared(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,267 @@
+"""The store that the daemon sees: one connection that writes, one that reads, both held open."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from webhookd.core import policy, profiles
+from webhookd.core.matching import Interest, Matcher
+from webhookd.core.model import DeliveryId, Millis, SubscriptionKey
+from webhookd.core.storage import (
+    Due,
+    Ingested,
+    Outlook,
+    Record,
+    Recorded,
+    StoredSubscription,
+)
+from webhookd.errors import DatabaseError
+from webhookd.store import create, preflight, queue, ranges, subscriptions
+from webhookd.store import deliveries as bulk
+from webhookd.store import file as files
+from webhookd.store.driver import connect, translated
+from webhookd.store.file import FileRow
+from webhookd.store.ingest import Recipient, Terms, take
+from webhookd.store.outbox import Outbox, check_table
+from webhookd.store.transaction import Transaction, undo
+
+GAPS_A_SWEEP: Final = 1_000
+"""Gaps between ingested ranges that one pass of the sweep looks into."""
+
+CHECKPOINT_PAGES: Final = 1_000
+"""Pages in the WAL after which SQLite checkpoints by itself, as it does for everyone."""
+
+
+class SqliteStore:
+    """`webhookd.core.storage.Store` on one SQLite file. Use from one thread at a time, but that
+    `commit` may run in another one while only reading methods are called."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        default_tenant: str,
+        max_payload: int,
+        ids_never_reused: bool,
+        known_mark: dict[str, object] | None,
+    ) -> None:
+        """Open a prepared file, migrate it if it is older, and hold it against what is known.
+
+        Args:
+            path: the real path, passed by `preflight.check`.
+            default_tenant: of rows that name none.
+            max_payload: bytes; larger payloads are rejected.
+            ids_never_reused: the host vouches for a key that is no AUTOINCREMENT.
+            known_mark: what the lock file said before this start; None where there was none.
+
+        Raises:
+            DatabaseError: unusable, not prepared, newer, moved, restored, or its outbox unfit.
+        """
+        self.path = path
+        self._inode = files.inode(path)
+        self._writer = connect(path, mode="rw")
+        try:
+            self._reader = connect(path, mode="rw")
+        except BaseException:
+            self._writer.close()
+            raise
+        try:
+            with translated(path):
+                self._reader.execute("PRAGMA query_only = 1")
+                self.applied = create.upgrade(self._writer, path)
+                row = files.read(self._writer, path)
+                files.check_home(row, path, files.machine_id())
+                files.check_mark(row, path, known_mark)
+                check_table(self._writer, row.outbox_table, path, ids_never_reused=ids_never_reused)
+        except BaseException:
+            self.close()
+            raise
+        self._known: FileRow = row
+        self._default_tenant = default_tenant
+        self._max_payload = max_payload
+        self._outbox = Outbox(path, row.outbox_table, max_payload)
+        self._transaction: Transaction | None = None
+        self._terms: tuple[int, Terms] | None = None
+        self._data_version = -1
+        self._sweep_from = ranges.LOWEST
+
+    @property
+    def journal_mode(self) -> str:
+        """The host's journal mode: `wal`, `delete` ..."""
+        return str(self._reader.execute("PRAGMA journal_mode").fetchone()[0])
+
+    def begin(self) -> None:
+        """Begin a writing transaction and make sure that the file is still the one we knew."""
+        transaction = Transaction(self._writer, self.path)
+        row, known = transaction.file, self._known
+        behind = row.sequence < known.sequence or row.cursor < known.cursor
+        if row.uuid != known.uuid or row.epoch < known.epoch or behind:
+            undo(self._writer)
+            files.check_mark(row, self.path, files.as_mark(known))
+        self._transaction = transaction
+
+    def commit(self) -> None:
+        """Make the transaction durable. May run in a thread; blocks for the disk."""
+        transaction = self._begun()
+        with translated(self.path):
+            transaction.seal()
+            self._writer.execute("COMMIT")
+        self._known = transaction.file
+        self._transaction = None
+
+    def rollback(self) -> None:
+        """Undo the transaction, if there is one."""
+        undo(self._writer)
+        self._transaction = None
+
+    def ingest(self, now: Millis) -> Ingested:
+        """Take in the next batch of outbox rows after the cursor."""
+        transaction = self._begun()
+        with translated(self.path):
+            cursor = transaction.file.cursor
+            if cursor >= ranges.HIGHEST:
+                return _NOTHING
+            raw, full = self._outbox.batch(self._writer, cursor + 1, ranges.HIGHEST)
+            if not raw:
+                return _NOTHING
+            terms = self._current_terms(transaction)
+            row, done, taken = take(self._writer, transaction.file, terms, raw, now)
+            transaction.file = replace(row, cursor=raw[taken - 1].outbox_id)
+            return replace(done, more=done.more or full)
+
+    def sweep(self, now: Millis) -> Ingested:
+        """Look into the next gaps below the cursor; goes round from the lowest id again and again.
+
+        `more` says that this round has not come to its end.
+        """
+        transaction = self._begun()
+        with translated(self.path):
+            cursor = transaction.file.cursor
+            found = ranges.gaps(self._writer, self._sweep_from, cursor, GAPS_A_SWEEP)
+            for first, last in found:
+                raw, full = self._outbox.batch(self._writer, first, last)
+                if not raw:
+                    continue
+                terms = self._current_terms(transaction)
+                transaction.file, done, taken = take(
+                    self._writer, transaction.file, terms, raw, now
+                )
+                whole = taken == len(raw) and not full
+                self._sweep_from = last + 1 if whole else raw[taken - 1].outbox_id + 1
+                return replace(done, more=True)
+            more = len(found) == GAPS_A_SWEEP
+            self._sweep_from = found[-1][1] + 1 if more else ranges.LOWEST
+            return replace(_NOTHING, more=more)
+
+    def record(self, records: Sequence[Record], now: Millis) -> Recorded:
+        """Write outcomes down and bring the next in line to the head."""
+        with translated(self.path):
+            return self._begun().record(list(records), now)
+
+    def cancel_removed(self, now: Millis) -> int:
+        """Cancel a batch of what removed subscriptions were owed; returns how many."""
+        with translated(self.path):
+            return bulk.cancel_removed(self._begun(), now)
+
+    def outlook(self) -> Outlook:
+        """Look whether anything changed, on the connection that reads."""
+        with translated(self.path):
+            row = files.reread(self._reader, self.path)
+            return Outlook(self._outbox.end(self._reader), row.cursor, row.control)
+
+    def changed(self) -> bool:
+        """Whether another connection (our own writer's too) has committed since the last call."""
+        with translated(self.path):
+            version = self._reader.execute("PRAGMA data_version").fetchone()[0]
+        moved: bool = version != self._data_version
+        self._data_version = version
+        return moved
+
+    def due(
+        self,
+        key: SubscriptionKey,
+        now: Millis,
+        limit: int,
+        without: Collection[DeliveryId],
+    ) -> list[Due]:
+        """Deliveries of one subscription that are due: see `webhookd.store.queue.due`."""
+        with translated(self.path):
+            return queue.due(self._reader, key, now, limit, without)
+
+    def next_due(self, key: SubscriptionKey, after: Millis | None = None) -> Millis | None:
+        """The subscription's earliest due time (later than `after`)."""
+        with translated(self.path):
+            return queue.next_due(self._reader, key, after)
+
+    def subscriptions(self) -> list[StoredSubscription]:
+        """All that are not removed, by key."""
+        with translated(self.path):
+            return subscriptions.load(self._reader)
+
+    def check_file(self) -> None:
+        """Raise DatabaseError when the path no longer leads to the file that was opened."""
+        now = files.inode(self.path)
+        if now == self._inode:
+            return
+        what = "was deleted" if now is None else "was replaced by another file"
+        raise DatabaseError(
+            f"{self.path}: {what} while webhookd ran; nothing more was sent or written. "
+            "Start webhookd again once the right file is in place"
+        )
+
+    def mark(self) -> dict[str, object]:
+        """The high-water mark of the last commit."""
+        return files.as_mark(self._known)
+
+    def close(self) -> None:
+        """Close both connections."""
+        for connection in (self._writer, self._reader):
+            connection.close()
+
+    def _begun(self) -> Transaction:
+        if self._transaction is None:
+            raise RuntimeError("no transaction has begun")
+        return self._transaction
+
+    def _current_terms(self, transaction: Transaction) -> Terms:
+        """The rules of matching as of this transaction: read again whenever `control` moved."""
+        control = transaction.file.control
+        if self._terms is None or self._terms[0] != control:
+            stored = subscriptions.load(self._writer)
+            terms = Terms(
+                matcher=Matcher(Interest(one.key, one.events, one.tenant) for one in stored),
+                recipients={
+                    one.key: Recipient(
+                        one.name,
+                        policy.apply(profiles.get(one.profile).policy, one.policy).ordering,
+                    )
+                    for one in stored
+                },
+                default_tenant=self._default_tenant,
+                max_payload=self._max_payload,
+            )
+            self._terms = (control, terms)
+        return self._terms[1]
+
+
+_NOTHING: Final = Ingested(0, 0, (), (), frozenset(), more=False)
+
+
+def open_checked(
+    path: Path,
+    *,
+    default_tenant: str,
+    max_payload: int,
+    ids_never_reused: bool,
+    known_mark: dict[str, object] | None,
+) -> SqliteStore:
+    """`SqliteStore` after the preflight that must come before the first open."""
+    preflight.check(path)
+    return SqliteStore(
+        path,
+        default_tenant=default_tenant,
+        max_payload=max_payload,
+        ids_never_reused=ids_never_reused,
+        known_mark=known_mark,
+    )

@@ -1,0 +1,105 @@
+"""The facts for `status`, from counters and the ends of indexes: no scan, however full the file."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from webhookd.core import urls
+from webhookd.core.model import DeliveryState, SubscriptionState
+from webhookd.core.status import FileFacts, SubscriptionFacts
+from webhookd.errors import OutboxUnreadable
+from webhookd.store.driver import Connection
+from webhookd.store.file import FileRow
+from webhookd.store.outbox import Outbox, quoted
+
+LAG_COUNTED: Final = 1_000
+"""A lag up to this is counted; above, it is the span of the ids."""
+
+_SUBSCRIPTIONS: Final = (
+    "SELECT s.key, s.id, s.name, s.url, s.state, s.state_reason, c.pending, c.delivered, c.failed,"
+    " c.last_status, c.last_error, c.last_attempt_at, c.last_success_at"
+    " FROM webhookd_subscriptions AS s CROSS JOIN webhookd_counters AS c ON c.subscription = s.key"
+    " WHERE s.removed_at IS NULL ORDER BY s.key"
+)
+_TOTALS: Final = (
+    "SELECT coalesce(sum(pending), 0), coalesce(sum(delivered), 0), coalesce(sum(failed), 0),"
+    " coalesce(sum(cancelled), 0), coalesce(sum(superseded), 0) FROM webhookd_counters"
+)
+OLDEST_OWED: Final = (
+    "SELECT created_at FROM webhookd_deliveries INDEXED BY webhookd_deliveries_owed"
+    " WHERE subscription = ? AND state = 'pending' ORDER BY id LIMIT 1"
+)
+NEXT_ATTEMPT: Final = (
+    "SELECT due_at FROM webhookd_deliveries INDEXED BY webhookd_deliveries_due"
+    " WHERE subscription = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT 1"
+)
+
+
+def facts(connection: Connection, file: FileRow, path: Path) -> FileFacts:
+    """Everything that `status` says of the file."""
+    lag, fault = _lag(connection, file, path)
+    totals = connection.execute(_TOTALS).fetchone()
+    return FileFacts(
+        path=str(path),
+        epoch=file.epoch,
+        sequence=file.sequence,
+        lag_rows=lag,
+        rejected=file.rejected,
+        outbox_fault=fault,
+        totals=dict(zip((state.value for state in DeliveryState), totals, strict=True)),
+        subscriptions=tuple(
+            _subscription(connection, row) for row in connection.execute(_SUBSCRIPTIONS).fetchall()
+        ),
+        size=_size(path),
+    )
+
+
+def _subscription(connection: Connection, row: tuple[Any, ...]) -> SubscriptionFacts:
+    key, pending = row[0], row[6]
+    oldest = following = None
+    if pending:
+        oldest = connection.execute(OLDEST_OWED, (key,)).fetchone()
+        following = connection.execute(NEXT_ATTEMPT, (key,)).fetchone()
+    return SubscriptionFacts(
+        id=row[1],
+        name=row[2],
+        url_shown=urls.parse(row[3]).shown,
+        state=SubscriptionState(row[4]),
+        state_reason=row[5],
+        owed=pending,
+        delivered=row[7],
+        failed=row[8],
+        oldest_owed_at=oldest and oldest[0],
+        next_attempt_at=following and following[0],
+        last_status=row[9],
+        last_error=row[10],
+        last_attempt_at=row[11],
+        last_success_at=row[12],
+    )
+
+
+def _lag(connection: Connection, file: FileRow, path: Path) -> tuple[int, str]:
+    """Rows that wait to be ingested, and why they cannot be read, if they cannot."""
+    outbox = Outbox(path, file.outbox_table, 0)
+    try:
+        end = outbox.end(connection)
+        if end is None or end <= file.cursor:
+            return 0, ""
+        table = quoted(file.outbox_table)
+        counted, first = connection.execute(
+            f"SELECT count(*), min(id) FROM (SELECT id FROM {table} WHERE id > ?"
+            " ORDER BY id LIMIT ?)",
+            (file.cursor, LAG_COUNTED),
+        ).fetchone()
+    except OutboxUnreadable as error:
+        return 0, str(error)
+    return (counted if counted < LAG_COUNTED else end - first + 1), ""
+
+
+def _size(path: Path) -> int:
+    total = 0
+    for name in (path, path.with_name(path.name + "-wal")):
+        try:
+            total += name.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total

@@ -1,0 +1,139 @@
+"""One writing transaction, the daemon's and a command's alike: short, immediate, and checked.
+
+Every one begins with `BEGIN IMMEDIATE` (a deferred one that reads and then writes fails at once
+when the host has committed in between) and with the file's row, so that no number is ever given
+out from memory.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from webhookd.core.model import Millis
+from webhookd.core.storage import Record, Recorded
+from webhookd.errors import DatabaseError
+from webhookd.store import file as files
+from webhookd.store import lockfile, preflight
+from webhookd.store.driver import CLI_BUSY_SECONDS, Connection, connect, translated
+from webhookd.store.record import Book, record
+
+
+class Transaction:
+    """A writing transaction that has begun. `finish` makes it durable, `undo` forgets it."""
+
+    def __init__(self, connection: Connection, path: Path) -> None:
+        """Begin. Raises StoreBusy, StoreUnwritable or DatabaseError; then nothing is open."""
+        self.connection = connection
+        self.path = path
+        with translated(path):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._before = files.reread(connection, path)
+            except BaseException:
+                undo(connection)
+                raise
+        self.file = self._before
+
+    def bump(self) -> None:
+        """Tell the lanes that something changed that they must obey."""
+        self.file = replace(self.file, control=self.file.control + 1)
+
+    @contextlib.contextmanager
+    def book(self, now: Millis) -> Iterator[Book]:
+        """The deliveries' rows, to be moved; their sums are written down at the end."""
+        book = Book(self.connection, self.file, now)
+        yield book
+        self.file = book.close()
+
+    def record(self, records: list[Record], now: Millis) -> Recorded:
+        """Write outcomes down."""
+        self.file, done = record(self.connection, self.file, records, now)
+        return done
+
+    def seal(self) -> None:
+        """Write the file's row back; the last statement before the commit."""
+        if self.file != self._before:
+            files.write_back(self.connection, self.file)
+            self._before = self.file
+
+
+def undo(connection: Connection) -> None:
+    """Roll back if a transaction is open; what fails even at that fails again at the next one."""
+    if connection.in_transaction:
+        with contextlib.suppress(Exception):  # the error that led here is the one to report
+            connection.execute("ROLLBACK")
+
+
+class Session:
+    """A command's own connection to the file, closed at the end of its `with` block."""
+
+    def __init__(self, path: Path, *, write: bool) -> None:
+        """Open `path` (a real path that `preflight.check` has passed).
+
+        Raises:
+            DatabaseError: cannot be opened, not prepared, or of a newer schema.
+        """
+        self.path = path
+        self.connection = connect(path, mode="rw" if write else "ro", wait=CLI_BUSY_SECONDS)
+        try:
+            with translated(path):
+                self.file = files.read(self.connection, path)
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """The connection, for functions that only read; SQLite's errors become webhookd's own."""
+        with translated(self.path):
+            yield self.connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction that is committed at the end of the block, or undone if it raises.
+
+        Raises:
+            StoreBusy: the host held the lock for `CLI_BUSY_SECONDS`.
+            DatabaseError: the file is another one than before.
+        """
+        transaction = Transaction(self.connection, self.path)
+        try:
+            if transaction.file.uuid != self.file.uuid:
+                raise DatabaseError(f"{self.path}: was replaced meanwhile; run the command again")
+            with translated(self.path):
+                yield transaction
+                transaction.seal()
+                self.connection.execute("COMMIT")
+        except BaseException:
+            undo(self.connection)
+            raise
+        self.file = transaction.file
+
+
+def open_session(database: Path, *, write: bool) -> Session:
+    """A session on the file that `database` leads to, after the preflight that must come first.
+
+    One that writes is held against the high-water mark: in a restored backup it would give out
+    numbers that pollers have seen.
+
+    Raises:
+        DatabaseError: missing, unusable, not prepared, of a newer schema, or (to write) restored.
+    """
+    path = preflight.real_path(database)
+    preflight.check(path)
+    # Read before the file: with a daemon at work it would be ahead of what was read before it.
+    mark = lockfile.read(path) if write else None
+    session = Session(path, write=write)
+    try:
+        files.check_mark(session.file, path, mark)
+    except BaseException:
+        session.connection.close()
+        raise
+    return session
