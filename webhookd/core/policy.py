@@ -17,14 +17,14 @@ def apply(preset: Policy, overrides: Mapping[str, Any]) -> Policy:
     """The policy in force. `overrides` is what `parse` returned, perhaps by way of JSON.
 
     Raises:
-        ValueError: a key or a value that no `parse` returns (a newer program's file, say).
+        ValueError: a key or an ordering that there is not, or delays that are no list.
     """
     values = dict(overrides)
-    if "retry_delays" in values:
-        values["retry_delays"] = tuple(values["retry_delays"])
-    if "ordering" in values:
-        values["ordering"] = Ordering(values["ordering"])
     try:
+        if "retry_delays" in values:
+            values["retry_delays"] = tuple(values["retry_delays"])
+        if "ordering" in values:
+            values["ordering"] = Ordering(values["ordering"])
         return replace(preset, **values)
     except TypeError as error:
         raise ValueError(f"unknown policy: {error}") from None

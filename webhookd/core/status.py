@@ -91,7 +91,7 @@ def compose(
     lag_seconds = _lag_seconds(facts.lag_rows, _moment(lock.get("caught_up_at")), now)
     problems = [
         *_daemon_problems(lock, held=held, stalled=stalled),
-        *_outbox_problems(facts, lock, lag_seconds, thresholds),
+        *_outbox_problems(facts, lock, lag_seconds, thresholds, held=held),
     ]
     for one in facts.subscriptions:
         problems += _subscription_problems(one, thresholds, now)
@@ -146,10 +146,16 @@ def _daemon_problems(lock: dict[str, Any], *, held: bool, stalled: bool) -> list
 
 
 def _outbox_problems(
-    facts: FileFacts, lock: dict[str, Any], lag: float | None, thresholds: Thresholds
+    facts: FileFacts,
+    lock: dict[str, Any],
+    lag: float | None,
+    thresholds: Thresholds,
+    *,
+    held: bool,
 ) -> list[str]:
     problems = []
-    if facts.outbox_fault and facts.outbox_fault not in lock.get("problems", []):
+    told = held and facts.outbox_fault in lock.get("problems", [])
+    if facts.outbox_fault and not told:
         problems.append(f"ingest has stopped: {facts.outbox_fault}")
     if lag is not None and lag * 1000 > thresholds.max_lag:
         problems.append(
@@ -197,4 +203,8 @@ def _subscription(one: SubscriptionFacts) -> dict[str, Any]:
 
 
 def _moment(text: object) -> Millis | None:
-    return from_text(text) if isinstance(text, str) else None
+    """The moment that the lock file gives; None for what it does not, or has damaged."""
+    try:
+        return from_text(text) if isinstance(text, str) else None
+    except ValueError:
+        return None

@@ -124,6 +124,8 @@ def _split_scheme(text: str) -> tuple[str, str]:
 
 def _split_port(authority: str, default: int) -> tuple[str, int]:
     bracket = authority.rfind("]")
+    if bracket < 0 and authority.startswith("["):
+        _refuse("the brackets of the host are not closed")
     colon = authority.find(":", bracket + 1)
     if colon < 0:
         return authority, default

@@ -15,6 +15,7 @@ When an answer counts
 The deadline is the whole attempt's, a moment on trio's clock.
 """
 
+import ssl
 from typing import Final
 
 import trio
@@ -27,6 +28,7 @@ from webhookd.http.limits import Limits
 from webhookd.http.reader import Reader
 
 _TOO_LARGE: Final = 413
+_EARLY: Final = "answered before the request was all sent"
 
 
 class Exchange:
@@ -64,7 +66,8 @@ class Exchange:
                 if scope.cancelled_caught:
                     return self._overdue(span)
         except OSError as error:
-            return self._broken(from_os_error(error, self._phase))
+            found = from_os_error(error, self._phase)
+            return self._salvage(found) if self._phase is Phase.SEND else self._broken(found)
         if reader.fault:
             return self._broken(fault(FaultKind.PROTOCOL, reader.fault, self._phase))
         return reader.answer()
@@ -100,34 +103,35 @@ class Exchange:
     async def _push(self) -> None:
         """Sends the rest of the request, unless an answer comes first."""
         reader, connection = self.reader, self._connection
-        try:
-            while not await connection.push():
-                data = connection.read_now()
-                if data:
-                    reader.feed(data)
-                    if reader.status or reader.fault:
-                        break
-                elif data is not None:
-                    raise PeerClosed("closed while the request was being sent")
-            else:
+        while not await connection.push():
+            data = connection.read_now()
+            if data is None:
+                continue
+            self._take_in(data)
+            if reader.status or reader.fault:
+                self._early = True
+                reader.note = _EARLY
                 return
-        except OSError:
-            # A receiver that hangs up on our body may have said why.
-            self._salvage()
-            if not reader.status:
-                raise
-        self._early = True
-        reader.note = "answered before the request was all sent"
 
-    def _salvage(self) -> None:
+    def _salvage(self, found: Fault) -> Answer | Fault:
+        """What a receiver that hung up on our request had said before, else `found`."""
+        reader = self.reader
+        self._early = True
         try:
-            while not self.reader.status:
+            while not (reader.done or reader.fault) and reader.body_size < self._limits.body:
                 data = self._connection.read_now()
                 if not data:
-                    return
-                self.reader.feed(data)
+                    break
+                reader.feed(data)
+        except ssl.SSLError as error:  # an alert says more than a broken pipe
+            if found.kind is not FaultKind.TLS:
+                found = from_os_error(error, self._phase)
         except OSError:
-            return
+            pass
+        if reader.status:
+            reader.note = _EARLY
+            return reader.answer()
+        return fault(FaultKind.PROTOCOL, reader.fault, self._phase) if reader.fault else found
 
     def _overdue(self, span: Millis) -> Answer | Fault:
         """What it came to at the deadline."""

@@ -94,12 +94,14 @@ def tls_reason(error: BaseException) -> str:
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_message:
-            return f"certificate verify failed: {cause.verify_message}"
-        if isinstance(cause, ssl.SSLError) and cause.reason:
-            meaning = _PLAIN_TEXT.get(cause.reason)
-            return f"{meaning} ({cause.reason})" if meaning else cause.reason
-        if text := str(cause):
+        # Both are missing from an error that OpenSSL did not make itself.
+        refusal, reason = getattr(cause, "verify_message", ""), getattr(cause, "reason", "")
+        if refusal:
+            return f"certificate verify failed: {refusal}"
+        if reason:
+            meaning = _PLAIN_TEXT.get(reason)
+            return f"{meaning} ({reason})" if meaning else str(reason)
+        if cause.args and (text := str(cause)):
             return text
         cause = cause.__cause__ or cause.__context__
     return type(error).__name__

@@ -1,0 +1,232 @@
+"""Names: who waits for whom, what is remembered, and what an answer opens."""
+
+import errno
+import socket
+import threading
+
+import pytest
+import trio
+import trio.testing
+
+from webhookd.core.egress import parse_policy
+from webhookd.core.model import Fault, FaultKind, Phase
+from webhookd.core.urls import parse
+from webhookd.http.address import Resolver, find_addresses, zone_of
+from webhookd.http.limits import Limits
+
+LIMITS = Limits(lookup_time=100)
+PUBLIC = parse_policy([], [])
+
+
+class Names:
+    """A resolver's answers by host; a host in `stuck` blocks its thread until it is let go."""
+
+    def __init__(self, **answers):
+        self.answers = answers
+        self.stuck = {}
+        self.asked = []
+
+    def __call__(self, host):
+        self.asked.append(host)
+        if host in self.stuck:
+            assert self.stuck[host].wait(10)
+        answer = self.answers.get(host.partition(".")[0], ["8.8.8.8"])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def hang(self, *hosts):
+        self.stuck.update((host, threading.Event()) for host in hosts)
+
+    def let_go(self):
+        for event in self.stuck.values():
+            event.set()
+
+
+@pytest.fixture
+def names():
+    made = Names()
+    yield made
+    made.let_go()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "detail"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), FaultKind.DNS, "Name"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), FaultKind.DNS, "Temporary"),
+        (socket.gaierror(socket.EAI_MEMORY, "Memory"), FaultKind.LOCAL, "Memory"),
+        (OSError(errno.EMFILE, "Too many open files"), FaultKind.LOCAL, "Too many"),
+        (OSError(errno.EIO, "I/O"), FaultKind.DNS, "I/O"),
+        (UnicodeError("label too long"), FaultKind.DNS, "label too long"),
+    ],
+)
+async def test_D1_a_failed_lookup_is_a_fault_with_the_reason(error, kind, detail):
+    resolver = Resolver(LIMITS, Names(bad=error))
+    found = await resolver.resolve("bad.example")
+    assert isinstance(found, Fault)
+    assert (found.kind, found.phase) == (kind, Phase.RESOLVE)
+    assert found.detail.startswith(f"bad.example: {detail}")
+
+
+async def test_D1_an_empty_answer_is_a_fault():
+    found = await Resolver(LIMITS, Names(none=[])).resolve("none.example")
+    assert found == Fault(FaultKind.DNS, "none.example has no address", Phase.RESOLVE)
+
+
+async def test_D2_a_hung_lookup_holds_nobody_and_is_not_begun_twice(names):
+    names.hang("slow.dead.example")
+    resolver = Resolver(LIMITS, names)
+    for _ in range(2):
+        found = await resolver.resolve("slow.dead.example")
+        assert isinstance(found, Fault)
+        assert found.kind is FaultKind.DNS
+        assert found.detail.endswith("did not answer within 0.1 s")
+    assert names.asked == ["slow.dead.example"]
+    assert await resolver.resolve("good.other.example") == ("8.8.8.8",)
+
+
+async def test_D2_a_hung_zone_leaves_room_for_others(names):
+    hosts = [f"h{number}.dead.example" for number in range(50)]
+    names.hang(*hosts)
+    limits = Limits(lookup_time=100, lookups=6, zone_lookups=4)
+    resolver = Resolver(limits, names)
+    found = []
+
+    async def resolve(host):
+        found.append(await resolver.resolve(host))
+
+    async with trio.open_nursery() as nursery:
+        for host in hosts:
+            nursery.start_soon(resolve, host)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert await resolver.resolve("good.example.org") == ("8.8.8.8",)
+    assert len(found) == 50
+    assert all(isinstance(one, Fault) for one in found)
+    assert len(names.asked) == 5
+
+
+async def test_D2_whoever_waits_for_a_thread_leaves_nothing_behind(names):
+    names.hang("slow.dead.example")
+    resolver = Resolver(Limits(lookup_time=50, lookups=1), names)
+    for host in ("slow.dead.example", "good.other.example"):
+        assert isinstance(await resolver.resolve(host), Fault)
+    assert list(resolver._zones) == ["dead.example"]
+    names.let_go()
+    assert await resolver.resolve("good.other.example") == ("8.8.8.8",)
+    assert not resolver._zones
+    assert names.asked == ["slow.dead.example", "good.other.example"]
+
+
+async def test_who_waited_for_a_thread_takes_what_was_found_meanwhile(names):
+    names.hang("slow.dead.example")
+    resolver = Resolver(Limits(lookup_time=5_000, lookups=1), names)
+    found = []
+
+    async def resolve(host):
+        found.append(await resolver.resolve(host))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(resolve, "slow.dead.example")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        for _ in range(3):
+            nursery.start_soon(resolve, "good.example")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        names.let_go()
+    assert found == [("8.8.8.8",)] * 4
+    assert names.asked == ["slow.dead.example", "good.example"]
+
+
+async def test_a_late_answer_is_there_for_the_next_caller(names):
+    names.hang("slow.example")
+    resolver = Resolver(LIMITS, names)
+    assert isinstance(await resolver.resolve("slow.example"), Fault)
+    names.let_go()
+    assert await resolver.resolve("slow.example") == ("8.8.8.8",)
+    assert names.asked == ["slow.example"]
+
+
+async def test_many_callers_share_one_lookup(names):
+    resolver = Resolver(Limits(lookups=1), names)
+    found = []
+
+    async def resolve():
+        found.append(await resolver.resolve("a.example"))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(resolve)
+    assert found == [("8.8.8.8",)] * 20
+    assert names.asked == ["a.example"]
+
+
+async def test_a_bug_in_a_lookup_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        await Resolver(LIMITS, Names(bug=ZeroDivisionError())).resolve("bug.example")
+
+
+async def test_D3_an_answer_is_remembered_for_a_while_and_a_failure_is_not():
+    names = Names(a=OSError(errno.EIO, "no"))
+    resolver = Resolver(Limits(cache_time=10_000, cache_names=2), names)
+    assert isinstance(await resolver.resolve("a.example"), Fault)
+    names.answers = {}
+    for _ in range(3):
+        assert await resolver.resolve("a.example") == ("8.8.8.8",)
+    assert names.asked == ["a.example"] * 2
+    for host in ("b.example", "c.example", "a.example"):
+        await resolver.resolve(host)
+    assert names.asked[2:] == ["b.example", "c.example", "a.example"]
+
+
+async def test_an_old_answer_is_asked_for_again():
+    names = Names()
+    resolver = Resolver(Limits(cache_time=0), names)
+    for _ in range(2):
+        assert await resolver.resolve("a.example") == ("8.8.8.8",)
+    assert len(names.asked) == 2
+
+
+@pytest.mark.parametrize("host", ["1.2.3.4", "2001:db8::1"])
+async def test_an_address_needs_no_lookup(host):
+    names = Names()
+    assert await Resolver(LIMITS, names).resolve(host) == (host,)
+    assert names.asked == []
+
+
+async def test_the_system_resolver_knows_localhost():
+    found = await Resolver(Limits()).resolve("localhost")
+    assert isinstance(found, tuple)
+    assert set(found) <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.parametrize("answer", [["10.0.0.5"], ["8.8.8.8", "10.0.0.5"]])
+async def test_D5_one_blocked_answer_blocks_the_name(answer):
+    resolver = Resolver(LIMITS, Names(a=answer))
+    found = await find_addresses(parse("https://a.example/"), PUBLIC, resolver)
+    assert found == Fault(FaultKind.BLOCKED, "blocked: 10.0.0.5 is private", Phase.RESOLVE)
+
+
+async def test_D6_a_name_that_turns_inwards_is_judged_again():
+    names = Names()
+    resolver = Resolver(Limits(cache_time=0), names)
+    url = parse("https://a.example/")
+    assert await find_addresses(url, PUBLIC, resolver) == ("8.8.8.8",)
+    names.answers = {"a": ["127.0.0.1"]}
+    found = await find_addresses(url, PUBLIC, resolver)
+    assert found == Fault(FaultKind.BLOCKED, "blocked: 127.0.0.1 is loopback", Phase.RESOLVE)
+
+
+@pytest.mark.parametrize(
+    ("host", "zone"),
+    [
+        ("a", "a"),
+        ("a.example", "a.example"),
+        ("x.a.example", "a.example"),
+        ("x.a.co.uk", "a.co.uk"),
+        ("co.uk", "co.uk"),
+        ("x.a.de", "x.a.de"),
+        ("x.firm.de", "firm.de"),
+    ],
+)
+def test_zones(host, zone):
+    assert zone_of(host) == zone
