@@ -18,7 +18,7 @@ unexport VIRTUAL_ENV UV_PYTHON PYTHONPATH PYTHONHOME
 .PHONY: help demo test test-core test-rest test-all check bench format clean
 
 help: ## print the doors
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z%-]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
 
 demo: $(SYNCED) ## the whole thing on a temporary file with a local receiver; ends by itself
 	@$(BIN)/webhookd demo
@@ -51,6 +51,9 @@ check: $(SYNCED) ## lint, format, types, layers, lock file
 
 bench: $(SYNCED) ## measure, and write the figures to bench/results
 	$(BIN)/python -m bench
+
+bench-%: $(SYNCED) ## one of them: drain, store, latency
+	$(BIN)/python -m bench $*
 
 format: $(SYNCED) ## put the code into the house's form
 	$(BIN)/ruff check --fix

@@ -63,7 +63,7 @@ class FeedReset(WebhookdError):
 
 
 class StoreBusy(WebhookdError):
-    """Another connection holds the write lock; nothing was done. Try again; the host comes first."""
+    """Another connection holds the write lock; nothing was done: try again."""
 
     exit_code = EXIT_DATABASE
 

@@ -34,8 +34,11 @@ class Finding:
     """What is the case and, where it is not well, the remedy."""
 
 
-Resolve = Callable[[str], str]
-"""The secret that a reference names; raises WebhookdError where it cannot be had."""
+Resolve = Callable[[str], str | None]
+"""The secret that a reference names; raises WebhookdError where it cannot be had.
+
+None: it is not there for whoever looks, and may be for the daemon, whose environment is its own.
+"""
 
 
 def of_subscription(
@@ -47,14 +50,12 @@ def of_subscription(
         profile = profiles.get(stored.profile)
     except ValueError as error:
         return [Finding(Level.FAULT, place, f"{error}; install the webhookd that has it")]
-    wrong = [
-        *_url(stored, egress),
-        *_own(stored, profile),
-        *_secrets(stored, profile, resolve, now),
+    wrong = [*_url(stored, egress), *_own(stored, profile)]
+    found = [
+        *(Finding(Level.FAULT, place, text) for text in wrong),
+        *(Finding(level, place, text) for level, text in _secrets(stored, profile, resolve, now)),
     ]
-    return [Finding(Level.FAULT, place, text) for text in wrong] or [
-        Finding(Level.OK, place, f"{stored.state}, {urls.parse(stored.url).shown}")
-    ]
+    return found or [Finding(Level.OK, place, f"{stored.state}, {urls.parse(stored.url).shown}")]
 
 
 def _url(stored: StoredSubscription, egress: EgressPolicy) -> list[str]:
@@ -88,19 +89,25 @@ def _own(stored: StoredSubscription, profile: Profile) -> list[str]:
 
 def _secrets(
     stored: StoredSubscription, profile: Profile, resolve: Resolve, now: Millis
-) -> list[str]:
+) -> list[tuple[Level, str]]:
     """What is wrong with its secrets that are still valid."""
     rotate = f"`webhookd subscriptions rotate-secret {stored.name}` sets another"
     live = [one for one in stored.secrets if one.expires_at is None or one.expires_at > now]
     if not live and profile.requires_secret:
-        return [f"has no secret, and profile {profile.name} signs every request; {rotate}"]
+        signs = f"has no secret, and profile {profile.name} signs every request"
+        return [(Level.FAULT, f"{signs}; {rotate}")]
     wrong = []
     for one in live:
         try:
-            profile.check_secret(resolve(one.value) if one.is_reference else one.value)
+            secret = resolve(one.value) if one.is_reference else one.value
+            if secret is None:
+                unseen = "cannot be seen from here; make sure that it is there for the daemon"
+                wrong.append((Level.WARNING, f"secret {one.value}: {unseen}"))
+            else:
+                profile.check_secret(secret)
         except WebhookdError as error:
-            wrong.append(f"secret {error}")
+            wrong.append((Level.FAULT, f"secret {error}"))
         except ValueError as error:
             named = f"{one.value}: " if one.is_reference else ""
-            wrong.append(f"{named}{error}; {rotate}")
+            wrong.append((Level.FAULT, f"{named}{error}; {rotate}"))
     return wrong

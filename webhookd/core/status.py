@@ -170,15 +170,19 @@ def _subscription_problems(
 ) -> list[str]:
     if one.state is SubscriptionState.DISABLED:
         return [
-            f"subscription {one.name} is disabled ({one.state_reason}) and is owed {one.owed}; "
-            f"`webhookd subscriptions enable {one.name}` sends them"
+            (
+                f"subscription {one.name} is disabled ({one.state_reason}) and is owed {one.owed}; "
+                f"`webhookd subscriptions enable {one.name}` sends them"
+            )
         ]
     oldest = _moment(one.oldest_owed_at)
     late = oldest is not None and now - oldest > thresholds.max_owed_age
     if late and one.state is SubscriptionState.ENABLED:
         return [
-            f"subscription {one.name} is owed {one.owed}, the oldest since {one.oldest_owed_at}"
-            f" (last: {one.last_error or one.last_status or 'not attempted'})"
+            (
+                f"subscription {one.name} is owed {one.owed}, the oldest since {one.oldest_owed_at}"
+                f" (last: {one.last_error or one.last_status or 'not attempted'})"
+            )
         ]
     return []
 

@@ -2,11 +2,15 @@
 
 import heapq
 from collections.abc import Callable
+from typing import Final
 
 import trio
 
 from webhookd.core.model import Millis, SubscriptionKey
 from webhookd.daemon.clock import LONGEST_WAIT
+
+SPARE: Final = 64
+"""Entries over what is needed that the heap may hold before it is made anew."""
 
 
 class Alarms:
@@ -26,6 +30,10 @@ class Alarms:
             return
         self._earliest[key] = at
         heapq.heappush(self._heap, (at, key))
+        if len(self._heap) > 2 * len(self._earliest) + SPARE:
+            # Times that sooner ones took the place of lie here until they come: a day, perhaps.
+            self._heap = [(moment, one) for one, moment in self._earliest.items()]
+            heapq.heapify(self._heap)
         if self._heap[0][0] == at:
             self._sooner.set()
 

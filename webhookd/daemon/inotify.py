@@ -5,7 +5,6 @@ and it may be lost. Whoever gets one reads the database; a slow poll stands behi
 """
 
 import ctypes
-import ctypes.util
 import os
 import struct
 from pathlib import Path
@@ -32,7 +31,7 @@ class Watch:
     def open(cls, database: Path) -> "Watch | None":
         """A watch, or None where the kernel gives none (no inotify, or its limit is reached)."""
         try:
-            libc = ctypes.CDLL(ctypes.util.find_library("c") or None, use_errno=True)
+            libc = ctypes.CDLL(None, use_errno=True)
             descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         except (OSError, AttributeError):
             return None

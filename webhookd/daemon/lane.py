@@ -39,10 +39,15 @@ from webhookd.core.times import to_text
 from webhookd.daemon.clock import Clock
 from webhookd.daemon.recorder import Outcome, Recorder
 from webhookd.daemon.roster import Member
+from webhookd.errors import StoreBusy, WebhookdError
 from webhookd.logs.actions import Action, log
 
 WINDOW: Final = 100
 """Due deliveries read at once: a read of about 1 ms."""
+
+READ_AGAIN: Final = 100
+"""Milliseconds until the file is read again that could not be read: outside WAL mode a writer that
+is committing keeps readers out."""
 
 MAX_ERROR: Final = 300
 """Characters of an error's text, as in `webhookd.core.outcomes`."""
@@ -100,6 +105,8 @@ class Lane:
         self._resting = trio.lowlevel.ParkingLot()
         self._nursery: trio.Nursery | None = None
         self._finished = trio.Event()
+        self._edition = 0
+        self._crash: Exception | None = None
         self.stopping = False
         self.missing_secret = False
         """It stopped because no secret is live any more."""
@@ -115,11 +122,20 @@ class Lane:
         return len(self._under_way)
 
     async def run(self) -> None:
-        """Deliver until nothing is due, or until `stop`; all outcomes are recorded by then."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            self._employ()
-            await self._finished.wait()
+        """Deliver until nothing is due, or until `stop`; all outcomes are recorded by then.
+
+        A worker's bug stops the lane in the same gentle way, and is raised at its end: whoever
+        starts the next lane must find no line open whose outcome the file does not have.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._employ()
+                await self._finished.wait()
+        finally:
+            self._finished.set()
+        if self._crash is not None:
+            raise self._crash
 
     def wake(self) -> None:
         """Something may have become due."""
@@ -127,11 +143,13 @@ class Lane:
         self._employ()
 
     def update(self, member: Member) -> None:
-        """The subscription was edited: that counts from the next attempt on.
+        """The subscription was edited (or enabled again): that counts from the next attempt on.
 
         What was read from the file is read again: an operator may have changed that too.
         """
         self.member = member
+        self.stopping = self.missing_secret or self._crash is not None
+        self._edition += 1
         self._window.clear()
         self.wake()
 
@@ -153,8 +171,9 @@ class Lane:
             self._nursery.start_soon(self._work, name=f"lane {self.member.subscription.id}")
 
     async def _work(self) -> None:
-        channel = self._shared.sender.channel()
+        channel: Channel | None = None
         try:
+            channel = self._shared.sender.channel()
             while not self.stopping:
                 if self._workers > self.member.subscription.policy.concurrency:
                     break
@@ -163,11 +182,22 @@ class Lane:
                     await self._deliver(channel, due)
                 elif not await self._rest():
                     break
+        except trio.Cancelled:
+            self.stopping = True  # else the next worker would be hired, and cancelled, for ever
+            raise
+        except WebhookdError:
+            raise
+        except Exception as error:  # noqa: BLE001 - `run` raises it, once the others are done
+            self._crash = error
+            self.stop()
         finally:
             self._workers -= 1
-            with trio.move_on_after(1) as closing:
-                closing.shield = True
-                await channel.aclose()
+            if self._may_be_more:
+                self._employ()  # what woke this one as it left, or found no place for another
+            if channel is not None:
+                with trio.move_on_after(1) as closing:
+                    closing.shield = True
+                    await channel.aclose()
             self._finish_if_idle()
 
     def _take(self) -> Due | None:
@@ -176,11 +206,12 @@ class Lane:
         if due is None and self._may_be_more:
             shared = self._shared
             self._passed_over = False
-            self._window.extend(
-                shared.store.due(
-                    self.member.subscription.key, shared.clock.now(), WINDOW, self._under_way
-                )
-            )
+            key, now = self.member.subscription.key, shared.clock.now()
+            try:
+                self._window.extend(shared.store.due(key, now, WINDOW, self._under_way))
+            except StoreBusy:
+                shared.alarm(key, now + READ_AGAIN)
+                return None
             due = self._next_in_window()
             self._may_be_more = due is not None
         if due is None:
@@ -204,16 +235,22 @@ class Lane:
     async def _rest(self) -> bool:
         """Wait for work with the connection kept; False when it is time to go home."""
         shared, key = self._shared, self.member.subscription.key
-        due_at = shared.store.next_due(key, shared.clock.now())
+        now = shared.clock.now()
+        try:
+            due_at = shared.store.next_due(key, now)
+        except StoreBusy:
+            due_at = now + READ_AGAIN
         if due_at is not None:
             shared.alarm(key, due_at)
-        with trio.move_on_after(shared.linger):
+        # With more to come there was no reading: then the alarm wakes it, and no other is hired.
+        least = READ_AGAIN / 1000 if self._may_be_more else 0.0
+        with trio.move_on_after(max(shared.linger, least)):
             await self._resting.park()
             return True
         return False
 
     async def _deliver(self, channel: Channel, due: Due) -> None:
-        shared = self._shared
+        shared, edition = self._shared, self._edition
         recorded: Record | None = None
         placed = False
         try:
@@ -221,7 +258,8 @@ class Lane:
             placed = True
             await _acquire(shared.in_flight)
             try:
-                if not self.stopping:
+                # What was changed while this waited for its turn is read again first.
+                if not self.stopping and edition == self._edition:
                     recorded = await self._attempt(channel, due)
             finally:
                 shared.in_flight.release()
@@ -232,6 +270,7 @@ class Lane:
                 # Not attempted, or cut off: it is due in the file as before.
                 if placed:
                     shared.recorder.leave()
+                self._may_be_more = True
                 self._let_go(due.id)
 
     async def _attempt(self, channel: Channel, due: Due) -> Record | None:

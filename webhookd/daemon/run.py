@@ -23,7 +23,7 @@ from webhookd.core.times import to_text
 from webhookd.daemon.alarms import Alarms
 from webhookd.daemon.clock import Clock, SystemClock
 from webhookd.daemon.inotify import Watch
-from webhookd.daemon.lane import LINGER, Sender, Shared
+from webhookd.daemon.lane import LINGER, READ_AGAIN, Sender, Shared
 from webhookd.daemon.recorder import Recorder
 from webhookd.daemon.storage import AsyncStore
 from webhookd.daemon.supervisor import Supervisor
@@ -235,6 +235,7 @@ class Daemon:
 
     def cut_off(self) -> None:
         """Do not even wait for what is under way: it is due again at the next start."""
+        self._stop.set()
         self._lanes_scope.cancel()
 
     async def run(self, *, drain: bool = False) -> None:
@@ -259,6 +260,8 @@ class Daemon:
                 workers.cancel_scope.cancel()
             self.recorder.close()
             keepers.cancel_scope.deadline = trio.current_time() + LAST_WORDS
+        if self.recorder.unrecorded:
+            log(Action.OUTCOMES_LOST, logging.ERROR, outcomes=self.recorder.unrecorded)
 
     async def _keep_lanes(self) -> None:
         with self._lanes_scope:
@@ -280,8 +283,11 @@ class Daemon:
         log(Action.DAEMON_READY, logging.INFO, drain=True)
         await self.tailer.sweep()
         while True:
-            await self.tailer.look()
-            if not self._supervisor.is_busy:
+            looked = await self.tailer.look()
+            if self._supervisor.is_busy:
+                await self._supervisor.quiet()
+            elif looked:
                 break
-            await self._supervisor.quiet()
+            else:
+                await trio.sleep(READ_AGAIN / 1000)
         self.stop()

@@ -9,7 +9,6 @@ two programs that retry in step would starve each other.
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Final, TypeVar
 
 import trio
@@ -67,6 +66,7 @@ class AsyncStore:
         self._dice = dice or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._turn = trio.Lock()
         self._waiting_since: float | None = None
+        self._said = False
         self.unwritable = False
         """The last try met a full disk or a read-only file."""
 
@@ -90,12 +90,11 @@ class AsyncStore:
         async with self._turn:
             try:
                 while True:
-                    await self._patiently(self.store.begin)
                     try:
+                        await self._patiently(self._begin)
                         result = work()
-                        with trio.CancelScope(shield=True):
-                            await self._patiently(partial(self._commit, self.store.commit))
-                    except StoreUnwritable as error:
+                        await self._patiently(self._make_durable)
+                    except (StoreBusy, StoreUnwritable) as error:
                         self.store.rollback()
                         await self._pause(UNWRITABLE_PAUSE, error)
                         continue
@@ -103,18 +102,27 @@ class AsyncStore:
                         self.store.rollback()
                         raise
                     self._on_commit()
+                    self._is_over()
                     return result
             finally:
-                self._over()
+                self._waiting_since = None
+                self._said = False
 
-    async def _patiently(self, step: Callable[[], Awaitable[None] | None]) -> None:
+    async def _begin(self) -> None:
+        # However long the lock was waited for, nothing is written to a file that was replaced.
+        self.store.check_file()
+        self.store.begin()
+
+    async def _make_durable(self) -> None:
+        with trio.CancelScope(shield=True):
+            await self._commit(self.store.commit)
+
+    async def _patiently(self, step: Callable[[], Awaitable[None]]) -> None:
         """Run `step` until the host lets it through."""
         pause = FIRST_PAUSE
         while True:
             try:
-                waiting = step()
-                if waiting is not None:
-                    await waiting
+                await step()
             except StoreBusy as error:
                 await self._pause(pause * (0.5 + self._dice.random()), error)
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -129,18 +137,16 @@ class AsyncStore:
             self.unwritable = True
             log(Action.STORE_UNWRITABLE, logging.ERROR, detail=str(error))
         waited = now - self._waiting_since
-        if isinstance(error, StoreBusy) and waited < SAID_AFTER <= waited + seconds:
+        if isinstance(error, StoreBusy) and waited >= SAID_AFTER and not self._said:
+            self._said = True
             log(Action.STORE_BUSY, logging.WARNING, detail=str(error), waited_s=round(waited, 1))
         await trio.sleep(seconds)
 
-    def _over(self) -> None:
-        """A write has ended: what it waited for is over."""
-        if self._waiting_since is None:
-            return
-        waited = trio.current_time() - self._waiting_since
-        self._waiting_since = None
+    def _is_over(self) -> None:
+        """A write has succeeded: what it waited for is over."""
+        waited = self.wait_seconds
         if self.unwritable:
             self.unwritable = False
             log(Action.STORE_WRITABLE, logging.INFO, waited_s=round(waited, 1))
-        elif waited >= SAID_AFTER:
+        elif self._said:
             log(Action.STORE_FREE, logging.INFO, waited_s=round(waited, 1))

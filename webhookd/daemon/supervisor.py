@@ -14,9 +14,9 @@ import trio
 from webhookd.core.model import SubscriptionKey, SubscriptionState
 from webhookd.core.storage import StoredSubscription
 from webhookd.daemon.alarms import Alarms
-from webhookd.daemon.lane import Lane, Shared
+from webhookd.daemon.lane import READ_AGAIN, Lane, Shared
 from webhookd.daemon.roster import HeldBack, Member, enroll
-from webhookd.errors import WebhookdError
+from webhookd.errors import StoreBusy, WebhookdError
 from webhookd.logs.actions import Action, log
 
 LOOK_AGAIN: Final = 60_000
@@ -42,6 +42,7 @@ class Supervisor:
         self._held_back: dict[SubscriptionKey, HeldBack] = {}
         self._lanes: dict[SubscriptionKey, Lane] = {}
         self._crashes: dict[SubscriptionKey, int] = {}
+        self._benched: set[SubscriptionKey] = set()
         self._stopping = False
         self._changed = trio.Event()
         self.restarted: set[str] = set()
@@ -72,8 +73,9 @@ class Supervisor:
     async def load(self) -> None:
         """Read all subscriptions and start what is due. Called at the start and after changes."""
         stored = {one.key: one for one in self._shared.store.subscriptions()}
+        before, self._stored = self._stored, stored
         for count, (key, one) in enumerate(stored.items(), 1):
-            if self._stored.get(key) != one or key in self._held_back:
+            if before.get(key) != one or key in self._held_back:
                 self._enroll(one)
             if lane := self._lanes.get(key):
                 self._obey(key, lane)
@@ -81,12 +83,12 @@ class Supervisor:
                 self.look(key)
             if count % A_BREATH == 0:
                 await trio.lowlevel.checkpoint()
-        for key in self._stored.keys() - stored.keys():
+        for key in before.keys() - stored.keys():
             self._members.pop(key, None)
             self._held_back.pop(key, None)
+            self._crashes.pop(key, None)
             if lane := self._lanes.get(key):
                 lane.stop()
-        self._stored = stored
 
     def wake(self, keys: Iterable[SubscriptionKey]) -> None:
         """These have something at the head of a line that may be due."""
@@ -109,10 +111,14 @@ class Supervisor:
                 self._enroll(one)
         if key not in self._members:
             return
-        due_at = self._shared.store.next_due(key)
+        now = self._shared.clock.now()
+        try:
+            due_at = self._shared.store.next_due(key)
+        except StoreBusy:
+            due_at = now + READ_AGAIN
         if due_at is None:
             return
-        if due_at <= self._shared.clock.now():
+        if due_at <= now:
             self._start(key)
         else:
             self._alarms.set(key, due_at)
@@ -153,12 +159,14 @@ class Supervisor:
         member = self._members.get(key)
         if member is None or member.subscription.state is not SubscriptionState.ENABLED:
             lane.stop()
-        else:
+        elif not self._stopping:
             lane.update(member)
 
     def _start(self, key: SubscriptionKey) -> None:
         member = self._members.get(key)
         if self._stopping or self._nursery is None or member is None or key in self._lanes:
+            return
+        if key in self._benched:
             return
         if member.subscription.state is not SubscriptionState.ENABLED:
             return
@@ -167,28 +175,34 @@ class Supervisor:
 
     async def _mind(self, key: SubscriptionKey, lane: Lane) -> None:
         """Run a lane to its end, and see to what comes after it."""
+        crash: BaseException | None = None
         try:
             await lane.run()
         except* WebhookdError:
             raise  # the file is not to be used any more: that is not the lane's to survive
         except* Exception as group:  # noqa: BLE001 - a lane's bug is not the daemon's end
-            await self._crashed(key, lane, group)
+            crash = group
         else:
             self._crashes.pop(key, None)
-        del self._lanes[key]
+        finally:  # cut off as well: `quiet` waits for no lane that is gone
+            del self._lanes[key]
+            self._changed.set()
+            self._changed = trio.Event()
+        if crash is not None:
+            await self._bench(key, lane, crash)
         if lane.missing_secret and key in self._stored:
             self._enroll(self._stored[key])
         if not self._stopping:
             self.look(key)
-        self._changed.set()
-        self._changed = trio.Event()
 
-    async def _crashed(self, key: SubscriptionKey, lane: Lane, error: BaseException) -> None:
+    async def _bench(self, key: SubscriptionKey, lane: Lane, crash: BaseException) -> None:
+        """Start no lane for a subscription whose last one crashed, for a while."""
         name = lane.member.subscription.name
         count = self._crashes[key] = self._crashes.get(key, 0) + 1
         pause = min(FIRST_RESTART * 2 ** (count - 1), LONGEST_RESTART)
         self.restarted.add(name)
-        log(Action.LANE_CRASHED, logging.CRITICAL, error=error, subscription=name)
-        if not self._stopping:
-            await trio.sleep(pause)
-            log(Action.LANE_RESTARTED, logging.WARNING, subscription=name, after_s=pause)
+        log(Action.LANE_CRASHED, logging.CRITICAL, error=crash, subscription=name)
+        self._benched.add(key)
+        await trio.sleep(pause)
+        self._benched.discard(key)
+        log(Action.LANE_RESTARTED, logging.WARNING, subscription=name, after_s=pause)

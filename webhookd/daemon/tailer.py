@@ -14,7 +14,7 @@ from webhookd.core.storage import Ingested
 from webhookd.daemon.clock import Clock
 from webhookd.daemon.storage import AsyncStore
 from webhookd.daemon.supervisor import Supervisor
-from webhookd.errors import OutboxUnreadable
+from webhookd.errors import OutboxUnreadable, StoreBusy
 from webhookd.logs.actions import Action, log
 
 POLL: Final = 0.250
@@ -22,6 +22,11 @@ POLL: Final = 0.250
 
 RE_READ: Final = (0.0, 0.0003, 0.001, 0.002, 0.004)
 """Seconds before each look after a hint: inotify fires before the row is visible."""
+
+LONGEST_BREATH: Final = 0.050
+"""Seconds: the most that passes between two batches. It is as long as the batch before it took,
+because SQLite's lock is not fair: a host that waits for it sleeps longer and longer between its
+tries, and would find it taken again each time, until its own patience ended."""
 
 OUTBOX_RETRY: Final = 5.0
 """Seconds after which an outbox that could not be read is tried again."""
@@ -57,7 +62,8 @@ class Tailer:
         self._hints = hints
         self._control = -1
         self._broken: str = ""
-        self._broken_since = 0.0
+        self._removed_is_owed = False
+        """A removed subscription may still be owed something, which is to be cancelled."""
         self.caught_up_at: Millis | None = None
         """The latest moment at which nothing was waiting in the outbox."""
 
@@ -76,23 +82,50 @@ class Tailer:
             await self._wait_for_change()
             await self.look()
 
-    async def look(self) -> None:
-        """Look once, and take in all that is there."""
+    async def look(self) -> bool:
+        """Look, and take in all that is there; what operators changed is obeyed between batches.
+
+        Returns:
+            Whether it could: a writer outside WAL mode keeps readers out. Look again soon.
+        """
+        try:
+            try:
+                begun = trio.current_time()
+                while await self._step():
+                    await trio.sleep(min(trio.current_time() - begun, LONGEST_BREATH))
+                    begun = trio.current_time()
+            except OutboxUnreadable as error:
+                self._is_broken(str(error))
+                await self._supervisor.load()  # what is owed goes on, as operators wish
+            else:
+                self._is_whole()
+        except StoreBusy:
+            return False
+        return True
+
+    async def _step(self) -> bool:
+        """Obey what operators changed, then take in one batch; returns whether there is more."""
         store = self._store.store
         store.check_file()
-        try:
-            outlook = store.outlook()
-            if outlook.control != self._control:
-                self._control = outlook.control
-                await self._clear_removed()
-                await self._supervisor.load()
-            if outlook.outbox_end is not None and outlook.outbox_end > outlook.cursor:
-                await self._ingest()
+        outlook = store.outlook()
+        if outlook.control != self._control:
+            await self._supervisor.load()
+            self._control = outlook.control
+            self._removed_is_owed = True
+        more = False
+        end = outlook.outbox_end
+        # What the sweep found broken is whole only once a whole row could be asked for.
+        if self._broken or (end is not None and end > outlook.cursor):
+            done = await self._store.write(lambda: store.ingest(self._clock.now()))
+            self._tell(done)
+            more = done.more
+        if not more:
             self.caught_up_at = self._clock.now()
-        except OutboxUnreadable as error:
-            self._is_broken(str(error))
-        else:
-            self._is_whole()
+        if self._removed_is_owed:
+            # A command may have died half-way; lanes of what is removed have stopped already.
+            cancelled = await self._store.write(lambda: store.cancel_removed(self._clock.now()))
+            self._removed_is_owed = cancelled > 0
+        return more or self._removed_is_owed
 
     async def sweep(self) -> None:
         """Look into the gaps below the cursor, once round.
@@ -134,21 +167,6 @@ class Tailer:
                 await trio.sleep(pause)
                 if store.changed():
                     return
-
-    async def _ingest(self) -> None:
-        store = self._store.store
-        more = True
-        while more:
-            store.check_file()
-            done = await self._store.write(lambda: store.ingest(self._clock.now()))
-            self._tell(done)
-            more = done.more
-
-    async def _clear_removed(self) -> None:
-        """Cancel what removed subscriptions were still owed: a command may have died half-way."""
-        store = self._store.store
-        while await self._store.write(lambda: store.cancel_removed(self._clock.now())):
-            pass
 
     def _tell(self, done: Ingested) -> None:
         if done.events:

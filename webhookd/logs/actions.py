@@ -38,6 +38,8 @@ class Action(StrEnum):
 
     ATTEMPT = "attempt"
     """THE canonical line: one HTTP request and what came of it."""
+    OUTCOMES_LOST = "attempt.unrecorded"
+    """The file stayed locked until the end: these attempts will be made again at the next start."""
     UNRENDERABLE = "delivery.unrenderable"
     """An event that its subscription's profile cannot say: failed without an attempt."""
     BODY_CHANGED = "attempt.body_changed"

@@ -112,9 +112,16 @@ def _prepare(
 ) -> Prepared:
     known = files.read(connection, path) if files.is_prepared(connection) else None
     applied = _migrate(connection)
+    gone = schema.missing(connection)
+    if gone:
+        raise DatabaseError(
+            f"{path}: {gone[0]} was dropped, and what it held is lost; restore a backup, or drop "
+            "all that begins with webhookd_ or webhook_ and run `webhookd init` for a new start"
+        )
     if known is not None and known.outbox_table == table:
         if known.outbox_ours and outbox.inspect(connection, table) is None:
             connection.execute(schema.OUTBOX.format(table=outbox.quoted(table)))
+            _go_on_after(connection, table, known.cursor)
         outbox.check_table(connection, table, path, ids_never_reused=ids_never_reused)
         return Prepared(path, False, applied, table, bool(known.outbox_ours), None)
     if known is not None:
@@ -129,7 +136,15 @@ def _prepare(
     files.create(connection, path, table=table, ours=ours, now=now)
     begin = start if start is not None else ("beginning" if ours else "end")
     after = _fix_start(connection, path, table, begin)
+    if ours and after is not None:
+        _go_on_after(connection, table, after)
     return Prepared(path, False, applied, table, ours, after)
+
+
+def _go_on_after(connection: Connection, table: str, number: int) -> None:
+    """Let the ids of a new, empty outbox begin above `number`: those below count as done with."""
+    if number > 0:
+        connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, number))
 
 
 def _fix_start(connection: Connection, path: Path, table: str, start: Start) -> int | None:

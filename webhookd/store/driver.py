@@ -6,6 +6,7 @@ database or its `-shm`: nothing here touches those files but through SQLite.
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -59,7 +60,7 @@ def connect(path: Path, *, mode: str, wait: float = 0.0) -> Connection:
     Raises:
         DatabaseError: missing, not a database, or not to be opened by this user.
     """
-    uri = f"file:{quote(str(path))}?mode={mode}"
+    uri = f"file:{quote(os.fsencode(path))}?mode={mode}"
     with translated(path):
         connection = sqlite3.connect(
             uri,
@@ -86,8 +87,9 @@ def connect(path: Path, *, mode: str, wait: float = 0.0) -> Connection:
     return connection
 
 
-_BUSY: Final = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
-_UNWRITABLE: Final = {8, 13}  # SQLITE_READONLY, SQLITE_FULL
+_BUSY: Final = {5, 6, 15}  # SQLITE_BUSY, SQLITE_LOCKED, SQLITE_PROTOCOL (a race for the WAL)
+_READONLY: Final = 8
+_UNWRITABLE: Final = {_READONLY, 13}  # SQLITE_FULL
 _IOERR: Final = 10
 _CORRUPT: Final = 11
 _CANTOPEN: Final = 14
@@ -116,6 +118,10 @@ def explain(error: Exception, path: Path) -> Exception:
     text = str(error)
     if primary in _BUSY:
         return StoreBusy(f"{path}: another program holds the write lock; try again")
+    if primary == _READONLY and not path.exists():
+        return DatabaseError(
+            f"{path}: was moved or deleted while it was open; put it back, then start again"
+        )
     if primary in _UNWRITABLE:
         return StoreUnwritable(
             f"{path}: cannot be written ({text}); free space or rights are needed"
@@ -131,6 +137,8 @@ def explain(error: Exception, path: Path) -> Exception:
         return DatabaseError(f"{path}: cannot be opened ({text}); check that it exists and rights")
     if primary == _IOERR:
         return DatabaseError(f"{path}: input/output error ({text}); check the disk")
-    if "no such table: webhookd_" in text or "no such column: webhookd_" in text:
+    # A view whose table has gone names it with its schema.
+    gone = text.replace(": main.", ": ")
+    if "no such table: webhook" in gone or "no such column: webhookd_" in gone:
         return DatabaseError(f"{path}: {text}; run `webhookd init` to prepare the file")
     return error

@@ -78,17 +78,22 @@ def emit(
     return inserted
 
 
+def _bytes(text: str) -> bytes:
+    """What an argument of bad UTF-8 brought along goes through as such, to be refused in words."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 def _judge(row: NewRow, uuid: str, default_tenant: str, max_payload: int, now: Millis) -> None:
-    payload = None if row.payload is None else row.payload.encode()
+    payload = None if row.payload is None else _bytes(row.payload)
     raw = RawRow(
         0,
-        row.event_type.encode(),
-        row.aggregate_type.encode(),
-        row.aggregate_id.encode(),
-        row.tenant.encode(),
+        _bytes(row.event_type),
+        _bytes(row.aggregate_type),
+        _bytes(row.aggregate_id),
+        _bytes(row.tenant),
         payload,
-        row.occurred_at.encode(),
-        row.event_id.encode(),
+        _bytes(row.occurred_at),
+        _bytes(row.event_id),
         0 if payload is None else len(payload),
     )
     judged = judge(

@@ -99,7 +99,11 @@ def order_key(ordering: Ordering, aggregate: int) -> int:
 
 
 def take(
-    connection: Connection, file: FileRow, terms: Terms, raw: list[rows.RawRow], now: int
+    connection: Connection,
+    file: FileRow,
+    terms: Terms,
+    raw: list[rows.RawRow | rows.Rejection],
+    now: int,
 ) -> tuple[FileRow, Ingested, int]:
     """Make events of `raw` (ascending ids), or rejected rows, inside the caller's transaction.
 
@@ -113,13 +117,17 @@ def take(
     sequence, taken = file.sequence, 0
     for row in raw:
         taken += 1
-        draft = rows.judge(
-            row,
-            file_uuid=file.uuid,
-            default_tenant=terms.default_tenant,
-            max_payload=terms.max_payload,
-            now=now,
-        )
+        draft: rows.Draft | rows.Rejection
+        if isinstance(row, rows.Rejection):
+            draft = row
+        else:
+            draft = rows.judge(
+                row,
+                file_uuid=file.uuid,
+                default_tenant=terms.default_tenant,
+                max_payload=terms.max_payload,
+                now=now,
+            )
         if isinstance(draft, rows.Draft):
             draft = _not_seen_before(connection, draft)
         if isinstance(draft, rows.Rejection):

@@ -141,9 +141,7 @@ def _outbox(
             f"{table}; set it back",
         )
     try:
-        outbox.check_table(
-            connection, row.outbox_table, path, ids_never_reused=ids_never_reused
-        )
+        outbox.check_table(connection, row.outbox_table, path, ids_never_reused=ids_never_reused)
         highest = _highest_id(connection, row, path)
     except (DatabaseError, OutboxUnreadable) as error:
         yield _fault(_OUTBOX, error)

@@ -5,6 +5,7 @@ JSON line, written in place. It is not synced: the high-water mark may be lost w
 then it is lower than the truth, which does no harm; it can never be higher.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -17,6 +18,9 @@ SUFFIX: Final = "-webhookd.lock"
 
 SIZE: Final = 1024
 """Bytes written each time: one page's worth, so that a reader sees one whole line."""
+
+MARK: Final = ("uuid", "epoch", "sequence", "outbox_id")
+"""The fields that outlive the daemon that wrote them: the high-water mark."""
 
 READ_TRIES: Final = 5
 """A reader that meets a half-written line looks again this often."""
@@ -33,7 +37,10 @@ class LockFile:
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
-        self._content: dict[str, Any] = {}
+        # Until a new mark is written the old one must not be lost, whatever else is.
+        self._content: dict[str, Any] = {
+            name: value for name, value in _content(path).items() if name in MARK
+        }
 
     @classmethod
     def acquire(cls, database: Path) -> "LockFile":
@@ -62,10 +69,14 @@ class LockFile:
         return cls(path, descriptor)
 
     def write(self, **changes: object) -> None:
-        """Change some of the fields; costs one system call."""
+        """Change some of the fields; costs one system call.
+
+        A disk that cannot be written stops no delivery: the heartbeat grows old, and that says it.
+        """
         self._content.update(changes)
         line = json.dumps(self._content, separators=(",", ":")).encode()
-        os.pwrite(self._descriptor, line.ljust(SIZE - 1) + b"\n", 0)
+        with contextlib.suppress(OSError):
+            os.pwrite(self._descriptor, line.ljust(SIZE - 1) + b"\n", 0)
 
     def release(self) -> None:
         """Let go; what is written stays, for the next start and for `status`."""
@@ -74,10 +85,14 @@ class LockFile:
 
 def read(database: Path) -> dict[str, Any]:
     """What the lock file says; empty where there is none or it is no longer readable."""
-    path = beside(database)
+    return _content(beside(database))
+
+
+def _content(path: Path) -> dict[str, Any]:
     for _ in range(READ_TRIES):
         try:
-            content = json.loads(path.read_bytes())
+            # A shorter line than before leaves the end of the longer one behind it.
+            content = json.loads(path.read_bytes().partition(b"\n")[0])
         except OSError:
             return {}
         except ValueError:

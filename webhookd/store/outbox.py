@@ -4,11 +4,12 @@ Text is read as bytes, because one row of invalid UTF-8 would make a whole `fetc
 JSON function of SQLite's is used on it, because one malformed row would abort the query.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from webhookd.core.rows import RawRow
+from webhookd.core.rows import RawRow, Rejection, RejectionReason
 from webhookd.errors import DatabaseError, OutboxUnreadable
 from webhookd.store.driver import Connection, sqlite3, translated
 from webhookd.store.schema import OUTBOX_COLUMNS
@@ -16,7 +17,15 @@ from webhookd.store.schema import OUTBOX_COLUMNS
 BATCH_ROWS: Final = 250
 """Rows a transaction: about 10 ms of work, so that the host's own commits hardly wait."""
 BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Payload a transaction: bounds memory when rows are large."""
+"""Text and payload a transaction: bounds memory when rows are large."""
+
+TOO_BIG: Final = 18
+"""SQLITE_TOOBIG: a value is longer than this SQLite can hold."""
+
+_NOT_CODE: Final = re.compile(
+    r"""--[^\n]*|/\*.*?(?:\*/|$)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^]]*\]""", re.DOTALL
+)
+"""Comments, strings and quoted names in a statement."""
 
 
 def quoted(name: str) -> str:
@@ -29,8 +38,10 @@ class TableFacts:
     """What the file says of a table that is, or is to be, the outbox."""
 
     columns: frozenset[str]
+    integer_key: bool
+    """Its `id` is SQLite's own row number: INTEGER PRIMARY KEY."""
     autoincrement: bool
-    """Its key is an integer that is never given out twice."""
+    """And one that is never given out twice."""
 
 
 def inspect(connection: Connection, table: str) -> TableFacts | None:
@@ -41,11 +52,13 @@ def inspect(connection: Connection, table: str) -> TableFacts | None:
     if found is None:
         return None
     rows = connection.execute(f"PRAGMA table_info({quoted(table)})").fetchall()
-    key = [row[1].lower() for row in rows if row[5]]
-    words = (found[0] or "").upper().replace("(", " ").replace(",", " ").replace(")", " ").split()
+    key = [(row[1].lower(), row[2].upper()) for row in rows if row[5]]
+    words = re.findall(r"\w+", _NOT_CODE.sub(" ", found[0]).upper())
+    integer_key = key == [("id", "INTEGER")] and words[-2:] != ["WITHOUT", "ROWID"]
     return TableFacts(
         columns=frozenset(row[1].lower() for row in rows),
-        autoincrement=key == ["id"] and "AUTOINCREMENT" in words,
+        integer_key=integer_key,
+        autoincrement=integer_key and "AUTOINCREMENT" in words,
     )
 
 
@@ -62,6 +75,11 @@ def check_table(connection: Connection, table: str, path: Path, *, ids_never_reu
     if missing:
         raise DatabaseError(
             f"{path}: table {table} has no column {missing[0]}; "
+            "name another table with `table` in [outbox]"
+        )
+    if not facts.integer_key:
+        raise DatabaseError(
+            f"{path}: {table}.id is no INTEGER PRIMARY KEY, so it gives rows no order; "
             "name another table with `table` in [outbox]"
         )
     if not facts.autoincrement and not ids_never_reused:
@@ -82,36 +100,78 @@ class Outbox:
         self.table = table
         self._select = _select(table, max_payload)
 
-    def batch(self, connection: Connection, first: int, last: int) -> tuple[list[RawRow], bool]:
+    def probe(self, connection: Connection) -> None:
+        """Pass if the outbox can be read. Raises OutboxUnreadable as `batch` does."""
+        with self._explained():
+            connection.execute(self._select, (0, -1, 0)).close()
+
+    def batch(
+        self, connection: Connection, first: int, last: int
+    ) -> tuple[list[RawRow | Rejection], bool]:
         """Rows with `first` <= id <= `last`, in order of id; and whether the batch was full.
+
+        A row that SQLite itself cannot read is rejected here, by its id alone.
 
         Raises:
             OutboxUnreadable: the table or one of its columns is gone.
         """
-        found: list[RawRow] = []
-        size = 0
+        found: list[RawRow | Rejection] = []
         text_factory = connection.text_factory
         connection.text_factory = bytes
         try:
             with self._explained():
-                cursor = connection.execute(self._select, (first, last, BATCH_ROWS))
-                try:
-                    for row in cursor:
-                        found.append(RawRow(*row))
-                        size += row[8]
-                        if size >= BATCH_BYTES:
-                            return found, True
-                finally:
-                    cursor.close()
+                full = self._read(connection, first, last, BATCH_ROWS, found)
+                if full is None:
+                    # The module drops the good row before a bad one too, so look again, singly.
+                    first = found[-1].outbox_id + 1 if found else first
+                    if self._read(connection, first, last, 1, found) is None:
+                        found.append(self._too_big(connection, first, last))
+                    full = True
         finally:
             connection.text_factory = text_factory
-        return found, len(found) == BATCH_ROWS
+        return found, full
+
+    def _read(
+        self,
+        connection: Connection,
+        first: int,
+        last: int,
+        limit: int,
+        found: list[RawRow | Rejection],
+    ) -> bool | None:
+        """Append rows to `found`; returns whether it is a full batch, None if a row is too big."""
+        size = count = 0
+        cursor = connection.cursor()
+        try:
+            for *values, length in cursor.execute(self._select, (first, last, limit)):
+                size += sum(map(len, filter(None, values[1:])))
+                count += 1
+                payload = values[5]
+                values.append(length if payload is None else len(payload))
+                found.append(RawRow(*values))
+                if size >= BATCH_BYTES:
+                    return True
+        except sqlite3.DataError as error:
+            if error.sqlite_errorcode != TOO_BIG:
+                raise
+            return None
+        finally:
+            cursor.close()
+        return count == limit
 
     def end(self, connection: Connection) -> int | None:
         """The highest id, or None. Raises OutboxUnreadable as `batch` does."""
         with self._explained():
             found = connection.execute(f"SELECT max(id) FROM {quoted(self.table)}").fetchone()
         return None if found is None else found[0]
+
+    def _too_big(self, connection: Connection, first: int, last: int) -> Rejection:
+        number = connection.execute(
+            f"SELECT id FROM {quoted(self.table)} WHERE id >= ? AND id <= ? ORDER BY id LIMIT 1",
+            (first, last),
+        ).fetchone()[0]
+        detail = "the row has a value that is longer than SQLite can read"
+        return Rejection(number, RejectionReason.PAYLOAD_TOO_LARGE, detail, "")
 
     def _explained(self) -> "_Explained":
         return _Explained(self)
@@ -134,16 +194,16 @@ class _Explained:
         for gone in ("no such column: ", "no such table: "):
             if text.startswith(gone):
                 what = "column " + table + "." if "column" in gone else "table "
-                raise OutboxUnreadable(
-                    f"schema: {what}{text.removeprefix(gone)} missing"
-                ) from error
+                name = text.removeprefix(gone).removeprefix("t.").removeprefix("main.")
+                raise OutboxUnreadable(f"schema: {what}{name} missing") from error
         with translated(self._outbox.path):
             raise error
 
 
 def _select(table: str, max_payload: int) -> str:
-    # A number in a text column becomes text as SQLite itself would make it. A payload over the
-    # limit is not loaded at all: only its size is.
+    # A number in a text column becomes text as SQLite itself would make it. A payload far over the
+    # limit is not loaded at all: only its size is. Twice the limit, because a file in UTF-16 has
+    # two bytes for a character that is one when it is read.
     if sqlite3.sqlite_version_info >= (3, 43):
         size = "octet_length(t.payload)"
     else:
@@ -157,7 +217,8 @@ def _select(table: str, max_payload: int) -> str:
         )
 
     payload = (
-        f"CASE WHEN coalesce({size}, 0) > {int(max_payload)} THEN NULL ELSE {text('payload')} END"
+        f"CASE WHEN coalesce({size}, 0) > {2 * int(max_payload)} THEN NULL"
+        f" ELSE {text('payload')} END"
     )
     return (
         f"SELECT t.id, {text('event_type')}, {text('aggregate_type')}, {text('aggregate_id')},"

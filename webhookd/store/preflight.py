@@ -6,6 +6,7 @@ would happen is judged first, from owners and modes alone, and refused with the 
 """
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "vboxsf", "afs", "ceph", "fuse.sshfs"}
 )
 """File systems whose locks cannot be trusted between machines (or at all)."""
+
+
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
+"""How mountinfo writes a blank, a tab, a line break and a backslash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +54,15 @@ def real_path(path: Path) -> Path:
         DatabaseError: its directory is missing, or it is no regular file.
     """
     real = Path(os.path.realpath(path))
-    if not real.parent.is_dir():
-        raise DatabaseError(f"{real}: the directory {real.parent} does not exist")
-    if real.exists() and not real.is_file():
-        raise DatabaseError(f"{real}: not a regular file; name the database file")
+    try:
+        if not real.parent.is_dir():
+            raise DatabaseError(f"{real}: the directory {real.parent} does not exist")
+        if real.exists() and not real.is_file():
+            raise DatabaseError(f"{real}: not a regular file; name the database file")
+    except OSError as error:
+        raise DatabaseError(
+            f"{real}: {error.strerror}; check the rights of its directory"
+        ) from None
     return real
 
 
@@ -146,7 +156,7 @@ def _writable(owned: Owned, uid: int, groups: frozenset[int]) -> bool:
 def file_system(path: Path, mountinfo: Path) -> str:
     """The type of the file system that `path` is on; `''` where that cannot be told."""
     try:
-        lines = mountinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = os.fsdecode(mountinfo.read_bytes()).split("\n")
     except OSError:
         return ""
     best, kind = "", ""
@@ -155,7 +165,7 @@ def file_system(path: Path, mountinfo: Path) -> str:
         fields, after = left.split(), right.split()
         if len(fields) < 5 or not after:
             continue
-        point = fields[4].encode().decode("unicode_escape")
+        point = _OCTAL.sub(lambda found: chr(int(found[1], 8)), fields[4])
         inside = point == "/" or str(path) == point or str(path).startswith(point + "/")
         if inside and len(point) >= len(best):
             best, kind = point, after[0]

@@ -45,10 +45,10 @@ def due(
         for row in cursor:
             if row[0] in without:
                 continue
-            found.append(_due(row))
             size += len(row[13] or b"")
-            if len(found) >= limit or size >= WINDOW_BYTES:
+            if len(found) >= limit or (found and size > WINDOW_BYTES):
                 break
+            found.append(_due(row))
     finally:
         cursor.close()  # a half-read cursor would pin the snapshot
     return found

@@ -60,13 +60,20 @@ def remove(connection: Connection, number: int) -> None:
 
 def gaps(connection: Connection, start: int, cursor: int, limit: int) -> list[tuple[int, int]]:
     """Up to `limit` inclusive stretches of ids from `start` to `cursor` that are in no range."""
+    around = connection.execute(
+        "SELECT last FROM webhookd_ranges WHERE first <= ? ORDER BY first DESC LIMIT 1", (start,)
+    ).fetchone()
+    position = start
+    if around is not None and around[0] >= start:
+        if around[0] >= cursor:
+            return []
+        position = around[0] + 1
     rows = connection.execute(
-        "SELECT first, last FROM webhookd_ranges WHERE first <= ? AND last >= ?"
+        "SELECT first, last FROM webhookd_ranges WHERE first >= ? AND first <= ?"
         " ORDER BY first LIMIT ?",
-        (cursor, start, limit + 1),
+        (position, cursor, limit + 1),
     ).fetchall()
     found: list[tuple[int, int]] = []
-    position = start
     for first, last in rows:
         if first > position:
             found.append((position, first - 1))

@@ -26,6 +26,9 @@ SELECT: Final = (
     " first_attempt_at, finished_at, due_at, retry_at, body_hash"
     " FROM webhookd_deliveries WHERE id = ?"
 )
+RESCHEDULE: Final = (
+    "UPDATE webhookd_deliveries SET tries = ?, due_at = ?, retry_at = ?, body_hash = ? WHERE id = ?"
+)
 UPDATE: Final = (
     "UPDATE webhookd_deliveries SET sequence = ?, state = ?, reason = ?, attempts = ?, tries = ?,"
     " last_status = ?, last_error = ?, first_attempt_at = ?, finished_at = ?, due_at = ?,"
@@ -97,7 +100,7 @@ class Book:
             IllegalTransition: it cannot happen to a delivery in that state; nothing was written.
         """
         before, after = row.standing, move(row.standing, happened)
-        retry_at = _text(happened.retry_at)
+        retry_at = _text(happened.retry_at) if after.state is DeliveryState.PENDING else None
         pending_before = before.state is DeliveryState.PENDING
         if after.state is DeliveryState.PENDING:
             if not pending_before:
@@ -172,8 +175,12 @@ class Book:
     def _write(
         self, row: Row, after: Standing, retry_at: str | None, body_hash: bytes | None
     ) -> None:
-        self._sequence += 1
         due_at = _text(after.due_at)
+        body_hash = row.body_hash or body_hash
+        if _seen(row.standing) == _seen(after):
+            self._connection.execute(RESCHEDULE, (after.tries, due_at, retry_at, body_hash, row.id))
+            return
+        self._sequence += 1
         self._connection.execute(
             UPDATE,
             (
@@ -189,7 +196,7 @@ class Book:
                 due_at,
                 due_at,
                 retry_at,
-                row.body_hash or body_hash,
+                body_hash,
                 row.id,
             ),
         )
@@ -235,8 +242,10 @@ def record(
             continue
         attempt = item.attempt
         if attempt is not None and row.standing.attempts >= attempt.number:
-            # Recorded already: a commit went through although it seemed to fail.
+            # Recorded already: a commit went through although it seemed to fail. What it said
+            # of who is ready was lost with it.
             standings[row.id] = row.standing
+            book.ready.add(row.subscription)
             continue
         body_hash = attempt.body_hash if attempt is not None and attempt.body_hash else None
         standings[row.id] = book.apply(row, item.move, body_hash=body_hash)
@@ -247,6 +256,11 @@ def record(
             attempt = replace(attempt, note=f"{attempt.note}; {BODY_CHANGED}".removeprefix("; "))
         book.note(row.id, row.subscription, attempt)
     return book.close(), Recorded(standings, frozenset(book.ready), frozenset(changed))
+
+
+def _seen(standing: Standing) -> Standing:
+    """What the feed tells of it: a delivery keeps its sequence while this stays the same."""
+    return replace(standing, tries=0, due_at=None)
 
 
 def _text(moment: int | None) -> str | None:

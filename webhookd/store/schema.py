@@ -9,7 +9,10 @@ Changes are migrations, additive, each applied whole with its record in one tran
 whose `schema_version` is higher than `SCHEMA_VERSION` belongs to a newer program and is refused.
 """
 
+import re
 from typing import TYPE_CHECKING, Final
+
+from webhookd.store.driver import Connection
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -49,6 +52,7 @@ FIRST: Final = """
 -- One row: what webhookd knows of the file as a whole. Read at the start of every writing
 -- transaction, written at its end.
 CREATE TABLE webhookd_file (
+    -- One row and no more.
     id             INTEGER PRIMARY KEY CHECK (id = 1),
     uuid           TEXT NOT NULL,     -- 32 hex digits; made by init, copied with the file
     epoch          INTEGER NOT NULL,  -- of all feeds; grows when a restored backup is accepted
@@ -61,24 +65,24 @@ CREATE TABLE webhookd_file (
     outbox_ours    INTEGER NOT NULL,  -- 1: init made that table; 0: the host had it
     machine        TEXT NOT NULL,     -- hash of the machine's id; '' where it has none
     path           TEXT NOT NULL,     -- real path of the file when init or --accept-move saw it
-    created_at     TEXT NOT NULL
+    created_at     TEXT NOT NULL      -- when init made it
 );
 
 -- The outbox ids that have been ingested or rejected, as inclusive ranges that neither touch nor
 -- overlap. What lies between them is looked at again from time to time: a host may use an id
 -- that is lower than the cursor.
 CREATE TABLE webhookd_ranges (
-    first INTEGER PRIMARY KEY,
-    last  INTEGER NOT NULL CHECK (last >= first)
+    first INTEGER PRIMARY KEY,                    -- lowest outbox id of the range
+    last  INTEGER NOT NULL CHECK (last >= first)  -- highest outbox id of it
 );
 
 -- Outbox rows that could not become events, and why.
 CREATE TABLE webhookd_rejected (
-    outbox_id   INTEGER PRIMARY KEY,
-    reason      TEXT NOT NULL,  -- one word of a closed list
-    detail      TEXT NOT NULL,  -- one printable line
-    event_type  TEXT NOT NULL,  -- as the row had it, escaped and cut; '' for none
-    rejected_at TEXT NOT NULL
+    outbox_id   INTEGER PRIMARY KEY,  -- the row's id in the outbox
+    reason      TEXT NOT NULL,        -- one word of a closed list
+    detail      TEXT NOT NULL,        -- one printable line
+    event_type  TEXT NOT NULL,        -- as the row had it, escaped and cut; '' for none
+    rejected_at TEXT NOT NULL         -- when ingest judged it
 );
 
 -- One row an aggregate (tenant, type, id): the ID-only change feed, and the key by which
@@ -87,11 +91,11 @@ CREATE TABLE webhookd_aggregates (
     key            INTEGER PRIMARY KEY,  -- 1 and up
     tenant         TEXT NOT NULL,        -- '' for none
     aggregate_type TEXT NOT NULL,        -- '' for none
-    aggregate_id   TEXT NOT NULL,
+    aggregate_id   TEXT NOT NULL,        -- never '': such an event has no aggregate
     sequence       INTEGER NOT NULL,     -- of its newest event
     event_type     TEXT NOT NULL,        -- of its newest event, like the next two
-    event_id       TEXT NOT NULL,
-    occurred_at    TEXT NOT NULL
+    event_id       TEXT NOT NULL,        -- of its newest event
+    occurred_at    TEXT NOT NULL         -- of its newest event
 );
 CREATE UNIQUE INDEX webhookd_aggregates_identity
     ON webhookd_aggregates (tenant, aggregate_type, aggregate_id);
@@ -100,37 +104,38 @@ CREATE UNIQUE INDEX webhookd_aggregates_sequence ON webhookd_aggregates (sequenc
 -- One row an event: webhookd's own copy of an outbox row, never changed again.
 CREATE TABLE webhookd_events (
     sequence       INTEGER PRIMARY KEY,  -- its place in the feed of events
-    outbox_id      INTEGER NOT NULL,
+    outbox_id      INTEGER NOT NULL,     -- the row's id; free for the host to use again
     event_id       TEXT NOT NULL,        -- the webhook-id that receivers see
     aggregate      INTEGER NOT NULL,     -- webhookd_aggregates.key; 0 without an aggregate_id
-    event_type     TEXT NOT NULL,
+    event_type     TEXT NOT NULL,        -- visible ASCII; never ''
     aggregate_type TEXT NOT NULL,        -- '' for none, like the next two
-    aggregate_id   TEXT NOT NULL,
-    tenant         TEXT NOT NULL,
+    aggregate_id   TEXT NOT NULL,        -- '' for none
+    tenant         TEXT NOT NULL,        -- '' for none
     payload        BLOB,                 -- the host's JSON byte for byte; NULL for an ID-only event
-    occurred_at    TEXT NOT NULL,
+    occurred_at    TEXT NOT NULL,        -- when it happened, as receivers are told
     time_guessed   INTEGER NOT NULL,     -- 1: the row's occurred_at could not be read
-    ingested_at    TEXT NOT NULL
+    ingested_at    TEXT NOT NULL         -- when it was taken in
 );
 CREATE UNIQUE INDEX webhookd_events_event_id ON webhookd_events (event_id);
 
 -- One row a subscription. A removed one stays, because deliveries refer to it.
 CREATE TABLE webhookd_subscriptions (
-    key          INTEGER PRIMARY KEY,
+    key          INTEGER PRIMARY KEY,   -- 1 and up
     id           TEXT NOT NULL UNIQUE,  -- wh_ and 22 url-safe characters
     name         TEXT NOT NULL,         -- unique among those that are not removed
-    url          TEXT NOT NULL,
+    url          TEXT NOT NULL,         -- whole; its query may hold a secret
     events       TEXT NOT NULL,         -- JSON list of patterns
     tenant       TEXT NOT NULL,         -- '' for every tenant's
     profile      TEXT NOT NULL,         -- fixed at creation, like mode and tenant
     mode         TEXT NOT NULL,         -- a profile's variant; '' for its ordinary one
-    method       TEXT NOT NULL,
+    method       TEXT NOT NULL,         -- of its requests: POST ...
     headers      TEXT NOT NULL,         -- JSON list of [name, value]
     policy       TEXT NOT NULL,         -- JSON object: what differs from the profile's preset
+    -- Whether deliveries are sent or only accrue.
     state        TEXT NOT NULL CHECK (state IN ('enabled', 'paused', 'disabled')),
     state_reason TEXT NOT NULL,         -- '' while enabled
     managed_by   TEXT NOT NULL,         -- 'cli' or 'config'
-    created_at   TEXT NOT NULL,
+    created_at   TEXT NOT NULL,         -- when it was added
     removed_at   TEXT                   -- NULL while it is there
 );
 CREATE UNIQUE INDEX webhookd_subscriptions_name
@@ -138,12 +143,12 @@ CREATE UNIQUE INDEX webhookd_subscriptions_name
 
 -- The signing secrets of a subscription, newest last.
 CREATE TABLE webhookd_secrets (
-    key          INTEGER PRIMARY KEY,
-    subscription INTEGER NOT NULL,  -- webhookd_subscriptions.key
-    value        TEXT NOT NULL,     -- the secret, or the reference to it
-    is_reference INTEGER NOT NULL,  -- 1: value is `env:NAME` or `file:PATH`
-    created_at   TEXT NOT NULL,
-    expires_at   TEXT               -- NULL for the newest; the others sign until then
+    key          INTEGER PRIMARY KEY,  -- a newer secret has a higher one
+    subscription INTEGER NOT NULL,     -- webhookd_subscriptions.key
+    value        TEXT NOT NULL,        -- the secret, or the reference to it
+    is_reference INTEGER NOT NULL,     -- 1: value is `env:NAME` or `file:PATH`
+    created_at   TEXT NOT NULL,        -- when it was added
+    expires_at   TEXT                  -- NULL for the newest; the others sign until then
 );
 CREATE INDEX webhookd_secrets_subscription ON webhookd_secrets (subscription, key);
 
@@ -152,14 +157,14 @@ CREATE TABLE webhookd_counters (
     subscription    INTEGER PRIMARY KEY,  -- webhookd_subscriptions.key
     numbers         INTEGER NOT NULL,     -- the highest delivery number given out
     pending         INTEGER NOT NULL,     -- deliveries by state, as they stand
-    delivered       INTEGER NOT NULL,
-    failed          INTEGER NOT NULL,
-    cancelled       INTEGER NOT NULL,
-    superseded      INTEGER NOT NULL,
+    delivered       INTEGER NOT NULL,     -- like the next three: deliveries in that state
+    failed          INTEGER NOT NULL,     -- ended without success
+    cancelled       INTEGER NOT NULL,     -- taken back
+    superseded      INTEGER NOT NULL,     -- made needless by newer ones
     last_status     INTEGER,              -- of its latest attempt; NULL where no answer came
     last_error      TEXT NOT NULL,        -- of its latest attempt; '' after a success
-    last_attempt_at TEXT,
-    last_success_at TEXT
+    last_attempt_at TEXT,                 -- when its latest attempt began
+    last_success_at TEXT                  -- when its latest success ended
 );
 
 -- One row a delivery: what is owed, and what became of it. See webhookd.core.delivery.
@@ -173,20 +178,21 @@ CREATE TABLE webhookd_deliveries (
     number            INTEGER NOT NULL,     -- consecutive within the subscription, from 1
     order_key         INTEGER NOT NULL,     -- its line: webhookd_aggregates.key; -1: the whole
                                             -- subscription; 0: none, it waits for nothing
+    -- Where it stands; what can follow is in webhookd.core.delivery.
     state             TEXT NOT NULL CHECK
         (state IN ('pending', 'delivered', 'failed', 'cancelled', 'superseded')),
     reason            TEXT NOT NULL,        -- why it ended; '' while pending or delivered
     attempts          INTEGER NOT NULL,     -- ever made
     tries             INTEGER NOT NULL,     -- made since it was last opened
-    last_status       INTEGER,
+    last_status       INTEGER,              -- of its latest attempt; NULL where no answer came
     last_error        TEXT NOT NULL,        -- one printable line; '' for none
     due_at            TEXT,                 -- when to attempt it; NULL: finished, or waiting
     next_attempt_at   TEXT,                 -- due_at as of `sequence`: what the feed shows
     retry_at          TEXT,                 -- pending after a failed attempt: the earliest time
                                             -- of the next one, also while it waits in line
-    created_at        TEXT NOT NULL,
-    first_attempt_at  TEXT,
-    finished_at       TEXT,
+    created_at        TEXT NOT NULL,        -- when its event was taken in
+    first_attempt_at  TEXT,                 -- NULL before it
+    finished_at       TEXT,                 -- NULL exactly while pending
     body_hash         BLOB,                 -- SHA-256 of its first built body; NULL before it
     CHECK ((state = 'pending') = (finished_at IS NULL)),
     CHECK (due_at IS NULL OR state = 'pending')
@@ -208,8 +214,8 @@ CREATE INDEX webhookd_deliveries_owed
 CREATE TABLE webhookd_attempts (
     delivery     INTEGER NOT NULL,  -- webhookd_deliveries.id
     number       INTEGER NOT NULL,  -- 1 and up: the webhookd-attempt that the receiver saw
-    started_at   TEXT NOT NULL,
-    duration_ms  INTEGER NOT NULL,
+    started_at   TEXT NOT NULL,     -- when it began
+    duration_ms  INTEGER NOT NULL,  -- until its outcome was known
     status       INTEGER,           -- NULL where no answer came
     error_class  TEXT NOT NULL,     -- '' for a success, else one word: timeout, http_5xx ...
     error        TEXT NOT NULL,     -- one printable line
@@ -263,6 +269,9 @@ FROM webhookd_feeds AS f;
 MIGRATIONS: Final = (("0001_first", FIRST),)
 
 
+_CREATED: Final = re.compile(r"^CREATE (?:TABLE|VIEW|(?:UNIQUE )?INDEX) (\w+)", re.MULTILINE)
+
+
 def statements(script: str) -> list[str]:
     """The statements of a migration, one by one, without their comments.
 
@@ -271,6 +280,13 @@ def statements(script: str) -> list[str]:
     lines = (line.partition("--")[0].rstrip() for line in script.splitlines())
     text = "\n".join(line for line in lines if line)
     return [part.strip() for part in text.split(";") if part.strip()]
+
+
+def missing(connection: Connection) -> list[str]:
+    """Tables, indexes and views of the schema that the file does not have, in their order."""
+    have = {name for (name,) in connection.execute("SELECT name FROM sqlite_master").fetchall()}
+    made = (name for _, script in MIGRATIONS for name in _CREATED.findall(script))
+    return [name for name in made if name not in have]
 
 
 def apply(db: "Database") -> list[str]:

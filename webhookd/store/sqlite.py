@@ -26,11 +26,11 @@ from webhookd.store.ingest import Recipient, Terms, take
 from webhookd.store.outbox import Outbox, check_table
 from webhookd.store.transaction import Transaction, undo
 
+READ_WAIT: Final = 2_000
+"""Milliseconds that a read may wait for a writer, in a file that is not in WAL mode."""
+
 GAPS_A_SWEEP: Final = 1_000
 """Gaps between ingested ranges that one pass of the sweep looks into."""
-
-CHECKPOINT_PAGES: Final = 1_000
-"""Pages in the WAL after which SQLite checkpoints by itself, as it does for everyone."""
 
 
 class SqliteStore:
@@ -69,10 +69,14 @@ class SqliteStore:
         try:
             with translated(path):
                 self._reader.execute("PRAGMA query_only = 1")
-                self.applied = create.upgrade(self._writer, path)
+                if self.journal_mode != "wal":
+                    # There our own commits keep our own reading out, for as long as a sync takes.
+                    self._reader.execute(f"PRAGMA busy_timeout = {READ_WAIT}")
                 row = files.read(self._writer, path)
                 files.check_home(row, path, files.machine_id())
                 files.check_mark(row, path, known_mark)
+                self.applied = create.upgrade(self._writer, path)
+                row = files.read(self._writer, path)
                 check_table(self._writer, row.outbox_table, path, ids_never_reused=ids_never_reused)
         except BaseException:
             self.close()
@@ -84,7 +88,7 @@ class SqliteStore:
         self._transaction: Transaction | None = None
         self._terms: tuple[int, Terms] | None = None
         self._data_version = -1
-        self._sweep_from = ranges.LOWEST
+        self._sweep_from = self._swept = ranges.LOWEST
 
     @property
     def journal_mode(self) -> str:
@@ -108,12 +112,16 @@ class SqliteStore:
             transaction.seal()
             self._writer.execute("COMMIT")
         self._known = transaction.file
+        self._swept = self._sweep_from
         self._transaction = None
 
     def rollback(self) -> None:
         """Undo the transaction, if there is one."""
         undo(self._writer)
         self._transaction = None
+        # What was read or passed over in there may never have been.
+        self._terms = None
+        self._sweep_from = self._swept
 
     def ingest(self, now: Millis) -> Ingested:
         """Take in the next batch of outbox rows after the cursor."""
@@ -148,9 +156,10 @@ class SqliteStore:
                     self._writer, transaction.file, terms, raw, now
                 )
                 whole = taken == len(raw) and not full
-                self._sweep_from = last + 1 if whole else raw[taken - 1].outbox_id + 1
-                return replace(done, more=True)
-            more = len(found) == GAPS_A_SWEEP
+                end = last if whole else raw[taken - 1].outbox_id
+                self._sweep_from = end + 1 if end < cursor else ranges.LOWEST
+                return replace(done, more=end < cursor)
+            more = len(found) == GAPS_A_SWEEP and found[-1][1] < cursor
             self._sweep_from = found[-1][1] + 1 if more else ranges.LOWEST
             return replace(_NOTHING, more=more)
 

@@ -81,6 +81,7 @@ def _lag(connection: Connection, file: FileRow, path: Path) -> tuple[int, str]:
     """Rows that wait to be ingested, and why they cannot be read, if they cannot."""
     outbox = Outbox(path, file.outbox_table, 0)
     try:
+        outbox.probe(connection)
         end = outbox.end(connection)
         if end is None or end <= file.cursor:
             return 0, ""

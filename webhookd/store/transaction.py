@@ -104,9 +104,10 @@ class Session:
             DatabaseError: the file is another one than before.
         """
         transaction = Transaction(self.connection, self.path)
+        if transaction.file.uuid != self.file.uuid:
+            undo(self.connection)
+            raise DatabaseError(f"{self.path}: was replaced meanwhile; run the command again")
         try:
-            if transaction.file.uuid != self.file.uuid:
-                raise DatabaseError(f"{self.path}: was replaced meanwhile; run the command again")
             with translated(self.path):
                 yield transaction
                 transaction.seal()

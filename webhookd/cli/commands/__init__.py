@@ -1,0 +1,1 @@
+"""One module a command; `webhookd.cli.main` imports the one that is asked for."""

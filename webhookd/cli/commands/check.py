@@ -1,0 +1,107 @@
+"""`webhookd check`: what would stop or hinder the daemon, and how to mend it."""
+
+import os
+
+import click
+
+from webhookd.cli.context import App, pass_app
+from webhookd.cli.output import document, json_option, lines
+from webhookd.config.references import SecretMissing, resolve
+from webhookd.core.findings import Finding, Level
+from webhookd.errors import EXIT_OK, EXIT_WRONG
+from webhookd.store import acceptance
+from webhookd.store.inspection import inspect
+
+
+@click.command()
+@click.option(
+    "--accept-restore",
+    is_flag=True,
+    help="The file is a restored backup: go on above every number seen, in a new epoch.",
+)
+@click.option("--accept-move", is_flag=True, help="The file has moved to this machine and path.")
+@click.option(
+    "--accept-clone",
+    is_flag=True,
+    help="The file is a copy: cancel all that it owes, and make it a file of its own.",
+)
+@json_option
+@pass_app
+def check(
+    app: App, accept_restore: bool, accept_move: bool, accept_clone: bool, as_json: bool
+) -> int:
+    """Check configuration, file, outbox and subscriptions; one line a finding.
+
+    Exits with 1 when there is a fault. The --accept options first do what they say, which no
+    daemon may run for, and then check.
+    """
+    if accept_clone and (accept_move or accept_restore):
+        raise click.UsageError("--accept-clone stands alone: a copy is neither moved nor restored")
+    settings = app.settings
+    found = [Finding(Level.OK, "config", f"read; the database is {settings.database}")]
+    if accept_clone:
+        found.append(_clone(app))
+    if accept_move:
+        found.append(_move(app))
+    if accept_restore:
+        epoch = acceptance.accept_restore(settings.database)
+        found.append(
+            Finding(
+                Level.OK, "restore", f"accepted: epoch {epoch} begins, so pollers start again at 0"
+            )
+        )
+    found += inspect(
+        settings.database,
+        table=settings.outbox.table,
+        ids_never_reused=settings.outbox.ids == "never-reused",
+        egress=settings.egress,
+        resolve=_resolve,
+        now=app.now(),
+    )
+    faults = sum(finding.level is Level.FAULT for finding in found)
+    if as_json:
+        document(
+            {
+                "findings": [
+                    {"level": one.level.value, "place": one.place, "text": one.text}
+                    for one in found
+                ],
+                "faults": faults,
+            }
+        )
+    else:
+        lines(*(f"{one.level.value:<7}  {one.place}: {one.text}" for one in found))
+    return EXIT_WRONG if faults else EXIT_OK
+
+
+def _resolve(reference: str) -> str | None:
+    """The secret; None where the daemon may see one though this process does not."""
+    try:
+        return resolve(reference, os.environ)
+    except SecretMissing:
+        if reference.startswith("file:/"):
+            raise
+        return None  # a variable, or a credential that systemd gives to the service alone
+
+
+def _clone(app: App) -> Finding:
+    outbox = app.settings.outbox
+    done = acceptance.accept_clone(
+        app.settings.database,
+        default_tenant=outbox.default_tenant,
+        max_payload=outbox.max_payload,
+        now=app.now(),
+    )
+    return Finding(
+        Level.OK,
+        "clone",
+        f"accepted: {done.cancelled} deliveries cancelled, {done.taken_in} waiting outbox rows "
+        "taken in for nobody; what comes from now on goes to the subscriptions that are enabled, "
+        "so pause those that a copy must not serve",
+    )
+
+
+def _move(app: App) -> Finding:
+    moved = acceptance.accept_move(app.settings.database)
+    text = "accepted: this machine and path are the file's home" if moved else "it is at home here"
+    return Finding(Level.OK, "move", text)

@@ -1,0 +1,178 @@
+"""`webhookd deliveries`: what is owed, what became of it, and what an operator can do about it."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+from webhookd.cli.commands.events import limit_option, print_rows, since_option, until_option
+from webhookd.cli.context import App, pass_app
+from webhookd.cli.output import complain, document, fields, json_option, lines, table
+from webhookd.cli.types import NUMBER
+from webhookd.core.delivery import Standing
+from webhookd.core.model import DeliveryState, Millis
+from webhookd.core.times import to_text
+from webhookd.errors import EXIT_OK, NotFound, Refused
+from webhookd.store import deliveries as stored_ones
+from webhookd.store import subscriptions
+from webhookd.store.deliveries import Filter
+from webhookd.store.transaction import Session, Transaction
+
+COLUMNS: Final = {
+    "delivery_id": "DELIVERY",
+    "state": "STATE",
+    "reason": "REASON",
+    "subscription_name": "SUBSCRIPTION",
+    "event_type": "TYPE",
+    "aggregate_id": "AGGREGATE ID",
+    "attempts": "ATTEMPTS",
+    "last_status": "STATUS",
+    "next_attempt_at": "NEXT ATTEMPT",
+    "last_error": "ERROR",
+}
+
+ATTEMPTS: Final = {
+    "number": "ATTEMPT",
+    "started_at": "STARTED AT",
+    "duration_ms": "MS",
+    "status": "STATUS",
+    "error_class": "CLASS",
+    "error": "ERROR",
+    "note": "NOTE",
+    "excerpt": "ANSWER",
+}
+
+
+@click.group()
+def deliveries() -> None:
+    """One event owed to one subscription, and what became of it."""
+
+
+@deliveries.command("list")
+@click.option("--state", type=click.Choice([one.value for one in DeliveryState]))
+@click.option("--subscription", metavar="ID|NAME", help="Owed to this subscription.")
+@click.option("--event", metavar="EVENT_ID", help="Of this event.")
+@since_option
+@until_option
+@limit_option
+@json_option
+@pass_app
+def list_all(
+    app: App,
+    state: str | None,
+    subscription: str | None,
+    event: str | None,
+    as_json: bool,
+    since: Millis | None,
+    until: Millis | None,
+    limit: int,
+) -> None:
+    """List deliveries, the newest first. --since and --until go by when they were made."""
+    with app.session(write=False) as session, session.read() as connection:
+        if subscription is not None:
+            subscription = _id_of(session, subscription)
+        wanted = Filter(
+            state=None if state is None else DeliveryState(state),
+            subscription=subscription,
+            event=event,
+            since=since,
+            until=until,
+            limit=limit,
+        )
+        found = stored_ones.list_deliveries(connection, wanted)
+    print_rows(found, COLUMNS, as_json=as_json, nothing="no such deliveries")
+
+
+def _id_of(session: Session, subscription: str) -> str:
+    """The id of one that is there; a removed one is found by what its deliveries say."""
+    try:
+        with session.read() as connection:
+            return subscriptions.find(connection, subscription).id
+    except NotFound:
+        return subscription
+
+
+@deliveries.command()
+@click.argument("delivery", metavar="ID", type=NUMBER)
+@json_option
+@pass_app
+def show(app: App, delivery: int, as_json: bool) -> None:
+    """Show one delivery with every attempt."""
+    with app.session(write=False) as session, session.read() as connection:
+        found = stored_ones.show_delivery(connection, delivery)
+    if as_json:
+        document(found)
+        return
+    made = found.pop("attempts_made")
+    lines(*fields(found))
+    if made:
+        rows = ([attempt[key] for key in ATTEMPTS] for attempt in made)
+        lines("", *table(tuple(ATTEMPTS.values()), rows))
+
+
+@deliveries.command()
+@click.argument("delivery", metavar="ID...", type=NUMBER, nargs=-1, required=True)
+@json_option
+@pass_app
+def retry(app: App, delivery: tuple[int, ...], as_json: bool) -> int:
+    """Send deliveries again: finished ones are opened again, waiting ones become due now.
+
+    The schedule of retries starts again, attempts go on counting. One that is opened again goes
+    before the pending ones of its aggregate.
+    """
+    return _each(app, delivery, stored_ones.retry, as_json=as_json)
+
+
+@deliveries.command()
+@click.argument("delivery", metavar="ID...", type=NUMBER, nargs=-1, required=True)
+@json_option
+@pass_app
+def cancel(app: App, delivery: tuple[int, ...], as_json: bool) -> int:
+    """Take pending deliveries back.
+
+    One whose request is under way is still delivered if the receiver takes it.
+    """
+    return _each(app, delivery, stored_ones.cancel, as_json=as_json)
+
+
+def _each(
+    app: App,
+    ids: tuple[int, ...],
+    act: Callable[[Transaction, int, Millis], Standing],
+    *,
+    as_json: bool,
+) -> int:
+    """Do it to each that it can be done to; the exit code of the first that it cannot."""
+    code, done = EXIT_OK, []
+    with app.session(write=True) as session:
+        for number in dict.fromkeys(ids):
+            try:
+                with session.write() as transaction:
+                    standing = act(transaction, number, app.now())
+            except (NotFound, Refused) as error:
+                complain(str(error))
+                code = code or error.exit_code
+            else:
+                done.append(_standing(number, standing))
+    if as_json:
+        document(done)
+    else:
+        lines(*map(_in_words, done))
+    return code
+
+
+def _standing(number: int, standing: Standing) -> dict[str, Any]:
+    return {
+        "delivery_id": number,
+        "state": standing.state.value,
+        "reason": None if standing.reason is None else standing.reason.value,
+        "attempts": standing.attempts,
+        "due_at": None if standing.due_at is None else to_text(standing.due_at),
+    }
+
+
+def _in_words(done: dict[str, Any]) -> str:
+    said = f"delivery {done['delivery_id']} is {done['state']}"
+    if done["state"] != DeliveryState.PENDING:
+        return said
+    return f"{said}, due at {done['due_at']}" if done["due_at"] else f"{said}, behind another one"

@@ -1,0 +1,218 @@
+"""`webhookd events`: what happened in the host, as webhookd has it."""
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from webhookd.cli.context import App, pass_app
+from webhookd.cli.output import document, fields, json_option, lines, say, table
+from webhookd.cli.types import LIMIT, MOMENT
+from webhookd.core.model import Millis
+from webhookd.errors import UsageError
+from webhookd.store import deliveries
+from webhookd.store.deliveries import Filter
+from webhookd.store.emit import NewRow
+from webhookd.store.emit import emit as insert
+
+PAGE: Final = 100
+"""Rows that a listing shows unless it is asked for more."""
+
+limit_option = click.option(
+    "--limit", type=LIMIT, default=PAGE, show_default=True, help="Show at most so many."
+)
+since_option = click.option(
+    "--since", type=MOMENT, metavar="TIME", help="From then on: a moment, or how long ago (2h)."
+)
+until_option = click.option(
+    "--until", type=MOMENT, metavar="TIME", help="Before then: a moment, or how long ago (2h)."
+)
+
+
+@click.group()
+def events() -> None:
+    """What the host said happened."""
+
+
+@events.command()
+@click.argument("event_type", metavar="TYPE")
+@click.option("--aggregate-id", default="", help="The ID that a receiver asks the host's API for.")
+@click.option("--aggregate-type", default="", help="Made of TYPE if left out.")
+@click.option("--tenant", default="", help="Whose event it is.")
+@click.option("--payload", metavar="JSON|@FILE|-", help="Without one, the event is ID-only.")
+@click.option("--occurred-at", default="", metavar="TIME", help="ISO 8601; now, if left out.")
+@click.option("--event-id", default="", help="An idempotency key; made if left out.")
+@json_option
+@pass_app
+def emit(
+    app: App,
+    event_type: str,
+    aggregate_id: str,
+    aggregate_type: str,
+    payload: str | None,
+    as_json: bool,
+    tenant: str,
+    occurred_at: str,
+    event_id: str,
+) -> None:
+    """Insert a row into the outbox, as a host would, and print its id.
+
+    A row that ingest would reject is refused at once. So is every row where the outbox is a
+    table of the host's own.
+    """
+    outbox = app.settings.outbox
+    row = NewRow(
+        event_type=event_type,
+        aggregate_type=aggregate_type,
+        aggregate_id=aggregate_id,
+        tenant=tenant,
+        payload=None if payload is None else _payload(payload, outbox.max_payload),
+        occurred_at=occurred_at,
+        event_id=event_id,
+    )
+    with app.session(write=True) as session, session.write() as transaction:
+        inserted = insert(
+            transaction,
+            row,
+            default_tenant=outbox.default_tenant,
+            max_payload=outbox.max_payload,
+            now=app.now(),
+        )
+    if as_json:
+        document({"outbox_id": inserted, "event_type": event_type, "event_id": event_id or None})
+    else:
+        lines(str(inserted))
+
+
+def _payload(given: str, most: int) -> str:
+    """The payload that was meant; of what is too large, enough to see that it is.
+
+    Raises:
+        UsageError: the file cannot be read, or is no text.
+    """
+    if given == "-":
+        data = sys.stdin.buffer.read(most + 1)
+    elif given.startswith("@"):
+        try:
+            with Path(given[1:]).open("rb") as file:
+                data = file.read(most + 1)
+        except OSError as error:
+            raise UsageError(f"--payload {given}: cannot be read: {error.strerror}") from None
+    else:
+        return given
+    if len(data) > most:
+        raise UsageError(f"--payload {given}: over {most} bytes, which is [outbox] max_payload")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--payload {given}: not UTF-8 at byte {error.start}") from None
+
+
+@events.command("list")
+@click.option("--rejected", is_flag=True, help="Outbox rows that could not become events.")
+@click.option("--type", "event_type", help="Of this type.")
+@click.option("--aggregate-id", help="Of this aggregate.")
+@click.option("--tenant", help="Of this tenant.")
+@since_option
+@until_option
+@limit_option
+@json_option
+@pass_app
+def list_all(
+    app: App,
+    rejected: bool,
+    event_type: str | None,
+    aggregate_id: str | None,
+    as_json: bool,
+    tenant: str | None,
+    since: Millis | None,
+    until: Millis | None,
+    limit: int,
+) -> None:
+    """List events, the newest first, or the rows that could not become events."""
+    if rejected and (event_type or aggregate_id or tenant):
+        raise UsageError("--rejected: goes with --since, --until and --limit alone")
+    wanted = Filter(
+        event_type=event_type,
+        aggregate_id=aggregate_id,
+        tenant=tenant,
+        since=since,
+        until=until,
+        limit=limit,
+    )
+    with app.session(write=False) as session, session.read() as connection:
+        if rejected:
+            found = deliveries.list_rejected(connection, wanted)
+        else:
+            found = deliveries.list_events(connection, wanted)
+    columns = REJECTED if rejected else EVENTS
+    print_rows(found, columns, as_json=as_json, nothing="no such events")
+
+
+EVENTS: Final = {
+    "sequence": "SEQUENCE",
+    "event_id": "EVENT ID",
+    "event_type": "TYPE",
+    "aggregate_type": "AGGREGATE TYPE",
+    "aggregate_id": "AGGREGATE ID",
+    "tenant": "TENANT",
+    "occurred_at": "OCCURRED AT",
+}
+REJECTED: Final = {
+    "outbox_id": "OUTBOX ID",
+    "reason": "REASON",
+    "event_type": "TYPE",
+    "rejected_at": "REJECTED AT",
+    "detail": "DETAIL",
+}
+
+
+def print_rows(
+    found: list[dict[str, Any]], columns: dict[str, str], *, as_json: bool, nothing: str
+) -> None:
+    """A listing: a JSON array of whole rows, or a table of some columns."""
+    if as_json:
+        document(found)
+    elif found:
+        lines(*table(tuple(columns.values()), ([row[key] for key in columns] for row in found)))
+    else:
+        say(nothing)
+
+
+@events.command()
+@click.argument("event", metavar="EVENT_ID|SEQUENCE")
+@json_option
+@pass_app
+def show(app: App, event: str, as_json: bool) -> None:
+    """Show one event with its payload and what became of its deliveries.
+
+    The JSON has the payload as text, byte for byte as the host wrote it.
+    """
+    with app.session(write=False) as session, session.read() as connection:
+        found = deliveries.show_event(connection, event)
+    if as_json:
+        document(found)
+        return
+    owed = found.pop("deliveries")
+    guessed = found.pop("time_guessed")
+    if guessed:
+        found["occurred_at"] += "  (the row's own could not be read; this is the time of ingest)"
+    lines(*fields(found))
+    if owed:
+        lines(
+            "",
+            *table(tuple(DELIVERIES.values()), ([row[key] for key in DELIVERIES] for row in owed)),
+        )
+
+
+DELIVERIES: Final = {
+    "delivery_id": "DELIVERY",
+    "subscription_name": "SUBSCRIPTION",
+    "state": "STATE",
+    "reason": "REASON",
+    "attempts": "ATTEMPTS",
+    "last_status": "STATUS",
+    "next_attempt_at": "NEXT ATTEMPT",
+    "last_error": "ERROR",
+}

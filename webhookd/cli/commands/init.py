@@ -1,0 +1,61 @@
+"""`webhookd init`: prepare a file."""
+
+import click
+
+from webhookd.cli.context import App, pass_app
+from webhookd.cli.output import document, json_option, lines
+from webhookd.store.create import Prepared, prepare
+from webhookd.store.file import BEFORE_FIRST
+
+
+@click.command()
+@click.option("--existing", is_flag=True, help="Never create the file: prepare one that is there.")
+@json_option
+@pass_app
+def init(app: App, existing: bool, as_json: bool) -> None:
+    """Create or upgrade webhookd's tables in the SQLite file. Safe to repeat.
+
+    Makes the outbox table when there is none, and fixes where ingest begins: at the beginning
+    of a table that it makes, at the end of one that was there ([outbox] start says otherwise).
+    """
+    chosen = app.settings.outbox
+    done = prepare(
+        app.settings.database,
+        table=chosen.table,
+        start=None if chosen.start == "" else chosen.start,
+        ids_never_reused=chosen.ids == "never-reused",
+        may_create=not existing,
+        now=app.now(),
+    )
+    with app.session(write=False) as session:
+        cursor = session.file.cursor
+    ingested = None if cursor == BEFORE_FIRST else cursor
+    if as_json:
+        document(
+            {
+                "database": str(done.path),
+                "created": done.created_file,
+                "migrations": list(done.migrations),
+                "outbox": done.outbox_table,
+                "outbox_ours": done.outbox_ours,
+                "begins_after": ingested,
+            }
+        )
+        return
+    lines(*_words(done, ingested))
+
+
+def _words(done: Prepared, ingested: int | None) -> list[str]:
+    if done.created_file:
+        what = "created, and prepared for webhookd"
+    elif done.migrations:
+        what = f"prepared for webhookd ({', '.join(done.migrations)})"
+    else:
+        what = "was prepared already; nothing was changed"
+    whose = "webhookd's own" if done.outbox_ours else "the host's own"
+    start = "at its beginning" if ingested is None else f"after id {ingested}"
+    return [
+        f"{done.path}: {what}",
+        f"outbox: table {done.outbox_table} ({whose}); ingest goes on {start}",
+        "next: webhookd subscriptions add URL, then webhookd run",
+    ]

@@ -1,0 +1,193 @@
+"""`webhookd listen`: a receiver on this machine, to see what partners would get."""
+
+import os
+import secrets as randomness
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from webhookd.cli import secrets
+from webhookd.cli.output import json_line, json_option, lines, say
+from webhookd.config.references import is_reference, resolve
+from webhookd.core import profiles, registration
+from webhookd.core.secrets import MADE_BYTES, make
+from webhookd.core.text import printable_bytes
+from webhookd.core.times import to_text
+from webhookd.core.verify import Verdict, verify
+from webhookd.errors import UsageError
+
+if TYPE_CHECKING:
+    from webhookd.core.profiles import Profile
+    from webhookd.http.receiver import Received, Reply
+
+HOST: Final = "127.0.0.1"
+PORT: Final = 8765
+"""Where it listens unless told otherwise: a fixed port, so that a subscription outlives it."""
+BODY_SHOWN: Final = 200
+"""Characters of a body in a readable line."""
+
+_random: Final = randomness.SystemRandom()
+
+
+@click.command()
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=PORT,
+    show_default=True,
+    help="Listen there; 0 takes a free one.",
+)
+@click.option("--profile", default="standard", show_default=True, help="Verify as this one signs.")
+@click.option(
+    "--secret",
+    metavar="VALUE|env:NAME|file:PATH|-",
+    help="The subscription's secret; - reads it from standard input. One is made if left out.",
+)
+@click.option(
+    "--fail-rate",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="SHARE",
+    help="Answer this share of the requests, 0 to 1, with 500.",
+)
+@click.option("--max", "most", type=click.IntRange(1), metavar="N", help="End after N requests.")
+@json_option
+def listen(
+    port: int, profile: str, secret: str | None, fail_rate: float, most: int | None, as_json: bool
+) -> None:
+    """Receive on 127.0.0.1, verify each signature and print what comes, a line a request.
+
+    What is genuine is answered with 204, what is not with 401. Ends with Ctrl-C or SIGTERM.
+    """
+    try:
+        chosen = profiles.get(profile)
+    except ValueError as error:
+        raise UsageError(f"--profile: {error}") from None
+    key = _secret(secret, chosen)
+    desk = _Desk(profile, key, fail_rate, as_json=as_json)
+    _run(desk, port, most, _advice(profile, None if secret else key))
+
+
+def _secret(given: str | None, profile: "Profile") -> str:
+    """The secret itself, looked up where it is a reference, made where there is none."""
+    if given is None:
+        return make(os.urandom(MADE_BYTES))
+    text = resolve(given, os.environ) if is_reference(given) else secrets.literal(given)
+    try:
+        return registration.secret(text, profile)
+    except registration.Unfit as error:
+        raise UsageError(f"--secret: {error.reason}") from None
+
+
+def _advice(profile: str, made: str | None) -> str:
+    """The command that subscribes this receiver, but for its URL."""
+    secret = f"--secret {made}" if made else "--secret - (and the same secret)"
+    return f"--profile {profile} {secret}"
+
+
+@dataclass(slots=True)
+class _Desk:
+    """Judges, prints and answers what comes in."""
+
+    profile: str
+    secret: str = field(repr=False)
+    fail_rate: float
+    as_json: bool
+    count: int = 0
+    broken: bool = False
+    """Nobody reads what is printed any more."""
+
+    def receive(self, received: "Received") -> "Reply":
+        """The answer to one request, once it is printed."""
+        from webhookd.http.receiver import Reply
+
+        self.count += 1
+        now = time.time_ns() // 1_000_000
+        verdict = verify(self.profile, self.secret, dict(received.headers), received.body, now)
+        status = 204 if verdict.ok else 401
+        if self.fail_rate and _random.random() < self.fail_rate:
+            status = 500
+        try:
+            self._print(received, verdict, status, to_text(now))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            self.broken = True
+        return Reply(status)
+
+    def _print(self, received: "Received", verdict: Verdict, status: int, at: str) -> None:
+        said = "genuine" if verdict.flaw is None else verdict.flaw.value
+        if self.as_json:
+            json_line(
+                {
+                    "at": at,
+                    "method": received.method,
+                    "target": received.target,
+                    "headers": dict(received.headers),
+                    "body": received.body.decode("utf-8", "backslashreplace"),
+                    "verdict": said,
+                    "detail": verdict.detail or None,
+                    "status": status,
+                }
+            )
+            return
+        headers = {name.lower(): value for name, value in received.headers}
+        parts = [at[11:23], str(status), said, f"{received.method} {received.target}"]
+        parts += [
+            f"{label}={headers[name]}"
+            for label, name in (
+                ("id", "webhook-id"),
+                ("sequence", "webhookd-sequence"),
+                ("attempt", "webhookd-attempt"),
+            )
+            if name in headers
+        ]
+        parts.append(printable_bytes(received.body, BODY_SHOWN))
+        if verdict.detail:
+            parts.append(f"({verdict.detail})")
+        lines(" ".join(parts))
+
+
+def _run(desk: _Desk, port: int, most: int | None, advice: str) -> None:
+    """Serve until a signal, or until `most` requests have been answered.
+
+    Raises:
+        UsageError: the port cannot be listened on.
+    """
+    import trio
+
+    from webhookd.http.receiver import serve_on
+
+    done = trio.Event()
+
+    def handle(received: "Received") -> "Reply":
+        reply = desk.receive(received)
+        if desk.count == most or desk.broken:
+            done.set()
+        return reply
+
+    async def main() -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            try:
+                listeners = await trio.open_tcp_listeners(port, host=HOST)
+            except OSError as error:
+                raise UsageError(f"--port {port}: {error.strerror}; choose another") from None
+            url = f"http://{HOST}:{listeners[0].socket.getsockname()[1]}/"
+            say(f"listening on {url}")
+            say(f"subscribe it: webhookd subscriptions add {url} {advice}")
+            say(f'config.toml needs: [egress] allow = ["{HOST}"]')
+            async with trio.open_nursery() as nursery:
+
+                async def wait_for_signal() -> None:
+                    async for _ in signals:
+                        done.set()
+
+                nursery.start_soon(wait_for_signal)
+                nursery.start_soon(serve_on, handle, listeners)
+                await done.wait()
+                nursery.cancel_scope.cancel()
+
+    trio.run(main)

@@ -1,0 +1,209 @@
+"""`webhookd subscriptions`: the group, and what makes and shows them."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import click
+
+from webhookd.cli import secrets
+from webhookd.cli.context import App, pass_app
+from webhookd.cli.definition import (
+    header_option,
+    on_the_command_line,
+    pairs,
+    patterns,
+    policy_of,
+    policy_options,
+)
+from webhookd.cli.lazy import LazyGroup
+from webhookd.cli.output import document, fields, json_option, lines, table
+from webhookd.core import policy, profiles, registration, urls
+from webhookd.core.model import Ordering
+from webhookd.core.storage import StoredSubscription
+from webhookd.core.times import to_text
+from webhookd.store import subscriptions as stored_ones
+from webhookd.store.registration import register
+
+_CHANGES: Final = "webhookd.cli.commands.subscription_changes"
+
+
+@click.command(
+    cls=LazyGroup,
+    lazy={
+        "add": f"{__name__}:add",
+        "list": f"{__name__}:list_all",
+        "show": f"{__name__}:show",
+        "update": f"{_CHANGES}:update",
+        "enable": f"{_CHANGES}:enable",
+        "pause": f"{_CHANGES}:pause",
+        "rotate-secret": f"{_CHANGES}:rotate_secret",
+        "remove": f"{_CHANGES}:remove",
+    },
+)
+def subscriptions() -> None:
+    """Who gets which events, where, and signed with what."""
+
+
+@click.command()
+@click.argument("url")
+@click.option(
+    "--events",
+    default="*",
+    show_default=True,
+    metavar="P,P",
+    help="Patterns of event types, like supplier.*,order.created.",
+)
+@click.option("--tenant", default="", help="Only this tenant's events; without it, every tenant's.")
+@click.option(
+    "--profile",
+    default="standard",
+    show_default=True,
+    help=f"The wire format: {', '.join(profiles.PROFILES)}.",
+)
+@click.option("--name", default="", help="What people call it; made of the host if left out.")
+@click.option("--secret", metavar="VALUE|env:NAME|file:PATH|-", help=secrets.HELP)
+@click.option("--method", default="", help="The request method, where the profile has a choice.")
+@click.option(
+    "--ordering",
+    type=click.Choice([one.value for one in Ordering]),
+    help="What a delivery waits for: the earlier ones of its aggregate, of all, or nothing.",
+)
+@header_option
+@policy_options
+@json_option
+@pass_app
+def add(
+    app: App,
+    /,
+    url: str,
+    events: str,
+    name: str,
+    secret: str | None,
+    headers: tuple[str, ...],
+    as_json: bool,
+    tenant: str,
+    profile: str,
+    method: str,
+    **own_policy: Any,
+) -> None:
+    """Subscribe URL: every outbox row that is committed from now on is matched with it.
+
+    Without --secret one is made and shown, this once.
+    """
+    wanted = registration.Wanted(
+        url=url,
+        events=patterns(events),
+        tenant=tenant,
+        profile=profile,
+        method=method,
+        headers=pairs(headers),
+        policy=policy_of(own_policy),
+    )
+    with on_the_command_line():
+        definition = registration.judge(wanted, app.settings.egress)
+        name = name and registration.name(name)
+    with app.session(write=True) as session:
+        chosen = None
+        if secret is not None or definition.profile.requires_secret:
+            chosen = secrets.choose(secret, definition.profile)
+        new = [] if chosen is None else [chosen.new]
+        with session.write() as transaction:
+            made = register(transaction, definition, name=name, secrets=new, now=app.now())
+    shown = {**summary(made), "secret": None if chosen is None else chosen.shown}
+    if as_json:
+        document(shown)
+        return
+    if chosen is not None and chosen.made:
+        shown["secret"] += "  (shown this once: give it to the receiver)"
+    lines(*in_words(shown))
+
+
+@click.command("list")
+@json_option
+@pass_app
+def list_all(app: App, as_json: bool) -> None:
+    """List all subscriptions with what they are owed."""
+    with app.session(write=False) as session, session.read() as connection:
+        found = stored_ones.load(connection)
+        owed = stored_ones.owed(connection)
+    if as_json:
+        document([{**summary(one), "owed": owed[one.key]} for one in found])
+        return
+    rows = (
+        (
+            one.name,
+            one.id,
+            one.state,
+            owed[one.key],
+            ",".join(one.events),
+            one.tenant,
+            one.profile,
+            urls.parse(one.url).shown,
+        )
+        for one in found
+    )
+    lines(*table(("NAME", "ID", "STATE", "OWED", "EVENTS", "TENANT", "PROFILE", "URL"), rows))
+
+
+@click.command()
+@click.argument("subscription", metavar="ID|NAME")
+@json_option
+@pass_app
+def show(app: App, subscription: str, as_json: bool) -> None:
+    """Show one subscription with its policy in force; never its secrets."""
+    with app.session(write=False) as session, session.read() as connection:
+        found = stored_ones.find(connection, subscription)
+        owed = stored_ones.owed(connection)[found.key]
+    shown = {**summary(found), "owed": owed, **_details(found)}
+    if as_json:
+        document(shown)
+        return
+    shown.update(shown.pop("policy"))
+    shown["headers"] = [f"{name}: {value}" for name, value in shown["headers"].items()]
+    shown["secrets"] = [_secret_in_words(one) for one in shown["secrets"]]
+    shown["retry_delays"] = ",".join(shown["retry_delays"])
+    lines(*in_words(shown))
+
+
+def summary(one: StoredSubscription) -> dict[str, Any]:
+    """What every command says of a subscription; the query of its URL is masked."""
+    return {
+        "id": one.id,
+        "name": one.name,
+        "url": urls.parse(one.url).shown,
+        "events": list(one.events),
+        "tenant": one.tenant or None,
+        "profile": one.profile,
+        "method": one.method,
+        "state": one.state.value,
+        "state_reason": one.state_reason or None,
+        "created_at": one.created_at,
+    }
+
+
+def in_words(shown: dict[str, Any]) -> list[str]:
+    """A summary, perhaps with more in it, a line a field."""
+    return fields({**shown, "events": ",".join(shown["events"])})
+
+
+def _details(one: StoredSubscription) -> dict[str, Any]:
+    in_force = policy.apply(profiles.get(one.profile).policy, one.policy)
+    return {
+        "managed_by": one.managed_by,
+        "headers": {name: "***" for name, _ in one.headers},
+        "secrets": [
+            {
+                "reference": secret.value if secret.is_reference else None,
+                "created_at": to_text(secret.created_at),
+                "expires_at": secret.expires_at and to_text(secret.expires_at),
+            }
+            for secret in one.secrets
+        ],
+        "policy": policy.show(in_force),
+    }
+
+
+def _secret_in_words(secret: Mapping[str, str | None]) -> str:
+    what = secret["reference"] or "***"
+    until = secret["expires_at"]
+    return f"{what}, since {secret['created_at']}" + (f", until {until}" if until else "")

@@ -1,0 +1,47 @@
+"""What every command works with: the settings, the file, the clock."""
+
+import os
+import time
+from functools import cached_property
+from pathlib import Path
+
+import click
+
+from webhookd.config.load import load
+from webhookd.config.settings import Settings
+from webhookd.core.model import Millis
+from webhookd.errors import ConfigError
+from webhookd.store.transaction import Session, open_session
+
+
+class App:
+    """One command's view of its surroundings; nothing is read before it is asked for."""
+
+    def __init__(self, config: Path | None, database: str | None) -> None:
+        self._config = config
+        self._database = database
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The configuration. Raises ConfigError."""
+        settings = load(self._config, database=self._database, environ=os.environ)
+        try:
+            os.fsencode(settings.database).decode()
+            str(settings.database).encode()
+        except UnicodeError:
+            raise ConfigError(
+                "database: its path is not UTF-8, or this locale is not; rename the file, or set "
+                "LC_ALL=C.UTF-8"
+            ) from None
+        return settings
+
+    def session(self, *, write: bool) -> Session:
+        """The file, opened. Raises ConfigError or DatabaseError."""
+        return open_session(self.settings.database, write=write)
+
+    def now(self) -> Millis:
+        """The time, as rows have it."""
+        return time.time_ns() // 1_000_000
+
+
+pass_app = click.make_pass_decorator(App)

@@ -1,0 +1,80 @@
+"""The options that say what a subscription is, and their way to the judge of them all."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import click
+
+from webhookd.core.registration import Unfit
+from webhookd.errors import Refused, UsageError
+
+POLICY: Final = {
+    "timeout": ("DURATION", "The deadline of a whole attempt."),
+    "retry_delays": ("D,D,...", "The least wait before each further attempt, like 5s,5m,2h."),
+    "jitter": ("SHARE", "Lengthen a delay by up to this share of itself, 0 to 1."),
+    "concurrency": ("N", "Attempts under way at once."),
+    "retry_after_max": ("DURATION", "The longest wait that a receiver can ask for."),
+}
+"""Keys of the policy that `add` and `update` have an option for, with its metavar and help."""
+
+_OPTIONS: Final = {"url": "URL", "headers": "--header"}
+"""Where a field's place on the command line is not simply `--field-name`."""
+
+
+def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each key of `POLICY`."""
+    for key, (metavar, text) in reversed(POLICY.items()):
+        option = click.option(f"--{key.replace('_', '-')}", key, metavar=metavar, help=text)
+        command = option(command)
+    return command
+
+
+header_option: Final = click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="'NAME: VALUE'",
+    help="A header of each request; may be given several times.",
+)
+
+
+def patterns(text: str) -> tuple[str, ...]:
+    """`a,b` as patterns."""
+    return tuple(part.strip() for part in text.split(","))
+
+
+def pairs(headers: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Headers as names and values; the values may be secrets, so no error repeats one.
+
+    Raises:
+        UsageError: one has no colon.
+    """
+    found = []
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon:
+            raise UsageError("--header: takes a name, a colon and a value: 'X-Key: abc'")
+        found.append((name.strip(), value.strip()))
+    return tuple(found)
+
+
+def policy_of(options: dict[str, Any]) -> dict[str, object]:
+    """What was given of the policy."""
+    return {key: value for key, value in options.items() if value is not None}
+
+
+@contextmanager
+def on_the_command_line() -> Iterator[None]:
+    """Says where on the command line an unfit field stands.
+
+    Raises:
+        Refused: the egress policy does not allow it.
+        UsageError: anything else that is unfit.
+    """
+    try:
+        yield
+    except Unfit as error:
+        place = _OPTIONS.get(error.field) or f"--{error.field.replace('_', '-')}"
+        kind = Refused if error.forbidden else UsageError
+        raise kind(f"{place}: {error.reason}") from None
