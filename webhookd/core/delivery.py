@@ -28,7 +28,7 @@ A failed attempt that will be repeated leaves the row `pending` with a time, `du
 An illegal happening raises `IllegalTransition` and changes nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
@@ -152,29 +152,24 @@ def move(standing: Standing, happened: Move) -> Standing:
     if (happened.happening is Happening.RETRY) == (happened.retry_at is None):
         raise IllegalTransition(f"{happened.happening.name} with retry_at={happened.retry_at}")
 
-    standing = _count_attempt(standing, happened)
+    counted = happened.attempted_at is not None
+    tried = standing.tries + counted
+    reason, finished_at, due_at = standing.reason, standing.finished_at, standing.due_at
     if happened.happening is Happening.REOPENED:
-        return replace(
-            standing, state=P, reason=None, tries=0, finished_at=None, due_at=happened.at
-        )
-    if after is P:
-        return replace(standing, due_at=happened.retry_at)
-    if after is standing.state:
-        return standing
-    return replace(
-        standing, state=after, reason=happened.reason, finished_at=happened.at, due_at=None
-    )
-
-
-def _count_attempt(standing: Standing, happened: Move) -> Standing:
-    if happened.attempted_at is None:
-        return replace(standing, last_error=happened.error) if happened.error else standing
+        tried, reason, finished_at, due_at = 0, None, None, happened.at
+    elif after is P:
+        due_at = happened.retry_at
+    elif after is not standing.state:
+        reason, finished_at, due_at = happened.reason, happened.at, None
     first = standing.first_attempt_at
-    return replace(
-        standing,
-        attempts=standing.attempts + 1,
-        tries=standing.tries + 1,
-        last_status=happened.status,
-        last_error=happened.error,
+    return Standing(
+        state=after,
+        reason=reason,
+        attempts=standing.attempts + counted,
+        tries=tried,
+        last_status=happened.status if counted else standing.last_status,
+        last_error=happened.error if counted or happened.error else standing.last_error,
         first_attempt_at=happened.attempted_at if first is None else first,
+        finished_at=finished_at,
+        due_at=due_at,
     )

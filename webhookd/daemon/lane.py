@@ -182,10 +182,8 @@ class Lane:
                     await self._deliver(channel, due)
                 elif not await self._rest():
                     break
-        except trio.Cancelled:
-            self.stopping = True  # else the next worker would be hired, and cancelled, for ever
-            raise
-        except WebhookdError:
+        except (trio.Cancelled, WebhookdError):
+            self.stopping = True  # else the next worker would be hired, to the same end, for ever
             raise
         except Exception as error:  # noqa: BLE001 - `run` raises it, once the others are done
             self._crash = error

@@ -38,6 +38,10 @@ from webhookd.store.sqlite import SqliteStore, open_checked
 HEARTBEAT: Final = 1.0
 """Seconds between two heartbeats in the lock file."""
 
+DRAIN_LINGER: Final = 0.2
+"""Seconds that a connection is kept with nothing to send while draining: the next commit brings
+more, and dialling again would cost more than the wait at the end."""
+
 LAST_WORDS: Final = 10.0
 """Seconds that recording may take at the end, when the host holds its lock; after that what is
 not recorded is due again at the next start."""
@@ -135,7 +139,7 @@ async def _serve(
         sender=HttpSender(settings.egress),
         clock=SystemClock(),
         hints=watch,
-        linger=0.0 if drain else LINGER,
+        linger=DRAIN_LINGER if drain else LINGER,
     )
     try:
         async with trio.open_nursery() as nursery:

@@ -89,11 +89,11 @@ class Tailer:
             Whether it could: a writer outside WAL mode keeps readers out. Look again soon.
         """
         try:
+            self._store.store.changed()  # only what comes after this is news to the next hint
             try:
                 begun = trio.current_time()
                 while await self._step():
-                    await trio.sleep(min(trio.current_time() - begun, LONGEST_BREATH))
-                    begun = trio.current_time()
+                    begun = await _breathe(begun)
             except OutboxUnreadable as error:
                 self._is_broken(str(error))
                 await self._supervisor.load()  # what is owed goes on, as operators wish
@@ -135,6 +135,7 @@ class Tailer:
         """
         store = self._store.store
         more = True
+        begun = trio.current_time()
         while more:
             try:
                 done = await self._store.write(lambda: store.sweep(self._clock.now()))
@@ -145,6 +146,8 @@ class Tailer:
                 log(Action.SWEEP_FOUND, logging.WARNING, events=done.events)
             self._tell(done)
             more = done.more
+            if more:
+                begun = await _breathe(begun)
 
     async def sweep_forever(self) -> None:
         """Go through the gaps now and every ten minutes."""
@@ -157,7 +160,6 @@ class Tailer:
         if self._broken:
             await trio.sleep(OUTBOX_RETRY)
             return
-        store = self._store.store
         with trio.move_on_after(POLL):
             if self._hints is None:
                 await trio.sleep_forever()
@@ -165,8 +167,15 @@ class Tailer:
                 await self._hints.wait()
             for pause in RE_READ:
                 await trio.sleep(pause)
-                if store.changed():
+                if self._has_changed():
                     return
+
+    def _has_changed(self) -> bool:
+        """Whether something was committed; a writer outside WAL mode does not let us see yet."""
+        try:
+            return self._store.store.changed()
+        except StoreBusy:
+            return False
 
     def _tell(self, done: Ingested) -> None:
         if done.events:
@@ -210,3 +219,9 @@ class Tailer:
         if self._broken:
             self._broken = ""
             log(Action.INGEST_RESUMED, logging.INFO)
+
+
+async def _breathe(begun: float) -> float:
+    """Leave the write lock alone for as long as the work since `begun` took; returns the time."""
+    await trio.sleep(min(trio.current_time() - begun, LONGEST_BREATH))
+    return trio.current_time()

@@ -49,6 +49,8 @@ def prepare(
         preflight.check(real)
     elif not may_create:
         raise DatabaseError(f"{real}: no such file; leave --existing out to create it")
+    else:
+        preflight.check_file_system(real)
     connection = connect(real, mode="rwc" if created else "rw", wait=CLI_BUSY_SECONDS)
     try:
         with translated(real):

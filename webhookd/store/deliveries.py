@@ -232,7 +232,6 @@ def _cancel_pending(transaction: Transaction, which: str, reason: Reason, now: M
             row = book.read(delivery)
             if row is not None:
                 book.apply(row, Move(Happening.CANCELLED, now, reason=reason))
-    transaction.bump()
     return len(rows)
 
 

@@ -165,7 +165,7 @@ def _outbox(
 
 def _highest_id(connection: Connection, row: FileRow, path: Path) -> int:
     """The highest id that the outbox has, or ever had where SQLite remembers it."""
-    end = outbox.Outbox(path, row.outbox_table, 0).end(connection)
+    end = outbox.Outbox(path, row.outbox_table, 0).end(connection, row.cursor)
     facts = outbox.inspect(connection, row.outbox_table)
     ever = None
     if facts is not None and facts.autoincrement:

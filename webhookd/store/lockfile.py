@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,10 @@ SIZE: Final = 1024
 
 MARK: Final = ("uuid", "epoch", "sequence", "outbox_id")
 """The fields that outlive the daemon that wrote them: the high-water mark."""
+
+LOCK_TRIES: Final = 5
+LOCK_PAUSE: Final = 0.01
+"""Seconds between two tries: `is_held` holds the lock for microseconds."""
 
 READ_TRIES: Final = 5
 """A reader that meets a half-written line looks again this often."""
@@ -58,14 +63,12 @@ class LockFile:
                 f"{path}: cannot be created ({error.strerror}); webhookd needs to write beside "
                 "the database"
             ) from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(descriptor):
             os.close(descriptor)
             holder = read(database).get("pid", "unknown")
             raise AnotherDaemon(
                 f"{database}: another webhookd (pid {holder}) runs on this file; stop it first"
-            ) from None
+            )
         return cls(path, descriptor)
 
     def write(self, **changes: object) -> None:
@@ -81,6 +84,18 @@ class LockFile:
     def release(self) -> None:
         """Let go; what is written stays, for the next start and for `status`."""
         os.close(self._descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock, in spite of a `status` that looks at it in this instant."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE)
+        else:
+            return True
+    return False
 
 
 def read(database: Path) -> dict[str, Any]:
@@ -102,26 +117,9 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def is_held(database: Path) -> bool:
-    """Whether a daemon holds the lock now.
-
-    Looks through /proc/locks, because trying the lock would keep a starting daemon out; where
-    there is none, by trying a shared lock for an instant.
-    """
+    """Whether a daemon holds the lock now; asked by trying a shared one for an instant."""
     try:
-        found = beside(database).stat()
-    except OSError:
-        return False
-    name = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-    try:
-        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return _refuses_shared(beside(database))
-    return any("FLOCK" in line and name in line.split() for line in lines)
-
-
-def _refuses_shared(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(beside(database), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

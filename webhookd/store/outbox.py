@@ -22,6 +22,9 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 TOO_BIG: Final = 18
 """SQLITE_TOOBIG: a value is longer than this SQLite can hold."""
 
+LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = ?"
+"""The highest id that an AUTOINCREMENT table ever had; no row before the first."""
+
 _NOT_CODE: Final = re.compile(
     r"""--[^\n]*|/\*.*?(?:\*/|$)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^]]*\]""", re.DOTALL
 )
@@ -77,6 +80,18 @@ def check_table(connection: Connection, table: str, path: Path, *, ids_never_reu
             f"{path}: table {table} has no column {missing[0]}; "
             "name another table with `table` in [outbox]"
         )
+    check_key(connection, table, path, ids_never_reused=ids_never_reused)
+
+
+def check_key(connection: Connection, table: str, path: Path, *, ids_never_reused: bool) -> None:
+    """Refuse a table whose ids can come back. One that is gone, or lacks a column, passes.
+
+    Raises:
+        DatabaseError: its key gives no order, or one that cannot be relied on.
+    """
+    facts = inspect(connection, table)
+    if facts is None or "id" not in facts.columns:
+        return
     if not facts.integer_key:
         raise DatabaseError(
             f"{path}: {table}.id is no INTEGER PRIMARY KEY, so it gives rows no order; "
@@ -99,6 +114,7 @@ class Outbox:
         self.path = path
         self.table = table
         self._select = _select(table, max_payload)
+        self._has_sequence: bool | None = None
 
     def probe(self, connection: Connection) -> None:
         """Pass if the outbox can be read. Raises OutboxUnreadable as `batch` does."""
@@ -159,11 +175,30 @@ class Outbox:
             cursor.close()
         return count == limit
 
-    def end(self, connection: Connection) -> int | None:
-        """The highest id, or None. Raises OutboxUnreadable as `batch` does."""
+    def end(self, connection: Connection, cursor: int) -> int | None:
+        """The highest id, or None; `cursor` is how far ingest has come.
+
+        Raises:
+            OutboxUnreadable: as `batch`; or the table was dropped and made anew, so that its ids
+                begin again among those that are done with.
+        """
         with self._explained():
             found = connection.execute(f"SELECT max(id) FROM {quoted(self.table)}").fetchone()
-        return None if found is None else found[0]
+            if self._has_sequence is None:
+                self._has_sequence = _has_sequence(connection)
+            last = (
+                connection.execute(LAST_ID, (self.table,)).fetchone()
+                if self._has_sequence
+                else None
+            )
+        highest: int | None = found[0]
+        if last is not None and last[0] < cursor:
+            raise OutboxUnreadable(
+                f"schema: table {self.table} was made anew, its ids begin again at {last[0]} and "
+                f"{cursor} are done with; UPDATE sqlite_sequence SET seq = {cursor} WHERE name = "
+                f"'{self.table}', then insert its rows again"
+            )
+        return highest
 
     def _too_big(self, connection: Connection, first: int, last: int) -> Rejection:
         number = connection.execute(
@@ -198,6 +233,12 @@ class _Explained:
                 raise OutboxUnreadable(f"schema: {what}{name} missing") from error
         with translated(self._outbox.path):
             raise error
+
+
+def _has_sequence(connection: Connection) -> bool:
+    """Whether the file has any AUTOINCREMENT table at all; once it has, it always will."""
+    sql = "SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'"
+    return connection.execute(sql).fetchone() is not None
 
 
 def _select(table: str, max_payload: int) -> str:

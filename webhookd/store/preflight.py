@@ -78,12 +78,7 @@ def check(path: Path) -> None:
         raise DatabaseError(
             f"{path}: no such file; `webhookd init` creates one, or name another with --database"
         )
-    kind = file_system(path, Path("/proc/self/mountinfo"))
-    if kind in NETWORK_FILE_SYSTEMS:
-        raise DatabaseError(
-            f"{path}: on a network file system ({kind}), where SQLite's locks cannot be trusted; "
-            "run webhookd on the machine that has the disk"
-        )
+    check_file_system(path)
     directory = look(path.parent)
     if directory is None:
         raise DatabaseError(f"{path.parent}: no such directory")
@@ -98,6 +93,16 @@ def check(path: Path) -> None:
     )
     if fault:
         raise DatabaseError(fault)
+
+
+def check_file_system(path: Path) -> None:
+    """Refuse a path on a file system that SQLite cannot be trusted on. Raises DatabaseError."""
+    kind = file_system(path, Path("/proc/self/mountinfo"))
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise DatabaseError(
+            f"{path}: on a network file system ({kind}), where SQLite's locks cannot be trusted; "
+            "run webhookd on the machine that has the disk"
+        )
 
 
 def judge_owners(
@@ -128,18 +133,19 @@ def judge_owners(
             f"{directory.path}: user {uid} cannot create files in it, and SQLite must; remedy: "
             f"chgrp a group that webhookd and the ERP share, and chmod g+rwxs {directory.path}"
         )
-    if uid == database.uid or len(sides) >= 2:
+    if len(sides) >= 2 or database.mode & stat.S_IWOTH:
         return None
     # New side files get this user, the mode of the database, and the directory's group where it
-    # is setgid, else this user's own.
+    # is setgid, else this user's own. Whoever writes the database by its group must keep that.
     new_group = directory.gid if directory.mode & stat.S_ISGID else gid
-    if new_group == database.gid and database.mode & stat.S_IWGRP:
+    by_group = bool(database.mode & stat.S_IWGRP)
+    if new_group == database.gid and (by_group or uid == database.uid):
         return None
-    if database.mode & stat.S_IWOTH:
+    if uid == database.uid and not by_group:
         return None
     return (
         f"{database.path}: opening it as user {uid} would create -wal and -shm files that its "
-        f"owner (user {database.uid}) cannot write, and lock the ERP out; remedy: "
+        f"owner (user {database.uid}) or its group cannot write, and lock the ERP out; remedy: "
         f"chgrp {database.gid} {directory.path} && chmod g+ws {directory.path} "
         f"&& chmod g+rw {database.path}"
     )

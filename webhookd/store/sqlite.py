@@ -23,11 +23,15 @@ from webhookd.store import file as files
 from webhookd.store.driver import connect, translated
 from webhookd.store.file import FileRow
 from webhookd.store.ingest import Recipient, Terms, take
-from webhookd.store.outbox import Outbox, check_table
+from webhookd.store.outbox import Outbox, check_key
 from webhookd.store.transaction import Transaction, undo
 
-READ_WAIT: Final = 2_000
-"""Milliseconds that a read may wait for a writer, in a file that is not in WAL mode."""
+READ_WAIT: Final = 50
+"""Milliseconds that a read may hold up the loop while a writer commits, in a file that is not in
+WAL mode. Whoever is not served by then tries again later."""
+
+OPEN_WAIT: Final = 5.0
+"""Seconds that opening may wait for a host that is committing just then."""
 
 GAPS_A_SWEEP: Final = 1_000
 """Gaps between ingested ranges that one pass of the sweep looks into."""
@@ -60,24 +64,26 @@ class SqliteStore:
         """
         self.path = path
         self._inode = files.inode(path)
-        self._writer = connect(path, mode="rw")
+        self._writer = connect(path, mode="rw", wait=OPEN_WAIT)
         try:
-            self._reader = connect(path, mode="rw")
+            self._reader = connect(path, mode="rw", wait=OPEN_WAIT)
         except BaseException:
             self._writer.close()
             raise
         try:
             with translated(path):
                 self._reader.execute("PRAGMA query_only = 1")
-                if self.journal_mode != "wal":
-                    # There our own commits keep our own reading out, for as long as a sync takes.
-                    self._reader.execute(f"PRAGMA busy_timeout = {READ_WAIT}")
                 row = files.read(self._writer, path)
                 files.check_home(row, path, files.machine_id())
                 files.check_mark(row, path, known_mark)
                 self.applied = create.upgrade(self._writer, path)
                 row = files.read(self._writer, path)
-                check_table(self._writer, row.outbox_table, path, ids_never_reused=ids_never_reused)
+                check_key(self._writer, row.outbox_table, path, ids_never_reused=ids_never_reused)
+                # From here on nothing waits inside SQLite: the daemon's loop must turn.
+                self._writer.execute("PRAGMA busy_timeout = 0")
+                # But outside WAL mode our own commits keep our own reading out, for one sync.
+                wait = 0 if self.journal_mode == "wal" else READ_WAIT
+                self._reader.execute(f"PRAGMA busy_timeout = {wait}")
         except BaseException:
             self.close()
             raise
@@ -177,7 +183,7 @@ class SqliteStore:
         """Look whether anything changed, on the connection that reads."""
         with translated(self.path):
             row = files.reread(self._reader, self.path)
-            return Outlook(self._outbox.end(self._reader), row.cursor, row.control)
+            return Outlook(self._outbox.end(self._reader, row.cursor), row.cursor, row.control)
 
     def changed(self) -> bool:
         """Whether another connection (our own writer's too) has committed since the last call."""

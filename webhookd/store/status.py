@@ -82,7 +82,7 @@ def _lag(connection: Connection, file: FileRow, path: Path) -> tuple[int, str]:
     outbox = Outbox(path, file.outbox_table, 0)
     try:
         outbox.probe(connection)
-        end = outbox.end(connection)
+        end = outbox.end(connection, file.cursor)
         if end is None or end <= file.cursor:
             return 0, ""
         table = quoted(file.outbox_table)

@@ -1,0 +1,141 @@
+"""What the daemon is given: a file with subscriptions and events. And what it made of it."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.processes import module
+from bench.report import BenchFailed
+from webhookd.core.model import Event, Sequence, SubscriptionId
+from webhookd.core.request import Request
+from webhookd.daemon.roster import Member, enroll
+from webhookd.store import create, subscriptions
+from webhookd.store.driver import connect
+from webhookd.store.transaction import Session
+
+SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="  # noqa: S105 - guards nothing
+
+PAYLOAD: Final = (
+    '{"code":"V%06d","name":"Hoeve de Linde BV","city":"Aalsmeer","country":"NL",'
+    '"currency":"EUR","credit_limit":12500.00,"blocked":false,"tags":["flowers","export"]}'
+)
+"""What a host might send of a supplier: 160 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A prepared file with events in its outbox, each owed to exactly one subscription."""
+
+    database: Path
+    config: Path
+    events: int
+
+    def command(self, *options: str) -> list[str]:
+        """The command line of the real daemon on this file."""
+        return [*module("webhookd", "--config", self.config, "run"), *options]
+
+
+def prepare(folder: Path, *, port: int, endpoints: int, events: int) -> Workload:
+    """Make a file in `folder` whose `events` are spread evenly over `endpoints` subscriptions.
+
+    All defaults: WAL, profile `standard` with a signature, order by aggregate, each event an
+    aggregate of its own. Several subscriptions are told apart by tenant and path; one alone
+    has no tenant, and so gets every event.
+    """
+    database = folder / "host.db"
+    now = time.time_ns() // 1_000_000
+    create.prepare(
+        database, table="outbox", start=None, ids_never_reused=False, may_create=True, now=now
+    )
+    with Session(database, write=True) as session:
+        with session.write() as transaction:
+            for number in range(endpoints):
+                subscriptions.add(
+                    transaction,
+                    subscriptions.NewSubscription(
+                        id=SubscriptionId(f"wh_{number:022d}"),
+                        name=f"endpoint {number}",
+                        url=f"http://127.0.0.1:{port}/webhooks/{number:02d}",
+                        events=("*",),
+                        tenant=f"tenant-{number:02d}" if endpoints > 1 else "",
+                        profile="standard",
+                        mode="",
+                        method="POST",
+                        headers=(),
+                        policy={},
+                        managed_by="cli",
+                    ),
+                    [subscriptions.NewSecret(SECRET, is_reference=False)],
+                    now,
+                )
+        with session.write() as transaction:
+            transaction.connection.executemany(
+                "INSERT INTO outbox (event_type, aggregate_id, tenant, payload)"
+                " VALUES ('supplier.created', ?, ?, ?)",
+                (
+                    (f"V{number:06d}", f"tenant-{number % endpoints:02d}", PAYLOAD % number)
+                    for number in range(events)
+                ),
+            )
+    config = folder / "config.toml"
+    config.write_text('database = "host.db"\n[egress]\nallow = ["127.0.0.1"]\n', encoding="utf-8")
+    return Workload(database, config, events)
+
+
+def member(workload: Workload) -> Member:
+    """The first subscription, as the daemon has it."""
+    with Session(workload.database, write=False) as session, session.read() as connection:
+        found = enroll(subscriptions.load(connection)[0], {}, time.time_ns() // 1_000_000)
+    if not isinstance(found, Member):
+        raise BenchFailed(found.problem)
+    return found
+
+
+def request(workload: Workload) -> Request:
+    """The very request that the daemon makes of one of the events."""
+    event = Event(
+        sequence=Sequence(1),
+        outbox_id=1,
+        event_id="01939f3a-7c00-7000-8000-000000000000",
+        event_type="supplier.created",
+        aggregate_type="supplier",
+        aggregate_id="V000000",
+        tenant="tenant-00",
+        payload=(PAYLOAD % 0).encode(),
+        occurred_at="2025-01-01T00:00:00.000Z",
+    )
+    return member(workload).renderer.render(
+        event, number=10_000, attempt=1, now=time.time_ns() // 1_000_000
+    )
+
+
+def check_delivered(workload: Workload) -> None:
+    """Raises BenchFailed unless every event was delivered, once, with one attempt."""
+    connection = connect(workload.database, mode="ro")
+    try:
+        states = connection.execute(
+            "SELECT state, attempts, count(*), count(DISTINCT event_id) FROM webhook_results"
+            " GROUP BY state, attempts"
+        ).fetchall()
+        attempts = connection.execute("SELECT count(*) FROM webhookd_attempts").fetchone()[0]
+    finally:
+        connection.close()
+    events = workload.events
+    if states != [("delivered", 1, events, events)] or attempts != events:
+        raise BenchFailed(
+            f"{events} events, but the file says {states} (state, attempts, deliveries, events)"
+            f" and has {attempts} attempts"
+        )
+
+
+def first_attempt_at(workload: Workload) -> str:
+    """When the first request was begun, as the file has it."""
+    connection = connect(workload.database, mode="ro")
+    try:
+        found: str = connection.execute("SELECT min(started_at) FROM webhookd_attempts").fetchone()[
+            0
+        ]
+    finally:
+        connection.close()
+    return found

@@ -1,0 +1,56 @@
+"""`python -m bench.receiver PORT [--stamps]`: a process that answers 200 to every request.
+
+With `--stamps` it writes a line a request to stdout: the moment of its first byte (nanoseconds of
+CLOCK_MONOTONIC, which all processes of a Linux machine share) and its `webhook-id`.
+"""
+
+import asyncio
+import sys
+import time
+from typing import Final
+
+import httptools
+
+ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+class Receiving(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, stamps: bool) -> None:
+        self._stamps = stamps
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._first_byte = 0
+        self._event = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if not self._first_byte:
+            self._first_byte = time.monotonic_ns()
+        self._parser.feed_data(data)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name == b"webhook-id":
+            self._event = value
+
+    def on_message_complete(self) -> None:
+        if self._transport is not None:
+            self._transport.write(ANSWER)
+        if self._stamps:
+            print(self._first_byte, self._event.decode(), flush=True)
+        self._first_byte = 0
+
+
+async def serve(port: int, stamps: bool) -> None:
+    """Serve until the process is ended."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Receiving(stamps), "127.0.0.1", port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1]), "--stamps" in sys.argv[2:]))

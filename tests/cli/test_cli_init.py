@@ -1,0 +1,109 @@
+"""`init` and `run`."""
+
+import subprocess
+import sys
+
+import pytest
+
+from webhookd.errors import AnotherDaemon
+from webhookd.store.lockfile import LockFile
+
+HOST = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.executescript(sys.argv[2])
+"""
+
+
+def host(database, script):
+    subprocess.run([sys.executable, "-c", HOST, str(database), script], check=True, timeout=60)
+
+
+def test_init_says_what_it_did(bare):
+    result = bare("init")
+    path = bare.database.resolve()
+    assert result.stdout.splitlines() == [
+        f"{path}: created, and prepared for webhookd",
+        "outbox: table outbox (webhookd's own); ingest goes on at its beginning",
+        "next: webhookd subscriptions add URL, then webhookd run",
+    ]
+    assert f"{path}: was prepared already; nothing was changed" in bare("init").stdout
+
+
+def test_init_json(bare):
+    assert bare.json("init") == {
+        "database": str(bare.database.resolve()),
+        "created": True,
+        "migrations": ["0001_first"],
+        "outbox": "outbox",
+        "outbox_ours": True,
+        "begins_after": None,
+    }
+    again = bare.json("init")
+    assert (again["created"], again["migrations"]) == (False, [])
+
+
+def test_init_existing_never_creates(bare):
+    assert "leave --existing out to create it" in bare.fails("init", "--existing", code=4)
+    assert not bare.database.exists()
+
+
+def test_init_of_a_host_with_an_outbox_begins_at_its_end(bare):
+    host(
+        bare.database,
+        "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, event_type, aggregate_type,"
+        " aggregate_id, tenant, payload, occurred_at, event_id);"
+        "INSERT INTO outbox (event_type) VALUES ('a'), ('b'), ('c');",
+    )
+    result = bare("init", "--existing")
+    assert "table outbox (the host's own); ingest goes on after id 3" in result.stdout
+
+
+def test_A13_init_refuses_ids_that_can_come_back(bare):
+    host(
+        bare.database,
+        "CREATE TABLE outbox (id INTEGER PRIMARY KEY, event_type, aggregate_type,"
+        " aggregate_id, tenant, payload, occurred_at, event_id);",
+    )
+    assert "never-reused" in bare.fails("init", code=4)
+    bare.configure('[outbox]\nids = "never-reused"\n')
+    bare("init")
+
+
+def test_run_hands_the_settings_to_the_daemon(webhookd, monkeypatch):
+    from webhookd.daemon import run as daemon
+
+    seen = []
+
+    def main(settings, *, drain):
+        seen.append((settings.database, drain))
+        return 0
+
+    monkeypatch.setattr(daemon, "main", main)
+    webhookd("run", "--drain", "--log-format", "text", "--log-level", "error")
+    webhookd("run")
+    assert seen == [(webhookd.database, True), (webhookd.database, False)]
+
+
+def test_run_that_fails_is_one_line(webhookd, monkeypatch):
+    from webhookd.daemon import run as daemon
+
+    def main(settings, *, drain):
+        raise AnotherDaemon("another webhookd (pid 7) runs on this file; stop it first")
+
+    monkeypatch.setattr(daemon, "main", main)
+    assert "(pid 7)" in webhookd.fails("run", code=5)
+
+
+def test_G10_run_on_a_held_file_exits_5(webhookd):
+    lock = LockFile.acquire(webhookd.database.resolve())
+    lock.write(pid=4711)
+    try:
+        assert "another webhookd (pid 4711)" in webhookd.fails("run", code=5)
+    finally:
+        lock.release()
+
+
+@pytest.mark.parametrize("options", [["--log-format", "xml"], ["--log-level", "loud"]])
+def test_run_judges_its_options(webhookd, options):
+    webhookd.fails("run", *options, code=2)

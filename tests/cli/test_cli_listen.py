@@ -1,0 +1,164 @@
+"""`listen`: a real process that verifies and prints what it gets."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from webhookd.core import profiles
+from webhookd.core.signing import Key
+
+SECRET = "whsec_" + "QUFB" * 8
+
+
+class Listener:
+    def __init__(self, process):
+        self.process = process
+        first = process.stderr.readline()
+        assert first.startswith("listening on http://127.0.0.1:"), first
+        self.port = int(first.rstrip("/\n").rpartition(":")[2])
+        self.advice = process.stderr.readline()
+        self.egress = process.stderr.readline()
+
+    def send(self, body=b'{"type":"a.b"}', secret=SECRET, profile="standard", age=0, **headers):
+        scheme = profiles.get(profile).scheme
+        timestamp = str(int(time.time()) - age)
+        key = profiles.get(profile).check_secret(secret)
+        signature = scheme.sign([Key(key)], "msg-1", timestamp, body)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(
+                "POST",
+                "/in",
+                body,
+                {
+                    "webhook-id": "msg-1",
+                    "webhook-timestamp": timestamp,
+                    "webhookd-sequence": "3",
+                    "webhookd-attempt": "1",
+                    scheme.header: signature,
+                    **headers,
+                },
+            )
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def ends(self):
+        out, errors = self.process.communicate(timeout=60)
+        return self.process.returncode, out, errors
+
+
+@contextlib.contextmanager
+def listening(*args, **env):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "webhookd", "listen", "--port", "0", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **env},
+        text=True,
+    )
+    with process:
+        try:
+            yield Listener(process)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def test_what_is_genuine_and_what_is_not():
+    with listening("--max", "4", "--secret", "env:KEY", KEY=SECRET) as listener:
+        statuses = [
+            listener.send(),
+            listener.send(secret="whsec_" + "QkJC" * 8),
+            listener.send(age=3_600),
+            listener.send(**{"webhook-signature": ""}),
+        ]
+        code, out, errors = listener.ends()
+    assert statuses == [204, 401, 401, 401]
+    assert (code, errors) == (0, "")
+    first, second, third, fourth = out.splitlines()
+    assert first[12:] == (' 204 genuine POST /in id=msg-1 sequence=3 attempt=1 {"type":"a.b"}')
+    assert " 401 signature POST" in second
+    assert " 401 timestamp POST" in third
+    assert " 401 missing_header POST" in fourth
+
+
+def test_json_is_a_line_a_request():
+    with listening("--max", "1", "--secret", "env:KEY", "--json", KEY=SECRET) as listener:
+        assert listener.send(b'{"n":"\xc3\xbc"}') == 204
+        _, out, _ = listener.ends()
+    said = json.loads(out)
+    assert set(said) == {
+        *("at", "method", "target", "headers", "body", "verdict", "detail", "status"),
+    }
+    assert (said["verdict"], said["status"], said["body"]) == ("genuine", 204, '{"n":"ü"}')
+
+
+def test_it_advises_how_to_subscribe_it_and_makes_a_secret():
+    with listening("--max", "1", "--profile", "ntropy") as listener:
+        command, _, secret = listener.advice.strip().rpartition(" ")
+        assert command == (
+            f"subscribe it: webhookd subscriptions add http://127.0.0.1:{listener.port}/"
+            " --profile ntropy --secret"
+        )
+        assert listener.egress == 'config.toml needs: [egress] allow = ["127.0.0.1"]\n'
+        assert listener.send(secret=secret, profile="ntropy") == 204
+        listener.ends()
+
+
+def test_a_given_secret_is_not_repeated():
+    with listening("--max", "1", "--secret", "env:KEY", KEY=SECRET) as listener:
+        assert SECRET not in listener.advice
+        listener.send()
+        _, out, errors = listener.ends()
+    assert SECRET not in out + errors
+
+
+def test_it_fails_as_often_as_it_is_told():
+    with listening("--max", "2", "--fail-rate", "1") as listener:
+        assert [listener.send(), listener.send()] == [500, 500]
+        assert listener.ends()[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_at_a_signal(number):
+    with listening() as listener:
+        listener.process.send_signal(number)
+        code, out, errors = listener.ends()
+    assert (code, out, errors) == (0, "", "")
+
+
+def test_it_ends_when_nobody_reads_it():
+    with listening() as listener:
+        listener.process.stdout.close()
+        listener.send()
+        assert listener.process.wait(60) == 0
+        assert listener.process.stderr.read() == ""
+
+
+def test_a_taken_port_is_a_usage_error(bare):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        line = bare.fails("listen", "--port", port, code=2)
+    assert line == f"--port {port}: Address already in use; choose another"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["--profile", "nosuch"], 2, "--profile: no profile 'nosuch'"),
+        (["--secret", "env:NO_SUCH_VARIABLE"], 3, "no such environment variable"),
+        (["--secret", "short"], 2, "--secret: the secret must begin with whsec_"),
+        (["--fail-rate", "2"], 2, "is not in the range"),
+    ],
+)
+def test_wrong_options(bare, args, code, said):
+    assert said in bare.fails("listen", *args, code=code)

@@ -1,0 +1,146 @@
+"""What a subscription may be, field by field."""
+
+import pytest
+
+from webhookd.core import profiles, registration
+from webhookd.core.egress import parse_policy
+from webhookd.core.registration import Unfit, Wanted
+
+STANDARD = profiles.get("standard")
+NOTHING_SPECIAL = parse_policy([], [])
+SECRET = "whsec_" + "QUFB" * 8
+
+
+def refusal(call, *args):
+    with pytest.raises(Unfit) as caught:
+        call(*args)
+    return caught.value
+
+
+def test_a_subscription_by_default():
+    made = registration.judge(Wanted("https://Partner.example:443/in?k=1"), NOTHING_SPECIAL)
+    assert made.url.text == "https://partner.example/in?k=1"
+    assert (made.events, made.tenant, made.mode, made.method) == (("*",), "", "", "POST")
+    assert made.profile is STANDARD
+    assert (made.headers, made.policy) == ((), {})
+    assert "k=1" not in repr(made)
+
+
+def test_a_subscription_with_everything():
+    wanted = Wanted(
+        "https://partner.example/",
+        events=["a.*", "b", "a.*"],
+        tenant="north",
+        profile="standard",
+        method="post",
+        headers=(("X-Key", "abc"),),
+        policy={"timeout": "3s", "retry_delays": "1s,2s"},
+    )
+    made = registration.judge(wanted, NOTHING_SPECIAL)
+    assert made.events == ("a.*", "b")
+    assert (made.tenant, made.method) == ("north", "POST")
+    assert made.headers == (("X-Key", "abc"),)
+    assert made.policy == {"timeout": 3_000, "retry_delays": [1_000, 2_000]}
+    assert "abc" not in repr(wanted)
+
+
+def test_an_unknown_profile():
+    unfit = refusal(
+        registration.judge, Wanted("https://x.example/", profile="standart"), NOTHING_SPECIAL
+    )
+    assert unfit.field == "profile"
+    assert str(unfit) == "profile: no profile 'standart'; did you mean 'standard'?"
+
+
+def test_a_url_that_is_none():
+    unfit = refusal(registration.url, "https://u:p@x.example/", NOTHING_SPECIAL)
+    assert (unfit.field, unfit.forbidden) == ("url", False)
+    assert unfit.reason.startswith("it holds a user name")
+
+
+@pytest.mark.parametrize(
+    ("deny", "remedy"),
+    [
+        ([], 'if it is meant, say [egress] allow = ["10.0.0.1"] in config.toml'),
+        (["10.0.0.1"], "take it out of [egress] deny if it is meant"),
+    ],
+)
+def test_a_url_that_is_not_allowed(deny, remedy):
+    unfit = refusal(registration.url, "https://10.0.0.1/", parse_policy([], deny))
+    assert (unfit.field, unfit.forbidden) == ("url", True)
+    assert unfit.reason.startswith("blocked: 10.0.0.1 is ")
+    assert unfit.reason.endswith(remedy)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "profile", "said"),
+    [
+        ([], "standard", "there is no pattern"),
+        ([""], "standard", "an event pattern is empty"),
+        ([f"t{number}" for number in range(1_001)], "standard", "1001 patterns; 1000 are allowed"),
+        (["a.*"], "ntropy", "profile ntropy takes exact event types"),
+    ],
+)
+def test_patterns_that_will_not_do(patterns, profile, said):
+    unfit = refusal(registration.events, patterns, profiles.get(profile))
+    assert unfit.field == "events"
+    assert said in unfit.reason
+
+
+@pytest.mark.parametrize("text", ["x" * 513, "a\nb", " a", "a ", "\udcff"])
+def test_a_tenant_that_will_not_do(text):
+    assert refusal(registration.tenant, text).field == "tenant"
+
+
+@pytest.mark.parametrize("text", ["", "x" * 512, "a b", "Müller"])
+def test_a_tenant_that_will(text):
+    assert registration.tenant(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "x" * 301, "a\tb", " a", "a ", "wh_x", "-x"])
+def test_a_name_that_will_not_do(text):
+    assert refusal(registration.name, text).field == "name"
+
+
+@pytest.mark.parametrize("text", ["x" * 300, "Müller & Co", "partner.example-2"])
+def test_a_name_that_will(text):
+    assert registration.name(text) == text
+
+
+def test_a_name_is_derived_from_the_host():
+    assert registration.derive_name("a.example", ()) == "a.example"
+    assert registration.derive_name("a.example", {"a.example"}) == "a.example-2"
+    taken = {"a.example", "a.example-2", "a.example-3"}
+    assert registration.derive_name("a.example", taken) == "a.example-4"
+
+
+def test_a_method_that_the_profile_has_not():
+    unfit = refusal(registration.method, "DELETE\x1b", STANDARD)
+    assert str(unfit) == "method: profile standard takes POST, not DELETE\\x1b"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        ([("Host", "HUSH")], "header Host: webhookd sets it itself"),
+        ([("X-A", "HUSH"), ("x-a", "HUSH")], "header x-a: is there twice"),
+        ([("X-A", "HU\nSH")], "must be visible ASCII"),
+        ([(f"X-{number}", "HUSH") for number in range(101)], "101 headers; 100 are allowed"),
+    ],
+)
+def test_headers_that_will_not_do(pairs, said):
+    unfit = refusal(registration.headers, pairs, STANDARD)
+    assert unfit.field == "headers"
+    assert said in unfit.reason
+    assert "HU" not in str(unfit)
+
+
+def test_a_policy_that_will_not_do_is_named_by_its_key():
+    assert refusal(registration.policy, {"timeout": "1h"}).field == "timeout"
+    assert refusal(registration.policy, {"speed": "1"}).field == "speed"
+
+
+def test_secrets():
+    assert registration.secret(SECRET, STANDARD) == SECRET
+    unfit = refusal(registration.secret, "HUSHHUSH", STANDARD)
+    assert str(unfit) == "secret: the secret must begin with whsec_"

@@ -1,0 +1,90 @@
+"""The feeds as the CLI pages through them."""
+
+import pytest
+
+from tests.store.conftest import Box
+from webhookd.errors import FeedReset
+from webhookd.store import feeds
+
+
+@pytest.fixture
+def full(box: Box) -> Box:
+    box.subscribe()
+    for name in ("S-1", "S-2", "S-1", None):
+        box.put(aggregate_id=name)
+    box.ingest()
+    return box
+
+
+@pytest.mark.parametrize(
+    ("feed", "sequences"),
+    [("results", [2, 4, 6, 8]), ("changes", [3, 5]), ("events", [1, 3, 5, 7])],
+)
+def test_pages_of_each_feed(full: Box, feed: str, sequences: list[int]) -> None:
+    page = feeds.page(full.host, feed, 0, 100)
+    assert [row["sequence"] for row in page.rows] == sequences
+    assert (page.cursor, page.epoch, page.maximum_sequence) == (sequences[-1], 1, sequences[-1])
+    first = feeds.page(full.host, feed, 0, 1)
+    assert [row["sequence"] for row in first.rows] == sequences[:1]
+    second = feeds.page(full.host, feed, first.cursor, 100)
+    assert [row["sequence"] for row in second.rows] == sequences[1:]
+    end = feeds.page(full.host, feed, page.cursor, 100)
+    assert (end.rows, end.cursor) == ([], page.cursor)
+
+
+def test_an_empty_feed(box: Box) -> None:
+    assert feeds.page(box.host, "results", 0, 10) == feeds.Page([], 0, 1, 0)
+
+
+def test_a_cursor_below_what_was_pruned_is_a_reset(full: Box) -> None:
+    full.host.execute("UPDATE webhookd_feeds SET minimum_cursor = 4 WHERE feed = 'results'")
+    with pytest.raises(FeedReset, match="results: rows up to 4 have been pruned and cursor 3"):
+        feeds.page(full.host, "results", 3, 10)
+    assert feeds.page(full.host, "results", 4, 10).cursor == 8
+    assert feeds.page(full.host, "results", 0, 10).cursor == 8, "0 asks for all that remains"
+    assert feeds.page(full.host, "events", 3, 10).cursor == 7, "the others are untouched"
+
+
+def test_the_watermark_stays_when_all_was_pruned(full: Box) -> None:
+    full.host.execute("UPDATE webhookd_feeds SET minimum_cursor = 8 WHERE feed = 'results'")
+    full.host.execute("DELETE FROM webhookd_deliveries")
+    assert feeds.page(full.host, "results", 8, 10) == feeds.Page([], 8, 1, 8)
+
+
+RESULTS = (
+    "sequence, delivery_id, outbox_id, event_id, subscription_id, subscription_name, tenant,"
+    " event_type, aggregate_type, aggregate_id, state, reason, attempts, last_status, last_error,"
+    " next_attempt_at, created_at, first_attempt_at, finished_at"
+)
+CHANGES = "sequence, tenant, aggregate_type, aggregate_id, event_type, event_id, occurred_at"
+EVENTS = (
+    "sequence, outbox_id, event_id, tenant, event_type, aggregate_type, aggregate_id, occurred_at,"
+    " ingested_at"
+)
+
+
+@pytest.mark.parametrize(
+    ("view", "columns"),
+    [
+        ("webhook_results", RESULTS),
+        ("webhook_changes", CHANGES),
+        ("webhook_events", EVENTS),
+        ("webhook_feeds", "feed, epoch, maximum_sequence, minimum_cursor"),
+    ],
+)
+def test_the_columns_that_hosts_rely_on(box: Box, view: str, columns: str) -> None:
+    cursor = box.host.execute(f"SELECT * FROM {view}")
+    assert [column[0] for column in cursor.description] == columns.split(", ")
+
+
+def test_a_change_is_at_its_newest_place(full: Box) -> None:
+    full.put("supplier.removed", aggregate_id="S-2")
+    full.ingest()
+    page = feeds.page(full.host, "changes", 0, 10)
+    assert [(row["aggregate_id"], row["event_type"]) for row in page.rows] == [
+        ("S-1", "supplier.created"), ("S-2", "supplier.removed"),
+    ]  # fmt: skip
+    newest = feeds.page(full.host, "events", 8, 10).rows[0]
+    assert page.rows[1]["sequence"] == newest["sequence"]
+    assert page.rows[1]["event_id"] == newest["event_id"]
+    assert page.rows[0]["tenant"] is None

@@ -1,0 +1,197 @@
+"""The file's identity: restored, moved, cloned."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.store.conftest import NOW, Box
+from webhookd.errors import AnotherDaemon, DatabaseError, OutboxUnreadable
+from webhookd.store import acceptance, lockfile
+from webhookd.store import file as files
+from webhookd.store.file import FileRow
+from webhookd.store.transaction import open_session
+
+ROW = FileRow("u", 3, 1, 100, 50, 0, 0, "outbox", 1, "m", "/srv/erp.db")
+MARK = {"uuid": "u", "epoch": 3, "sequence": 100, "outbox_id": 50}
+HERE = Path("/srv/erp.db")
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        None, {}, {"pid": 1}, {"uuid": ""}, MARK, MARK | {"sequence": 99}, MARK | {"epoch": 2},
+        MARK | {"outbox_id": None}, {"uuid": "u"}, MARK | {"sequence": "many"},
+    ],
+)  # fmt: skip
+def test_B9_a_file_that_is_not_behind(mark: dict[str, Any] | None) -> None:
+    files.check_mark(ROW, HERE, mark)
+
+
+@pytest.mark.parametrize(
+    ("mark", "text"),
+    [
+        (MARK | {"sequence": 101}, "its sequence is 100, but 101 was reached before"),
+        (MARK | {"epoch": 4}, "its epoch is 3, but 4 was reached before"),
+        (MARK | {"outbox_id": 51}, "its outbox_id is 50, but 51 was reached before"),
+        (MARK | {"uuid": "other"}, "another database than the one that ran here before"),
+    ],
+)
+def test_B9_a_file_that_is_behind(mark: dict[str, Any], text: str) -> None:
+    with pytest.raises(DatabaseError, match=text) as caught:
+        files.check_mark(ROW, HERE, mark)
+    assert "check --accept-restore" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "machine", "text"),
+    [
+        (ROW, "m", None),
+        (ROW, "", None),
+        (replace(ROW, machine=""), "m", None),
+        (ROW, "other", "was prepared on another machine"),
+        (replace(ROW, path="/old/erp.db"), "m", "was prepared at /old/erp.db"),
+    ],
+)
+def test_E25_a_file_that_is_not_at_home(row: FileRow, machine: str, text: str | None) -> None:
+    if text is None:
+        files.check_home(row, HERE, machine)
+        return
+    with pytest.raises(DatabaseError, match=text) as caught:
+        files.check_home(row, HERE, machine)
+    assert "--accept-move" in str(caught.value)
+    assert "--accept-clone" in str(caught.value)
+
+
+def test_the_machines_id(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert files.machine_id((first, second)) == ""
+    second.write_text("0123456789abcdef\n")
+    found = files.machine_id((first, second))
+    assert len(found) == 32
+    assert "0123456789abcdef" not in found, "machine-id(5): not to be shown as it is"
+    first.write_text(" \n")
+    assert files.machine_id((first, second)) == found
+    first.write_bytes(b"\xff")
+    assert files.machine_id((first, second)) == found
+    first.write_text("another\n")
+    assert files.machine_id((first, second)) not in {"", found}
+
+
+def test_inodes(tmp_path: Path) -> None:
+    assert files.inode(tmp_path / "none") is None
+    assert files.inode(tmp_path) == (tmp_path.stat().st_dev, tmp_path.stat().st_ino)
+
+
+def backed_up(box: Box, copy: Path) -> None:
+    """A backup after the first event, and life goes on: a second one, and two outcomes."""
+    box.subscribe()
+    box.put(aggregate_id="S-1")
+    box.ingest()
+    box.host.execute("VACUUM INTO ?", (str(copy),))
+    box.put(aggregate_id="S-2")
+    box.ingest()
+    box.succeed(2)
+    box.succeed(4)
+
+
+def test_B9_a_restored_backup_from_refusal_to_a_new_epoch(box: Box, tmp_path: Path) -> None:
+    copy = tmp_path / "backup.db"
+    backed_up(box, copy)
+    mark = box.store.mark()
+    assert mark["sequence"] == 6
+    first = box.rows("SELECT outbox_id, event_id FROM webhookd_events ORDER BY 1")
+    lock = lockfile.LockFile.acquire(box.path)
+    lock.write(**mark)
+    lock.release()
+    box.close()
+    for suffix in ("-wal", "-shm"):
+        box.path.with_name(box.path.name + suffix).unlink(missing_ok=True)
+    copy.replace(box.path)
+
+    with pytest.raises(DatabaseError, match="a restored backup: its sequence is 2, but 6"):
+        Box(box.path, known_mark=lockfile.read(box.path))
+    with pytest.raises(DatabaseError, match="a restored backup"):
+        open_session(box.path, write=True)
+    open_session(box.path, write=False).connection.close()
+
+    assert acceptance.accept_restore(box.path) == 2
+    assert lockfile.read(box.path)["sequence"] == 6
+    again = Box(box.path, known_mark=lockfile.read(box.path))
+    again.put(aggregate_id="S-2")
+    again.ingest()
+    assert again.one("SELECT max(sequence) FROM webhook_events") == 7, "above all ever seen"
+    assert again.rows("SELECT outbox_id, event_id FROM webhookd_events ORDER BY 1") == first
+    assert again.rows("SELECT DISTINCT epoch FROM webhook_feeds") == [(2,)]
+    again.close()
+
+
+def test_a_restore_of_another_file_takes_nothing_from_its_mark(box: Box) -> None:
+    with open_session(box.path, write=True) as session, session.write() as transaction:
+        after = files.accept_restore(
+            transaction.connection, transaction.file, {"uuid": "other", "sequence": 9, "epoch": 9}
+        )
+        transaction.file = after
+    assert (after.epoch, after.sequence, after.control) == (2, 0, 1)
+    assert box.one("SELECT epoch FROM webhookd_file") == 2
+
+
+def test_E25_a_move_is_accepted(box: Box, tmp_path: Path) -> None:
+    box.close()
+    moved = tmp_path / "elsewhere.db"
+    box.path.rename(moved)
+    with pytest.raises(DatabaseError, match="was prepared at"):
+        Box(moved)
+    assert acceptance.accept_move(moved)
+    assert not acceptance.accept_move(moved)
+    again = Box(moved)
+    assert again.store.mark()["uuid"] == lockfile.read(moved)["uuid"]
+    again.close()
+
+
+def test_E25_a_clone_owes_nobody_anything(box: Box, tmp_path: Path) -> None:
+    box.subscribe()
+    for _ in range(3):
+        box.put(aggregate_id="S-1")
+    box.ingest()
+    box.put(aggregate_id="S-2")
+    copy = tmp_path / "clone.db"
+    box.host.execute("VACUUM INTO ?", (str(copy),))
+    with pytest.raises(DatabaseError, match="--accept-clone"):
+        Box(copy)
+    done = acceptance.accept_clone(copy, default_tenant="", max_payload=1_000, now=NOW)
+    assert (done.cancelled, done.taken_in) == (3, 1)
+    clone = Box(copy, known_mark=lockfile.read(copy))
+    assert clone.store.mark()["uuid"] != box.store.mark()["uuid"]
+    assert {row["state"] for row in clone.results()} == {"cancelled"}
+    assert clone.due(1, NOW + 10**9) == []
+    clone.put(aggregate_id="S-3")
+    assert clone.ingest().deliveries == 1, "what is new is sent again"
+    clone.close()
+    assert {row["state"] for row in box.results()} == {"pending"}
+
+
+def test_a_clone_whose_outbox_is_gone_is_not_accepted(box: Box) -> None:
+    box.put()
+    box.host.execute("ALTER TABLE outbox RENAME TO away")
+    before = box.store.mark()
+    with pytest.raises(OutboxUnreadable):
+        acceptance.accept_clone(box.path, default_tenant="", max_payload=1_000, now=NOW)
+    assert box.one("SELECT uuid FROM webhookd_file") == before["uuid"]
+    lockfile.LockFile.acquire(box.path).release()
+
+
+def test_nothing_is_accepted_beside_a_daemon(box: Box) -> None:
+    lock = lockfile.LockFile.acquire(box.path)
+    for accept in (acceptance.accept_move, acceptance.accept_restore):
+        with pytest.raises(AnotherDaemon):
+            accept(box.path)
+    lock.release()
+
+
+def test_a_clone_with_the_highest_id(box: Box) -> None:
+    box.put(id=2**63 - 1)
+    done = acceptance.accept_clone(box.path, default_tenant="", max_payload=1_000, now=NOW)
+    assert (done.cancelled, done.taken_in) == (0, 1)

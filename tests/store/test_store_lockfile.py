@@ -1,0 +1,132 @@
+"""The file beside the database."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from webhookd.errors import AnotherDaemon, DatabaseError
+from webhookd.store import lockfile
+from webhookd.store.lockfile import LockFile
+
+HOLDER = """
+import sys
+from pathlib import Path
+from webhookd.store.lockfile import LockFile
+lock = LockFile.acquire(Path(sys.argv[1]))
+lock.write(pid=4711, sequence=5)
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "erp.db"
+
+
+def test_what_is_written_can_be_read(database: Path) -> None:
+    assert lockfile.read(database) == {}
+    lock = LockFile.acquire(database)
+    lock.write(pid=1, heartbeat_at="x")
+    lock.write(pid=2)
+    assert lockfile.read(database) == {"pid": 2, "heartbeat_at": "x"}
+    assert lock.path == database.with_name("erp.db-webhookd.lock")
+    assert lock.path.stat().st_size == lockfile.SIZE
+    assert lock.path.stat().st_mode & 0o777 == 0o644
+    lock.release()
+    assert lockfile.read(database)["pid"] == 2
+
+
+def test_a_long_line_gives_way_to_a_short_one(database: Path) -> None:
+    lock = LockFile.acquire(database)
+    lock.write(problems=["x" * 5_000], uuid="u")
+    assert len(lockfile.read(database)["problems"][0]) == 5_000
+    lock.write(problems=[])
+    assert lockfile.read(database) == {"problems": [], "uuid": "u"}
+    lock.release()
+
+
+def test_B9_the_mark_outlives_the_next_daemons_first_words(database: Path) -> None:
+    first = LockFile.acquire(database)
+    mark = {"uuid": "u", "epoch": 2, "sequence": 30, "outbox_id": 4}
+    first.write(pid=1, problems=["old"], **mark)
+    first.release()
+    second = LockFile.acquire(database)
+    second.write(pid=2)
+    assert lockfile.read(database) == {"pid": 2, **mark}
+    second.release()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'"text"'])
+def test_a_damaged_lock_file_says_nothing(database: Path, content: bytes) -> None:
+    lockfile.beside(database).write_bytes(content)
+    assert lockfile.read(database) == {}
+    lock = LockFile.acquire(database)
+    lock.write(pid=1)
+    assert lockfile.read(database) == {"pid": 1}
+    lock.release()
+
+
+def test_B25_a_second_daemon_is_refused_with_the_first_ones_pid(database: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, database],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as holder:  # fmt: skip
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert lockfile.is_held(database)
+        with pytest.raises(AnotherDaemon, match=r"another webhookd \(pid 4711\) runs on this file"):
+            LockFile.acquire(database)
+        assert lockfile.read(database) == {"pid": 4711, "sequence": 5}
+        holder.kill()
+    assert not lockfile.is_held(database)
+    LockFile.acquire(database).release()
+
+
+def test_B25_twice_in_one_process(database: Path) -> None:
+    lock = LockFile.acquire(database)
+    with pytest.raises(AnotherDaemon, match="pid unknown"):
+        LockFile.acquire(database)
+    lock.release()
+    LockFile.acquire(database).release()
+
+
+def test_whether_it_is_held(database: Path) -> None:
+    assert not lockfile.is_held(database)
+    lock = LockFile.acquire(database)
+    assert lockfile.is_held(database)
+    lock.release()
+    assert not lockfile.is_held(database)
+
+
+def test_nothing_is_held_where_there_is_no_lock_file(database: Path) -> None:
+    assert not lockfile.is_held(database.with_name("none"))
+
+
+def test_looking_does_not_keep_a_daemon_out(database: Path) -> None:
+    LockFile.acquire(database).release()
+    descriptor = os.open(lockfile.beside(database), os.O_RDONLY)
+    assert not lockfile.is_held(database)
+    lock = LockFile.acquire(database)
+    lock.release()
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    os.close(descriptor)
+
+
+def test_a_directory_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError, match=r"cannot be created .*write beside the database"):
+        LockFile.acquire(tmp_path / "none" / "erp.db")
+
+
+def test_a_line_that_is_half_written_is_looked_at_again(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = json.dumps({"pid": 1}).encode() + b"\n"
+    states = iter([whole[:4], whole])
+    monkeypatch.setattr(Path, "read_bytes", lambda _: next(states))
+    assert lockfile.read(database) == {"pid": 1}

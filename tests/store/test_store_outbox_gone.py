@@ -1,0 +1,54 @@
+"""What the host may do to the outbox table itself, and what must happen then."""
+
+import pytest
+
+from tests.store.conftest import Box
+from webhookd.errors import DatabaseError, OutboxUnreadable
+from webhookd.store import preflight, schema
+from webhookd.store.create import prepare
+
+
+def test_an_outbox_made_anew_stops_ingest_and_says_how_to_go_on(box: Box) -> None:
+    for _ in range(3):
+        box.put()
+    box.ingest_all()
+    box.host.execute("DROP TABLE outbox")
+    box.host.execute(schema.OUTBOX.format(table="outbox"))
+    box.put("supplier.lost")
+    with pytest.raises(OutboxUnreadable, match="made anew, its ids begin again at 1 and 3 are"):
+        box.store.outlook()
+    box.host.execute("UPDATE sqlite_sequence SET seq = 3 WHERE name = 'outbox'")
+    box.put("supplier.found")
+    assert box.store.outlook().outbox_end == 4
+    box.ingest_all()
+    assert box.one("SELECT event_type FROM webhook_events WHERE outbox_id = 4") == "supplier.found"
+
+
+def test_A22_a_missing_column_does_not_keep_the_file_from_being_opened(box: Box) -> None:
+    box.subscribe()
+    box.put()
+    box.ingest_all()
+    box.host.execute("ALTER TABLE outbox RENAME COLUMN payload TO body")
+    box.reopen()
+    assert len(box.due(1)) == 1
+    box.store.begin()
+    with pytest.raises(OutboxUnreadable, match=r"schema: column outbox\.payload missing"):
+        box.store.ingest(0)
+    box.store.rollback()
+
+
+def test_A13_keys_that_can_come_back_do_keep_it_from_being_opened(box: Box) -> None:
+    box.host.execute("DROP TABLE outbox")
+    box.host.execute(schema.OUTBOX.format(table="outbox").replace("AUTOINCREMENT", ""))
+    with pytest.raises(DatabaseError, match="never-reused"):
+        box.reopen()
+
+
+def test_B21_no_file_is_created_on_a_network_file_system(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "file_system", lambda *_: "nfs4")
+    new = box.path.with_name("new.db")
+    with pytest.raises(DatabaseError, match="network file system"):
+        prepare(new, table="outbox", start=None, ids_never_reused=False, may_create=True, now=0)
+    assert not new.exists()

@@ -1,0 +1,202 @@
+"""Outcomes on their way into the file."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.store.conftest import NOW, Box
+from webhookd.core.delivery import Happening, IllegalTransition, Move
+from webhookd.core.model import DeliveryId, DeliveryState, Reason
+from webhookd.core.storage import Record
+from webhookd.core.times import to_text
+from webhookd.store import queue, subscriptions
+from webhookd.store.record import BODY_CHANGED
+
+
+@pytest.fixture
+def one(box: Box) -> Box:
+    """One delivery, number 2."""
+    box.subscribe()
+    box.put(aggregate_id="S-1", payload="{}")
+    box.ingest()
+    return box
+
+
+def test_a_success(one: Box) -> None:
+    done = one.succeed(2)
+    standing = done.standings[DeliveryId(2)]
+    assert (standing.state, standing.attempts, standing.tries) == (DeliveryState.DELIVERED, 1, 1)
+    assert done.body_changed == frozenset()
+    (row,) = one.results()
+    assert row["sequence"] == 3
+    assert (row["state"], row["reason"], row["attempts"]) == ("delivered", None, 1)
+    assert (row["last_status"], row["last_error"], row["next_attempt_at"]) == (200, None, None)
+    assert (row["first_attempt_at"], row["finished_at"]) == (to_text(NOW - 20), to_text(NOW))
+    assert one.rows("SELECT * FROM webhookd_attempts") == [
+        (2, 1, to_text(NOW - 20), 15, 200, "", "", "", b"ok")
+    ]
+    assert one.rows(
+        "SELECT last_status, last_error, last_attempt_at, last_success_at FROM webhookd_counters"
+    ) == [(200, "", to_text(NOW - 20), to_text(NOW - 5))]
+
+
+def test_a_retry_shows_when_it_comes_again(one: Box) -> None:
+    one.retry(2, after=5_000)
+    (row,) = one.results()
+    assert (row["state"], row["last_status"], row["last_error"]) == ("pending", 500, "http 500")
+    assert row["next_attempt_at"] == to_text(NOW + 5_000)
+    assert one.due(1, NOW + 4_999) == []
+    assert one.due(1, NOW + 5_000) == [2]
+    assert one.one("SELECT last_success_at FROM webhookd_counters") is None
+
+
+def test_a_record_that_is_applied_twice_counts_once(one: Box) -> None:
+    made = one.outcome(2, Happening.FAILED, reason=Reason.EXHAUSTED)
+    first = one.record(made)
+    again = one.record(made)
+    assert again.standings == first.standings
+    assert again.ready == {1}, "who was ready may have been lost with the first answer"
+    assert one.one("SELECT count(*) FROM webhookd_attempts") == 1
+    assert one.one("SELECT failed FROM webhookd_counters") == 1
+    assert one.results()[0]["sequence"] == 3
+
+
+def test_a_record_twice_within_one_batch(one: Box) -> None:
+    made = one.outcome(2, Happening.SUCCEEDED, status=200)
+    one.record(made, made)
+    assert one.one("SELECT count(*) FROM webhookd_attempts") == 1
+    assert one.one("SELECT delivered FROM webhookd_counters") == 1
+
+
+def test_an_ending_without_an_attempt_twice(one: Box) -> None:
+    made = Record(DeliveryId(2), Move(Happening.FAILED, NOW, Reason.UNRENDERABLE), None)
+    one.record(made)
+    before = one.results()
+    one.now += 1_000
+    one.record(made)
+    assert one.results() == before, "the feed stands still when nothing in it changes"
+    assert before[0]["sequence"] == 3
+    assert before[0]["reason"] == "unrenderable"
+    assert one.one("SELECT sequence FROM webhookd_file") == 3
+
+
+def test_a_delivery_that_is_put_off_does_not_move_in_the_feed(one: Box) -> None:
+    later = Record(DeliveryId(2), Move(Happening.RETRY, NOW, retry_at=NOW + 9_000), None)
+    before = one.results()
+    one.record(later)
+    assert one.results() == before
+    assert one.store.next_due(1) == NOW + 9_000
+    assert one.one("SELECT retry_at FROM webhookd_deliveries") == to_text(NOW + 9_000)
+
+
+def test_a_delivery_that_is_gone_is_passed_over(one: Box) -> None:
+    gone = one.outcome(2, Happening.SUCCEEDED, status=200)
+    done = one.record(replace(gone, delivery=DeliveryId(99)), gone)
+    assert list(done.standings) == [2]
+
+
+@pytest.mark.parametrize(
+    ("happening", "state", "moves"),
+    [
+        (Happening.SUCCEEDED, "delivered", True),
+        (Happening.RETRY, "cancelled", True),
+        (Happening.FAILED, "cancelled", True),
+    ],
+)
+def test_E12_an_outcome_meets_a_row_that_was_cancelled(
+    one: Box, happening: Happening, state: str, moves: bool
+) -> None:
+    made = one.outcome(
+        2,
+        happening,
+        reason=Reason.EXHAUSTED if happening is Happening.FAILED else None,
+        retry_at=NOW + 1 if happening is Happening.RETRY else None,
+    )
+    one.cancel(2)
+    one.record(made)
+    (row,) = one.results()
+    assert (row["state"], row["attempts"], row["sequence"]) == (state, 1, 4)
+    assert row["reason"] == (None if state == "delivered" else "operator")
+    assert one.rows("SELECT due_at, retry_at FROM webhookd_deliveries") == [(None, None)]
+    assert one.one(f"SELECT {state} FROM webhookd_counters") == 1
+    assert one.one("SELECT pending FROM webhookd_counters") == 0
+
+
+def test_attempts_go_on_counting_after_a_reopening(one: Box) -> None:
+    one.retry(2)
+    one.fail(2)
+    one.reopen_delivery(2)
+    assert one.rows("SELECT attempts, tries FROM webhookd_deliveries") == [(2, 0)]
+    one.succeed(2)
+    assert one.rows("SELECT attempts, tries FROM webhookd_deliveries") == [(3, 1)]
+    assert one.rows("SELECT number FROM webhookd_attempts") == [(1,), (2,), (3,)]
+
+
+def test_another_body_than_at_the_first_attempt_is_noted(one: Box) -> None:
+    one.retry(2)
+    made = one.outcome(2, Happening.RETRY, retry_at=NOW + 1, body=b"x" * 32)
+    assert one.record(made).body_changed == {2}
+    assert one.one("SELECT body_hash FROM webhookd_deliveries") == b"h" * 32
+    assert one.one("SELECT note FROM webhookd_attempts WHERE number = 2") == BODY_CHANGED
+    made = one.outcome(2, Happening.RETRY, retry_at=NOW + 1, body=b"x" * 32)
+    assert made.attempt is not None
+    one.record(replace(made, attempt=replace(made.attempt, note="body cut")))
+    noted = one.one("SELECT note FROM webhookd_attempts WHERE number = 3")
+    assert noted == f"body cut; {BODY_CHANGED}"
+    made = one.outcome(2, Happening.SUCCEEDED, status=200, body=b"")
+    assert one.record(made).body_changed == frozenset(), "none was built"
+
+
+def test_an_illegal_move_is_a_bug_and_writes_nothing(one: Box) -> None:
+    made = Record(DeliveryId(2), Move(Happening.RETRY, NOW), None)
+    one.store.begin()
+    with pytest.raises(IllegalTransition):
+        one.store.record([made], NOW)
+    one.store.rollback()
+    assert one.results()[0]["sequence"] == 2
+
+
+def test_what_is_due_comes_in_order_of_its_time(box: Box) -> None:
+    key = box.subscribe(policy={"ordering": "none"}).key
+    for number in range(4):
+        box.put(aggregate_id=str(number), payload=f'"{number}"')
+    box.ingest()
+    box.retry(2, after=-1_000)
+    assert box.due(key) == [2, 4, 6, 8]
+    assert box.due(key, limit=2) == [2, 4]
+    assert [one.id for one in box.store.due(key, NOW, 2, {DeliveryId(2), DeliveryId(6)})] == [4, 8]
+    assert box.store.due(key, NOW, 0, {DeliveryId(99)}) == []
+    (first, *_) = box.store.due(key, NOW, 1, ())
+    assert (first.number, first.attempts, first.tries, first.order_key) == (1, 1, 1, 0)
+    assert (first.due_at, first.event.payload, first.event.sequence) == (NOW - 1_000, b'"0"', 1)
+    assert box.store.next_due(key) == NOW - 1_000
+
+
+def test_a_window_holds_so_many_bytes_and_at_least_one(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "WINDOW_BYTES", 1_000)
+    key = box.subscribe(policy={"ordering": "none"}).key
+    for size in (400, 400, 400, 5_000, 10):
+        box.put(payload='"' + "x" * (size - 2) + '"')
+    box.ingest()
+    assert box.due(key) == [2, 4]
+    for number in (2, 4, 6):
+        box.succeed(number)
+    assert box.due(key) == [8], "one that is too large by itself still goes"
+
+
+def test_a_removed_subscription_is_owed_nothing_more(box: Box) -> None:
+    one = box.subscribe()
+    for _ in range(5):
+        box.put(aggregate_id="S-1")
+    box.ingest()
+    box.command(lambda t: subscriptions.remove(t, one.key, NOW))
+    for expected in (5, 0):
+        box.store.begin()
+        assert box.store.cancel_removed(NOW) == expected
+        box.store.commit()
+    assert {row["reason"] for row in box.results()} == {"subscription_removed"}
+    assert box.rows("SELECT pending, cancelled FROM webhookd_counters") == [(0, 5)]
+    box.put(aggregate_id="S-1")
+    assert box.ingest().deliveries == 0
