@@ -451,6 +451,18 @@ def test_a_profile_says_what_kind_of_body_it_made() -> None:
     assert made.body == b"12"
 
 
+def test_C32_all_that_a_receiver_must_not_echo_into_the_file_is_named() -> None:
+    made = renderer(
+        headers=(("Authorization", "Bearer user-token"),),
+        secrets=(Secret(SECRET), Secret(OLD_SECRET, NOW + 1)),
+    )
+    sent = made.render(EVENT, number=7, attempt=1, now=NOW)
+    signature = dict(sent.headers)["webhook-signature"]
+    named = made.confidential(sent)
+    assert {SECRET, OLD_SECRET, "Bearer user-token", "key=q-secret", signature} <= set(named)
+    assert set(signature.split()) <= set(named)
+
+
 def test_G11_no_secret_is_in_a_repr() -> None:
     made = renderer(headers=(("Authorization", "Bearer h-secret"),))
     sent = made.render(EVENT, number=7, attempt=1, now=NOW)

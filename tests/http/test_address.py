@@ -161,8 +161,9 @@ async def test_many_callers_share_one_lookup(names):
 
 
 async def test_a_bug_in_a_lookup_is_not_hidden():
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(RuntimeError, match="crashed") as raised:
         await Resolver(LIMITS, Names(bug=ZeroDivisionError())).resolve("bug.example")
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
 
 
 async def test_D3_an_answer_is_remembered_for_a_while_and_a_failure_is_not():
@@ -203,7 +204,7 @@ async def test_the_system_resolver_knows_localhost():
 async def test_D5_one_blocked_answer_blocks_the_name(answer):
     resolver = Resolver(LIMITS, Names(a=answer))
     found = await find_addresses(parse("https://a.example/"), PUBLIC, resolver)
-    assert found == Fault(FaultKind.BLOCKED, "blocked: 10.0.0.5 is private", Phase.RESOLVE)
+    assert found == Fault(FaultKind.BLOCKED, "10.0.0.5 is private", Phase.RESOLVE)
 
 
 async def test_D6_a_name_that_turns_inwards_is_judged_again():
@@ -213,7 +214,7 @@ async def test_D6_a_name_that_turns_inwards_is_judged_again():
     assert await find_addresses(url, PUBLIC, resolver) == ("8.8.8.8",)
     names.answers = {"a": ["127.0.0.1"]}
     found = await find_addresses(url, PUBLIC, resolver)
-    assert found == Fault(FaultKind.BLOCKED, "blocked: 127.0.0.1 is loopback", Phase.RESOLVE)
+    assert found == Fault(FaultKind.BLOCKED, "127.0.0.1 is loopback", Phase.RESOLVE)
 
 
 @pytest.mark.parametrize(
@@ -230,3 +231,38 @@ async def test_D6_a_name_that_turns_inwards_is_judged_again():
 )
 def test_zones(host, zone):
     assert zone_of(host) == zone
+
+
+async def test_everyone_who_waits_for_one_lookup_is_told_what_it_found() -> None:
+    asked: list[str] = []
+
+    def lookup(host: str) -> list[str]:
+        asked.append(host)
+        return ["192.0.2.1"]
+
+    resolver = Resolver(lookup=lookup)
+    found: list[object] = []
+
+    async def ask() -> None:
+        found.append(await resolver.resolve("a.example"))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(ask)
+    assert found == [("192.0.2.1",)] * 3
+    assert asked == ["a.example"]
+
+
+async def test_everyone_who_waits_for_a_lookup_that_crashes_hears_of_it() -> None:
+    resolver = Resolver(LIMITS, Names(bug=ZeroDivisionError()))
+    crashes: list[BaseException | None] = []
+
+    async def ask() -> None:
+        with pytest.raises(RuntimeError, match="crashed") as raised:
+            await resolver.resolve("bug.example")
+        crashes.append(raised.value.__cause__)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(ask)
+    assert [type(crash) for crash in crashes] == [ZeroDivisionError] * 2

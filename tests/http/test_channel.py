@@ -508,7 +508,7 @@ async def test_D4_a_blocked_address_is_never_connected_to(serve, saying):
     receiver = await serve(saying(OK))
     strict = Sender(parse_policy([], []))
     result = await once(strict, receiver)
-    assert result == Fault(FaultKind.BLOCKED, "blocked: 127.0.0.1 is loopback", Phase.RESOLVE)
+    assert result == Fault(FaultKind.BLOCKED, "127.0.0.1 is loopback", Phase.RESOLVE)
     assert receiver.connections == 0
 
 

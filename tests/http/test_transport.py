@@ -108,7 +108,7 @@ async def test_the_deadline_is_the_transport_s_own(serve, saying, client):
 async def test_D10_the_policy_holds(serve, saying):
     receiver = await serve(saying(HEAD + b"\r\n"))
     async with httpx.AsyncClient(transport=DirectTransport(Sender(parse_policy([], [])))) as client:
-        with pytest.raises(NoAnswer, match=r"^blocked: blocked: 127\.0\.0\.1 is loopback$"):
+        with pytest.raises(NoAnswer, match=r"^blocked: 127\.0\.0\.1 is loopback$"):
             await client.get(receiver.url.text)
     assert receiver.connections == 0
 

@@ -53,7 +53,7 @@ class Status:
     max_lag: Millis = 300_000
     """How long the oldest outbox row may wait for ingest."""
     max_owed_age: Millis = 3_600_000
-    """How long the oldest due delivery may wait."""
+    """How long the oldest delivery that is owed may wait."""
 
 
 @dataclass(frozen=True, slots=True)

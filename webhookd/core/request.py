@@ -168,6 +168,19 @@ class Renderer:
         )
         return Request(subscription.method, subscription.url, headers, body)
 
+    def confidential(self, request: Request) -> list[str]:
+        """What of a request must not be kept when the receiver echoes it: see `core.redact`."""
+        header = self._profile.scheme.header
+        signed = [value for name, value in request.headers if name == header]
+        _, _, query = request.url.target.partition("?")
+        return [
+            *(secret.value for secret in self._subscription.secrets),
+            *(value for _, value in self._user),
+            *signed,
+            *(part for value in signed for part in value.split()),
+            query,
+        ]
+
 
 def _judged(profile: Profile, subscription: Subscription) -> dict[str, tuple[str, str]]:
     """The user's headers by lower-case name, in order."""

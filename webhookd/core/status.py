@@ -154,9 +154,10 @@ def _outbox_problems(
     held: bool,
 ) -> list[str]:
     problems = []
-    told = held and facts.outbox_fault in lock.get("problems", [])
+    stopped = f"ingest has stopped: {facts.outbox_fault}"
+    told = held and stopped in lock.get("problems", [])
     if facts.outbox_fault and not told:
-        problems.append(f"ingest has stopped: {facts.outbox_fault}")
+        problems.append(stopped)
     if lag is not None and lag * 1000 > thresholds.max_lag:
         problems.append(
             f"the outbox is behind by {facts.lag_rows} rows, for "

@@ -31,6 +31,7 @@ from webhookd.core.model import (
     Url,
 )
 from webhookd.core.profiles import Unrenderable
+from webhookd.core.redact import redact
 from webhookd.core.request import Request
 from webhookd.core.signing import MissingSecret
 from webhookd.core.storage import AttemptNote, Due, Record, Store
@@ -335,7 +336,7 @@ class Lane:
             error_class=outcomes.error_class(result),
             error=move.error,
             note=result.note if isinstance(result, Answer) else "",
-            excerpt=result.excerpt if isinstance(result, Answer) else b"",
+            excerpt=self._excerpt(result, request),
             body_hash=b"" if request is None else request.body_hash,
         )
         log(
@@ -352,6 +353,11 @@ class Lane:
             next_attempt_at=None if move.retry_at is None else to_text(move.retry_at),
         )
         return Record(due.id, move, note)
+
+    def _excerpt(self, result: Answer | Fault, request: Request | None) -> bytes:
+        if request is None or not isinstance(result, Answer) or not result.excerpt:
+            return b""
+        return redact(result.excerpt, self.member.renderer.confidential(request))
 
     def _let_go(self, delivery: DeliveryId) -> None:
         """The file has the outcome, or there is none: the line is open again."""

@@ -144,6 +144,8 @@ async def _serve(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_beat, daemon, lock, name="heartbeat")
+            # A terminal that closes, or a habit from other daemons, must not kill this one.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(_obey_signals, daemon, signals, name="signals")
                 await daemon.run(drain=drain)

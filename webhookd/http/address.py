@@ -47,7 +47,8 @@ async def find_addresses(url: Url, policy: EgressPolicy, resolver: "Resolver") -
     for address in found:
         reason = judge_address(address, url, policy)
         if reason is not None:
-            return fault(FaultKind.BLOCKED, reason, Phase.RESOLVE)
+            text = reason.removeprefix("blocked: ")  # the kind says it already
+            return fault(FaultKind.BLOCKED, text, Phase.RESOLVE)
     return found
 
 
@@ -97,7 +98,9 @@ class Resolver:
             else:
                 flight = other
         await flight.landed.wait()
-        return flight.outcome.unwrap()
+        if flight.found is None:
+            raise RuntimeError(f"the lookup of {host} crashed") from flight.crash
+        return flight.found
 
     async def _make_room(self, flight: "_Flight") -> None:
         zone = self._zones.setdefault(flight.zone, _Zone(self._limits.zone_lookups))
@@ -117,12 +120,14 @@ class Resolver:
         self._flights[flight.host] = flight
         token = trio.lowlevel.current_trio_token()
 
-        def work() -> Found:
+        def work() -> None:
             flight.found = self._look_up(flight.host)
-            return flight.found
 
-        def deliver(result: "Outcome[Found]") -> None:
-            flight.outcome = result
+        def deliver(result: "Outcome[None]") -> None:
+            try:
+                result.unwrap()
+            except Exception as error:  # noqa: BLE001 - raised again, in everyone who waits
+                flight.crash = error
             with suppress(trio.RunFinishedError):  # ended while the resolver was still at it
                 token.run_sync_soon(self._land, flight)
 
@@ -164,16 +169,16 @@ class Resolver:
 class _Flight:
     """One lookup under way, and everyone who waits for it."""
 
-    __slots__ = ("found", "host", "landed", "outcome", "zone")
-
-    outcome: "Outcome[Found]"
-    """Set before it lands: what the thread returned, or raised, which is a bug."""
+    __slots__ = ("crash", "found", "host", "landed", "zone")
 
     def __init__(self, host: str) -> None:
         self.host = host
         self.zone = zone_of(host)
         self.landed = trio.Event()
         self.found: Found | None = None
+        """Set before it lands, unless the lookup crashed."""
+        self.crash: BaseException | None = None
+        """What it crashed with: a bug. Everyone who waits hears of it."""
 
 
 class _Zone:

@@ -77,8 +77,8 @@ def check_table(connection: Connection, table: str, path: Path, *, ids_never_reu
     missing = [column for column in OUTBOX_COLUMNS if column not in facts.columns]
     if missing:
         raise DatabaseError(
-            f"{path}: table {table} has no column {missing[0]}; "
-            "name another table with `table` in [outbox]"
+            f"{path}: table {table} has no column {missing[0]}; add it, "
+            "or name another table with `table` in [outbox]"
         )
     check_key(connection, table, path, ids_never_reused=ids_never_reused)
 

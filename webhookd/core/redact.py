@@ -1,0 +1,25 @@
+"""Takes out of a receiver's answer what it echoes of ours: a secret must not reach the file."""
+
+from collections.abc import Iterable
+from typing import Final
+
+MASK: Final = b"***"
+
+SHORTEST: Final = 8
+"""What is shorter is no secret, and would be found by chance."""
+
+
+def redact(excerpt: bytes, needles: Iterable[str]) -> bytes:
+    """`excerpt` with every needle masked, also where the excerpt's end cuts one off."""
+    if len(excerpt) < SHORTEST:
+        return excerpt
+    for text in needles:
+        needle = text.encode()
+        if len(needle) < SHORTEST:
+            continue
+        excerpt = excerpt.replace(needle, MASK)
+        for length in range(min(len(needle) - 1, len(excerpt)), SHORTEST - 1, -1):
+            if excerpt.endswith(needle[:length]):
+                excerpt = excerpt[:-length] + MASK
+                break
+    return excerpt
