@@ -117,11 +117,6 @@ class Lane:
         """It has ended, or is about to: whoever wants more sent starts another one."""
         return self._finished.is_set()
 
-    @property
-    def attempts_under_way(self) -> int:
-        """Deliveries that are being attempted or wait to be recorded."""
-        return len(self._under_way)
-
     async def run(self) -> None:
         """Deliver until nothing is due, or until `stop`; all outcomes are recorded by then.
 
@@ -132,7 +127,10 @@ class Lane:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._employ()
-                await self._finished.wait()
+                try:
+                    await self._finished.wait()
+                finally:
+                    self._nursery = None  # cut off: whoever still wakes it hires nobody
         finally:
             self._finished.set()
         if self._crash is not None:

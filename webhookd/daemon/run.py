@@ -273,10 +273,13 @@ class Daemon:
         with self._lanes_scope:
             async with trio.open_nursery() as nursery:
                 self._supervisor.open(nursery)
-                while True:
-                    await self._alarms.wait()
-                    for key in self._alarms.due():
-                        self._supervisor.look(key)
+                try:
+                    while True:
+                        await self._alarms.wait()
+                        for key in self._alarms.due():
+                            self._supervisor.look(key)
+                finally:
+                    self._supervisor.close()
 
     async def _follow(self) -> None:
         await self.tailer.look()

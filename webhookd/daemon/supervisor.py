@@ -70,6 +70,10 @@ class Supervisor:
         for key in self._members:
             self.look(key)
 
+    def close(self) -> None:
+        """Start no lane any more: outcomes are still recorded while the daemon ends, and wake."""
+        self._nursery = None
+
     async def load(self) -> None:
         """Read all subscriptions and start what is due. Called at the start and after changes."""
         stored = {one.key: one for one in self._shared.store.subscriptions()}

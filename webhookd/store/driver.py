@@ -6,6 +6,7 @@ database or its `-shm`: nothing here touches those files but through SQLite.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,6 +134,8 @@ def explain(error: Exception, path: Path) -> Exception:
             f"{path}: damaged ({text}); stop writing to it, keep a copy, "
             "and restore a backup or use sqlite3's .recover"
         )
+    if primary == _CANTOPEN and _out_of_descriptors():
+        return StoreBusy(f"{path}: this process is out of file descriptors; raise LimitNOFILE")
     if primary == _CANTOPEN:
         return DatabaseError(f"{path}: cannot be opened ({text}); check that it exists and rights")
     if primary == _IOERR:
@@ -142,3 +145,12 @@ def explain(error: Exception, path: Path) -> Exception:
     if "no such table: webhook" in gone or "no such column: webhookd_" in gone:
         return DatabaseError(f"{path}: {text}; run `webhookd init` to prepare the file")
     return error
+
+
+def _out_of_descriptors() -> bool:
+    """Whether it was that which kept SQLite from opening a journal: it says only "cannot open"."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False

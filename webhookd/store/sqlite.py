@@ -104,11 +104,11 @@ class SqliteStore:
     def begin(self) -> None:
         """Begin a writing transaction and make sure that the file is still the one we knew."""
         transaction = Transaction(self._writer, self.path)
-        row, known = transaction.file, self._known
-        behind = row.sequence < known.sequence or row.cursor < known.cursor
-        if row.uuid != known.uuid or row.epoch < known.epoch or behind:
+        try:
+            self._check_known(transaction.file)
+        except DatabaseError:
             undo(self._writer)
-            files.check_mark(row, self.path, files.as_mark(known))
+            raise
         self._transaction = transaction
 
     def commit(self) -> None:
@@ -183,6 +183,7 @@ class SqliteStore:
         """Look whether anything changed, on the connection that reads."""
         with translated(self.path):
             row = files.reread(self._reader, self.path)
+            self._check_known(row)
             return Outlook(self._outbox.end(self._reader, row.cursor), row.cursor, row.control)
 
     def changed(self) -> bool:
@@ -222,7 +223,8 @@ class SqliteStore:
         what = "was deleted" if now is None else "was replaced by another file"
         raise DatabaseError(
             f"{self.path}: {what} while webhookd ran; nothing more was sent or written. "
-            "Start webhookd again once the right file is in place"
+            "Put the right file in place without the old one's -wal and -shm beside it, and start "
+            "webhookd again"
         )
 
     def mark(self) -> dict[str, object]:
@@ -233,6 +235,12 @@ class SqliteStore:
         """Close both connections."""
         for connection in (self._writer, self._reader):
             connection.close()
+
+    def _check_known(self, row: FileRow) -> None:
+        """Notice a backup that was copied over the open file. Raises DatabaseError."""
+        known = self._known
+        if row.sequence < known.sequence or row.cursor < known.cursor or row.uuid != known.uuid:
+            files.check_mark(row, self.path, files.as_mark(known))
 
     def _begun(self) -> Transaction:
         if self._transaction is None:

@@ -1,0 +1,156 @@
+"""Hints from the kernel: real inotify on a real file, and life without it."""
+
+import ctypes
+import errno
+import os
+import struct
+
+import pytest
+import trio
+import trio.testing
+
+from webhookd.daemon.inotify import IN_MODIFY, IN_Q_OVERFLOW, Watch
+from webhookd.daemon.tailer import POLL
+
+
+@pytest.fixture
+def watch(world):
+    made = Watch.open(world.path)
+    assert made is not None
+    yield made
+    made.close()
+
+
+async def test_a_commit_of_the_hosts_is_noticed(world, watch):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch.wait)
+        await trio.testing.wait_all_tasks_blocked()
+        world.insert("x")
+        with trio.fail_after(5):
+            await trio.testing.wait_all_tasks_blocked()
+    with trio.fail_after(5):
+        while True:  # what is left of the same commit
+            with trio.move_on_after(0.01) as scope:
+                await watch.wait()
+            if scope.cancelled_caught:
+                break
+
+
+async def test_other_files_of_the_directory_are_none_of_ours(world, watch):
+    (world.path.parent / "another.db").write_text("x")
+    (world.path.parent / "erp.db-webhookd.lock").write_text("x")
+    with trio.move_on_after(0.02) as scope:
+        await watch.wait()
+    assert scope.cancelled_caught
+
+
+async def test_lost_hints_are_a_hint(monkeypatch):
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    watch = Watch(reader, frozenset({b"erp.db"}))
+
+    def event(mask: int, name: bytes) -> bytes:
+        padded = name + b"\0" * (16 - len(name))
+        return struct.pack("iIII", 1, mask, 0, len(padded)) + padded
+
+    os.write(writer, event(IN_MODIFY, b"other") + struct.pack("iIII", -1, IN_Q_OVERFLOW, 0, 0))
+    with trio.fail_after(5):
+        await watch.wait()
+    real, first = os.read, True
+
+    def read(*args):
+        nonlocal first
+        if first:
+            first = False
+            raise BlockingIOError
+        return real(*args)
+
+    monkeypatch.setattr("webhookd.daemon.inotify.os.read", read)
+    os.write(writer, event(IN_MODIFY, b"other") + event(IN_MODIFY, b"erp.db"))
+    with trio.fail_after(5):
+        await watch.wait()
+    assert not first
+    watch.close()
+    os.close(writer)
+
+
+class Libc:
+    """An inotify of which one call fails."""
+
+    def __init__(self, init: int, add: int) -> None:
+        self.inotify_init1 = lambda _flags: init if init < 0 else os.open("/dev/null", os.O_RDONLY)
+        self.inotify_add_watch = lambda *_: add
+
+
+@pytest.mark.parametrize(
+    "libc", [Libc(-1, 0), Libc(0, -errno.ENOSPC), object(), OSError("no libc")], ids=str
+)
+def test_B23_where_there_is_none_there_is_none(world, monkeypatch, libc) -> None:
+    def load(*_args, **_options):
+        if isinstance(libc, OSError):
+            raise libc
+        return libc
+
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    assert Watch.open(world.path) is None
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+async def test_B23_without_hints_rows_are_found_within_a_poll(world, autojump_clock):
+    world.subscribe("a")
+    async with world.running(hints=None):
+        for n in range(10):
+            await trio.sleep(0.37)
+            world.insert(f"x{n}")
+            asked = trio.current_time()
+            await trio.sleep(POLL + 0.01)
+            assert len(world.sender.seen) == n + 1
+            assert world.sender.seen[-1].at - asked <= POLL
+
+
+class Hints:
+    """Hints when the test says so."""
+
+    def __init__(self) -> None:
+        self.lot = trio.lowlevel.ParkingLot()
+
+    async def wait(self) -> None:
+        await self.lot.park()
+
+
+async def test_a_hint_brings_a_row_at_once(world, autojump_clock):
+    hints = Hints()
+    world.subscribe("a")
+    async with world.running(hints=hints):
+        await trio.sleep(1.1)
+        world.insert("x")
+        asked = trio.current_time()
+        hints.lot.unpark_all()
+        await trio.sleep(0.001)
+        assert [one.at - asked < 0.0005 for one in world.sender.seen] == [True]
+
+
+async def test_a_hint_before_the_row_is_visible_is_looked_after(world, autojump_clock):
+    hints = Hints()
+    world.subscribe("a")
+    async with world.running(hints=hints):
+        await trio.sleep(1.1)
+        hints.lot.unpark_all()
+        asked = trio.current_time()
+        await trio.sleep(0.002)
+        world.insert("x")
+        await trio.sleep(0.01)
+        assert [one.at - asked < 0.008 for one in world.sender.seen] == [True]
+
+
+async def test_B23_hints_that_lie_or_stay_away_change_nothing(world, autojump_clock):
+    hints = Hints()
+    world.subscribe("a")
+    async with world.running(hints=hints):
+        for n in range(5):
+            hints.lot.unpark_all()
+            await trio.sleep(0.1)
+            world.insert(f"x{n}")
+            await trio.sleep(POLL + 0.01)
+            assert len(world.sender.seen) == n + 1
