@@ -36,7 +36,7 @@ test-core: $(SYNCED)
 	@$(BIN)/coverage report --data-file=$(COVERAGE)/core --include='webhookd/core/*' --fail-under=100
 
 test-rest: test-core
-	$(BIN)/coverage run --data-file=$(COVERAGE)/rest -m pytest --ignore=tests/core -m "not long"
+	$(BIN)/coverage run --data-file=$(COVERAGE)/rest -m pytest -n 2 --ignore=tests/core -m "not long"
 	@$(BIN)/coverage combine --quiet --data-file=$(COVERAGE)/rest
 
 test-all: $(SYNCED) ## every test, the long ones too; no coverage

@@ -83,7 +83,9 @@ class Libc:
 
 
 @pytest.mark.parametrize(
-    "libc", [Libc(-1, 0), Libc(0, -errno.ENOSPC), object(), OSError("no libc")], ids=str
+    "libc",
+    [Libc(-1, 0), Libc(0, -errno.ENOSPC), object(), OSError("no libc")],
+    ids=["no instance", "no watch", "no inotify", "no libc"],
 )
 def test_B23_where_there_is_none_there_is_none(world, monkeypatch, libc) -> None:
     def load(*_args, **_options):
