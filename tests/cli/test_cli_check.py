@@ -217,6 +217,7 @@ def test_E25_a_clone_owes_nothing_when_it_is_accepted(webhookd):
 def test_A11_a_clone_whose_outbox_has_come_to_its_end(webhookd):
     webhookd.sql("INSERT INTO outbox (id, event_type) VALUES (9223372036854775807, 'last.one')")
     webhookd.ingest()
+    webhookd.sql("UPDATE webhookd_file SET machine = 'another'")
     (text,) = [text for _, place, text in findings(webhookd, "--accept-clone") if place == "clone"]
     assert "0 waiting outbox rows" in text
 

@@ -137,7 +137,7 @@ def test_a_command_that_fails_ends_it_with_a_line_that_says_which(tmp_path: Path
     outcome = story.run(tmp_path, Console(silent=True))
     assert not outcome.ok
     assert outcome.broken.startswith("step 3, 'The daemon starts': the daemon ended with 4")
-    assert "cannot be created" in outcome.log[-1]
+    assert "cannot be written" in outcome.log[-1]
 
 
 def test_children_see_nothing_of_a_real_file(monkeypatch: pytest.MonkeyPatch) -> None:

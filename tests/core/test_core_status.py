@@ -149,7 +149,8 @@ def test_A22_a_fault_of_the_outbox_is_told_once() -> None:
     status = judged(facts)
     assert status.problems == (f"ingest has stopped: {FAULT}",)
     assert status.document["outbox"]["fault"] == FAULT
-    assert judged(facts, problems=[FAULT]).problems == (FAULT,)
+    told = f"ingest has stopped: {FAULT}"
+    assert judged(facts, problems=[told]).problems == (told,)
 
 
 def test_A22_what_a_dead_daemon_said_hides_no_fault() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.store.conftest import NOW, Box
-from webhookd.errors import AnotherDaemon, DatabaseError, OutboxUnreadable
-from webhookd.store import acceptance, lockfile
+from webhookd.errors import AnotherDaemon, DatabaseError, OutboxUnreadable, Refused
+from webhookd.store import acceptance, lockfile, status
 from webhookd.store import file as files
 from webhookd.store.file import FileRow
 from webhookd.store.transaction import open_session
@@ -147,8 +147,53 @@ def test_E25_a_move_is_accepted(box: Box, tmp_path: Path) -> None:
     assert acceptance.accept_move(moved)
     assert not acceptance.accept_move(moved)
     again = Box(moved)
-    assert again.store.mark()["uuid"] == lockfile.read(moved)["uuid"]
+    assert again.store.mark()["sequence"] == 0
     again.close()
+
+
+def test_B9_accepting_a_move_does_not_accept_a_restored_backup(box: Box, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere.db"
+    backed_up(box, moved)
+    mark = box.store.mark()
+    lock = lockfile.LockFile.acquire(moved)  # the lock file was taken along
+    lock.write(**mark)
+    lock.release()
+    with pytest.raises(DatabaseError, match="a restored backup"):
+        Box(moved, known_mark=lockfile.read(moved))
+    assert acceptance.accept_move(moved)
+    with pytest.raises(DatabaseError, match="a restored backup"):
+        Box(moved, known_mark=lockfile.read(moved))
+    assert acceptance.accept_restore(moved) == 2
+    assert lockfile.read(moved)["sequence"] == mark["sequence"]
+    Box(moved, known_mark=lockfile.read(moved)).close()
+
+
+def test_E25_what_is_at_home_is_no_copy(box: Box) -> None:
+    box.subscribe()
+    box.put()
+    box.ingest()
+    with pytest.raises(Refused, match="it is no copy; nothing was cancelled"):
+        acceptance.accept_clone(box.path, default_tenant="", max_payload=1_000, now=NOW)
+    assert {row["state"] for row in box.results()} == {"pending"}
+
+
+def test_another_outbox_than_the_one_it_was_prepared_with_is_refused(box: Box) -> None:
+    with pytest.raises(DatabaseError, match=r"prepared with the outbox outbox, not events;"):
+        Box(box.path, table="events")
+
+
+def test_status_says_that_run_would_refuse_the_file(box: Box) -> None:
+    box.host.execute("UPDATE webhookd_file SET machine = 'another'")
+    lock = lockfile.LockFile.acquire(box.path)
+    lock.write(**{**box.store.mark(), "sequence": 99})
+    lock.release()
+    session = open_session(box.path, write=False)
+    moved, restored = False, False
+    for refusal in status.facts(session.connection, session.file, box.path).refusals:
+        restored |= "a restored backup" in refusal
+        moved |= "was prepared on another machine" in refusal
+    session.connection.close()
+    assert (moved, restored) == (True, True)
 
 
 def test_E25_a_clone_owes_nobody_anything(box: Box, tmp_path: Path) -> None:
@@ -175,6 +220,7 @@ def test_E25_a_clone_owes_nobody_anything(box: Box, tmp_path: Path) -> None:
 
 def test_a_clone_whose_outbox_is_gone_is_not_accepted(box: Box) -> None:
     box.put()
+    box.host.execute("UPDATE webhookd_file SET machine = 'another'")
     box.host.execute("ALTER TABLE outbox RENAME TO away")
     before = box.store.mark()
     with pytest.raises(OutboxUnreadable):
@@ -193,5 +239,6 @@ def test_nothing_is_accepted_beside_a_daemon(box: Box) -> None:
 
 def test_a_clone_with_the_highest_id(box: Box) -> None:
     box.put(id=2**63 - 1)
+    box.host.execute("UPDATE webhookd_file SET machine = 'another'")
     done = acceptance.accept_clone(box.path, default_tenant="", max_payload=1_000, now=NOW)
     assert (done.cancelled, done.taken_in) == (0, 1)

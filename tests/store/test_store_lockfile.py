@@ -109,7 +109,9 @@ def test_nothing_is_held_where_there_is_no_lock_file(database: Path) -> None:
 
 
 def test_looking_does_not_keep_a_daemon_out(database: Path) -> None:
-    LockFile.acquire(database).release()
+    first = LockFile.acquire(database)
+    first.write(pid=1)
+    first.release()
     descriptor = os.open(lockfile.beside(database), os.O_RDONLY)
     assert not lockfile.is_held(database)
     lock = LockFile.acquire(database)
@@ -118,8 +120,39 @@ def test_looking_does_not_keep_a_daemon_out(database: Path) -> None:
     os.close(descriptor)
 
 
+def test_one_that_was_never_written_to_leaves_nothing_behind(database: Path) -> None:
+    LockFile.acquire(database).release()
+    assert not lockfile.beside(database).exists()
+
+
+def test_one_that_is_taken_away_while_another_waits_for_it_is_not_held(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = LockFile.acquire(database)
+    real, locked = lockfile._lock, []
+
+    def lock(descriptor: int) -> bool:
+        if not locked:
+            first.release()  # it removes the file that this descriptor leads to
+        locked.append(descriptor)
+        return real(descriptor)
+
+    monkeypatch.setattr(lockfile, "_lock", lock)
+    second = LockFile.acquire(database)
+    assert len(locked) == 2
+    assert lockfile.is_held(database)
+    second.release()
+
+
+def test_what_cannot_be_written_names_its_owner(database: Path) -> None:
+    lockfile.beside(database).mkdir()
+    assert "it was left by user" in str(lockfile.unusable(database))
+    with pytest.raises(DatabaseError, match="chown it to the user that webhookd runs as"):
+        LockFile.acquire(database)
+
+
 def test_a_directory_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseError, match=r"cannot be created .*write beside the database"):
+    with pytest.raises(DatabaseError, match=r"cannot be created; webhookd needs to write in"):
         LockFile.acquire(tmp_path / "none" / "erp.db")
 
 

@@ -48,6 +48,8 @@ class FileFacts:
     subscriptions: tuple[SubscriptionFacts, ...]
     size: int
     """Bytes on disk, the WAL included."""
+    refusals: tuple[str, ...] = ()
+    """Why `run` would not start on it: moved, restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def compose(
     lag_seconds = _lag_seconds(facts.lag_rows, _moment(lock.get("caught_up_at")), now)
     problems = [
         *_daemon_problems(lock, held=held, stalled=stalled),
+        *(() if held else facts.refusals),
         *_outbox_problems(facts, lock, lag_seconds, thresholds, held=held),
     ]
     for one in facts.subscriptions:

@@ -72,6 +72,7 @@ def main(settings: Settings, *, drain: bool) -> int:
             max_payload=settings.outbox.max_payload,
             ids_never_reused=settings.outbox.ids == "never-reused",
             known_mark=lockfile.read(path),
+            table=settings.outbox.table,
         )
         stack.callback(store.close)
         sys.setswitchinterval(SWITCH_INTERVAL)

@@ -1,7 +1,7 @@
 """An operator's word that a file which looks odd is meant: moved, restored, or a copy.
 
-Each takes the daemon's lock first, so that no daemon is at work on the file meanwhile, and leaves
-the new high-water mark in the lock file.
+Each takes the daemon's lock first, so that no daemon is at work on the file meanwhile. Only what
+settles the numbers (restored, copied) writes a new high-water mark.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import Final
 
 from webhookd.core.matching import Matcher
 from webhookd.core.model import Millis
-from webhookd.errors import DatabaseError
+from webhookd.errors import DatabaseError, Refused
 from webhookd.store import deliveries, lockfile, preflight, ranges
 from webhookd.store import file as files
 from webhookd.store.ingest import Terms, take
@@ -38,11 +38,13 @@ class Cloned:
 def accept_move(database: Path) -> bool:
     """Make this machine and path the file's home; returns whether it was another one before.
 
+    Whether it is a restored backup as well is another question: the mark beside it stays.
+
     Raises:
         AnotherDaemon: a daemon runs on it.
         DatabaseError: unusable, or not prepared.
     """
-    with _locked(database) as session:
+    with _locked(database) as (session, _):
         moved = not _at_home(session)
         if moved:
             with session.write() as transaction:
@@ -57,10 +59,11 @@ def accept_restore(database: Path) -> int:
         AnotherDaemon: a daemon runs on it.
         DatabaseError: unusable, or not prepared.
     """
-    with _locked(database) as session:
+    with _locked(database) as (session, lock):
         mark = lockfile.read(session.path)
         with session.write() as transaction:
             transaction.file = files.accept_restore(transaction.connection, transaction.file, mark)
+        lock.write(pid=None, **files.as_mark(session.file))
         return session.file.epoch
 
 
@@ -71,17 +74,24 @@ def accept_clone(database: Path, *, default_tenant: str, max_payload: int, now: 
 
     Raises:
         AnotherDaemon: a daemon runs on it.
+        Refused: the file is at home here, so it is no copy.
         DatabaseError: unusable, or not prepared.
         OutboxUnreadable: the outbox is not as it was agreed.
     """
     terms = Terms(Matcher(()), {}, default_tenant, max_payload)
-    with _locked(database) as session:
+    with _locked(database) as (session, lock):
+        if _at_home(session):
+            raise Refused(
+                f"{session.path}: was prepared on this machine and at this path, so it is no copy; "
+                "nothing was cancelled. Name the copy with --database"
+            )
         taken_in = _take_in(session, terms, now)
         cancelled = cancel_in_batches(session, now, everything=True)
         with session.write() as transaction:
             transaction.file = files.accept_clone(
                 transaction.connection, transaction.file, session.path
             )
+        lock.write(pid=None, **files.as_mark(session.file))
         return Cloned(cancelled, taken_in)
 
 
@@ -120,15 +130,14 @@ def _take_in(session: Session, terms: Terms, now: Millis) -> int:
 
 
 @contextlib.contextmanager
-def _locked(database: Path) -> Iterator[Session]:
-    """A session on a file that no daemon can start on; at its end the mark is written."""
+def _locked(database: Path) -> Iterator[tuple[Session, lockfile.LockFile]]:
+    """A session on a file that no daemon can start on."""
     path = preflight.real_path(database)
     preflight.check(path)
     lock = lockfile.LockFile.acquire(path)
     try:
         with Session(path, write=True) as session:
-            yield session
-            lock.write(pid=None, **files.as_mark(session.file))
+            yield session, lock
     finally:
         lock.release()
 

@@ -120,17 +120,13 @@ def _prepare(
             f"{path}: {gone[0]} was dropped, and what it held is lost; restore a backup, or drop "
             "all that begins with webhookd_ or webhook_ and run `webhookd init` for a new start"
         )
-    if known is not None and known.outbox_table == table:
+    if known is not None:
+        files.check_outbox(known, path, table)
         if known.outbox_ours and outbox.inspect(connection, table) is None:
             connection.execute(schema.OUTBOX.format(table=outbox.quoted(table)))
             _go_on_after(connection, table, known.cursor)
         outbox.check_table(connection, table, path, ids_never_reused=ids_never_reused)
         return Prepared(path, False, applied, table, bool(known.outbox_ours), None)
-    if known is not None:
-        raise DatabaseError(
-            f"{path}: was prepared with the outbox {known.outbox_table}, not {table}; "
-            "set `table` in [outbox] back"
-        )
     ours = outbox.inspect(connection, table) is None
     if ours:
         connection.execute(schema.OUTBOX.format(table=outbox.quoted(table)))

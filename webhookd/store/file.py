@@ -133,6 +133,15 @@ def check_home(row: FileRow, path: Path, machine: str) -> None:
     )
 
 
+def check_outbox(row: FileRow, path: Path, table: str) -> None:
+    """Refuse a configuration that names another outbox. Raises DatabaseError."""
+    if table != row.outbox_table:
+        raise DatabaseError(
+            f"{path}: was prepared with the outbox {row.outbox_table}, not {table}; "
+            "set `table` in [outbox] back"
+        )
+
+
 def check_mark(row: FileRow, path: Path, mark: dict[str, object] | None) -> None:
     """Hold the file against the high-water mark that was written beside it.
 

@@ -60,6 +60,7 @@ def inspect(
             return [
                 Finding(Level.OK, _DATABASE, f"{path}: prepared, schema {row.schema_version}"),
                 *_identity(row, path, mark),
+                *_lockable(path),
                 *_writable(connection, path),
                 *_journal(connection),
                 *_outbox(connection, row, path, table, ids_never_reused),
@@ -92,6 +93,12 @@ def _identity(row: FileRow, path: Path, mark: dict[str, object]) -> Iterator[Fin
         )
     yield from _passes(_DATABASE, lambda: files.check_home(row, path, files.machine_id()))
     yield from _passes(_DATABASE, lambda: files.check_mark(row, path, mark))
+
+
+def _lockable(path: Path) -> Iterator[Finding]:
+    fault = lockfile.unusable(path)
+    if fault:
+        yield Finding(Level.FAULT, _DATABASE, fault)
 
 
 def _writable(connection: Connection, path: Path) -> Iterator[Finding]:

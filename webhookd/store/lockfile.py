@@ -56,20 +56,20 @@ class LockFile:
             DatabaseError: the lock file cannot be created.
         """
         path = beside(database)
-        try:
+        while True:
+            fault = unusable(database)
+            if fault:
+                raise DatabaseError(fault)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise DatabaseError(
-                f"{path}: cannot be created ({error.strerror}); webhookd needs to write beside "
-                "the database"
-            ) from None
-        if not _lock(descriptor):
-            os.close(descriptor)
-            holder = read(database).get("pid", "unknown")
-            raise AnotherDaemon(
-                f"{database}: another webhookd (pid {holder}) runs on this file; stop it first"
-            )
-        return cls(path, descriptor)
+            if not _lock(descriptor):
+                os.close(descriptor)
+                holder = read(database).get("pid", "unknown")
+                raise AnotherDaemon(
+                    f"{database}: another webhookd (pid {holder}) runs on this file; stop it first"
+                )
+            if _leads_to(path, descriptor):
+                return cls(path, descriptor)
+            os.close(descriptor)  # `release` took it away in between
 
     def write(self, **changes: object) -> None:
         """Change some of the fields; costs one system call.
@@ -82,8 +82,35 @@ class LockFile:
             os.pwrite(self._descriptor, line.ljust(SIZE - 1) + b"\n", 0)
 
     def release(self) -> None:
-        """Let go; what is written stays, for the next start and for `status`."""
+        """Let go; what is written stays, for the next start and for `status`.
+
+        A file that nothing was ever written to is taken away again.
+        """
+        if not os.fstat(self._descriptor).st_size:
+            self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
+
+
+def unusable(database: Path) -> str | None:
+    """Why this user cannot lock the database, in one line with the remedy; None if it can."""
+    path = beside(database)
+    if not path.exists():
+        if os.access(path.parent, os.W_OK | os.X_OK):
+            return None
+        return f"{path}: cannot be created; webhookd needs to write in {path.parent}"
+    if path.is_file() and os.access(path, os.R_OK | os.W_OK):
+        return None
+    return (
+        f"{path}: cannot be written; it was left by user {path.stat().st_uid}: "
+        "chown it to the user that webhookd runs as"
+    )
+
+
+def _leads_to(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(descriptor: int) -> bool:

@@ -49,6 +49,7 @@ class SqliteStore:
         max_payload: int,
         ids_never_reused: bool,
         known_mark: dict[str, object] | None,
+        table: str | None = None,
     ) -> None:
         """Open a prepared file, migrate it if it is older, and hold it against what is known.
 
@@ -58,6 +59,7 @@ class SqliteStore:
             max_payload: bytes; larger payloads are rejected.
             ids_never_reused: the host vouches for a key that is no AUTOINCREMENT.
             known_mark: what the lock file said before this start; None where there was none.
+            table: the outbox that the file must have been prepared with; None for any.
 
         Raises:
             DatabaseError: unusable, not prepared, newer, moved, restored, or its outbox unfit.
@@ -74,8 +76,10 @@ class SqliteStore:
             with translated(path):
                 self._reader.execute("PRAGMA query_only = 1")
                 row = files.read(self._writer, path)
-                files.check_home(row, path, files.machine_id())
                 files.check_mark(row, path, known_mark)
+                files.check_home(row, path, files.machine_id())
+                if table is not None:
+                    files.check_outbox(row, path, table)
                 self.applied = create.upgrade(self._writer, path)
                 row = files.read(self._writer, path)
                 check_key(self._writer, row.outbox_table, path, ids_never_reused=ids_never_reused)
@@ -278,6 +282,7 @@ def open_checked(
     max_payload: int,
     ids_never_reused: bool,
     known_mark: dict[str, object] | None,
+    table: str | None = None,
 ) -> SqliteStore:
     """`SqliteStore` after the preflight that must come before the first open."""
     preflight.check(path)
@@ -287,4 +292,5 @@ def open_checked(
         max_payload=max_payload,
         ids_never_reused=ids_never_reused,
         known_mark=known_mark,
+        table=table,
     )

@@ -1,12 +1,15 @@
 """The facts for `status`, from counters and the ends of indexes: no scan, however full the file."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from webhookd.core import urls
 from webhookd.core.model import DeliveryState, SubscriptionState
 from webhookd.core.status import FileFacts, SubscriptionFacts
-from webhookd.errors import OutboxUnreadable
+from webhookd.errors import DatabaseError, OutboxUnreadable
+from webhookd.store import file as files
+from webhookd.store import lockfile
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
 from webhookd.store.outbox import Outbox, quoted
@@ -50,6 +53,7 @@ def facts(connection: Connection, file: FileRow, path: Path) -> FileFacts:
             _subscription(connection, row) for row in connection.execute(_SUBSCRIPTIONS).fetchall()
         ),
         size=_size(path),
+        refusals=tuple(_refusals(file, path)),
     )
 
 
@@ -94,6 +98,17 @@ def _lag(connection: Connection, file: FileRow, path: Path) -> tuple[int, str]:
     except OutboxUnreadable as error:
         return 0, str(error)
     return (counted if counted < LAG_COUNTED else end - first + 1), ""
+
+
+def _refusals(file: FileRow, path: Path) -> Iterator[str]:
+    try:
+        files.check_mark(file, path, lockfile.read(path))
+    except DatabaseError as error:
+        yield str(error)
+    try:
+        files.check_home(file, path, files.machine_id())
+    except DatabaseError as error:
+        yield str(error)
 
 
 def _size(path: Path) -> int:
