@@ -7,6 +7,7 @@ BIN := .venv/bin
 UV := .venv/.uv-$(UV_VERSION)
 SYNCED := .venv/.synced
 COVERAGE := .cache/coverage
+SEEDS := 500
 
 # uv works on this .venv with this .venv's Python, whatever the shell around it has active.
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
@@ -15,7 +16,7 @@ unexport VIRTUAL_ENV UV_PYTHON PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core test-rest test-all check bench format clean
+.PHONY: help demo test test-core test-rest test-all simulate check bench format clean
 
 help: ## print the doors
 	@sed -n 's/^\([a-z%-]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
@@ -48,6 +49,9 @@ check: $(SYNCED) ## lint, format, types, layers, lock file
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/uv lock --check
+
+simulate: $(SYNCED) ## the daemon through seeded disasters, judged by a model: SEEDS=2000
+	$(BIN)/python -m tests.simulation --seeds 1-$(SEEDS)
 
 bench: $(SYNCED) ## measure, and write the figures to bench/results
 	$(BIN)/python -m bench

@@ -57,7 +57,7 @@ class AnotherDaemon(WebhookdError):
 
 
 class FeedReset(WebhookdError):
-    """A cursor lies below what retention has taken from the feed: go on from 0."""
+    """A cursor lies below what retention has taken, or is of another epoch: go on from 0."""
 
     exit_code = EXIT_FEED_RESET
 

@@ -33,7 +33,7 @@ def test_all_is_well(webhookd):
     webhookd.add()
     path = webhookd.database.resolve()
     assert webhookd("check").stdout.splitlines() == [
-        f"ok       config: read; the database is {webhookd.database}",
+        f"ok       config: {webhookd.config} was read; the database is {webhookd.database}",
         f"ok       database: {path}: prepared, schema 1",
         "ok       outbox: table outbox can be read",
         "ok       subscription partner: enabled, https://partner.example/in",
@@ -140,7 +140,7 @@ def test_rejected_rows_are_a_warning(webhookd):
     webhookd.add()
     webhookd.sql("INSERT INTO outbox (event_type) VALUES ('no\nline')")
     webhookd.ingest()
-    assert "1 rows could not become events" in unwell(webhookd, 0)[0][2]
+    assert "1 row could not become events" in unwell(webhookd, 0)[0][2]
 
 
 def test_each_subscription_is_looked_at(webhookd, tmp_path, monkeypatch):
@@ -201,7 +201,7 @@ def test_E25_a_clone_owes_nothing_when_it_is_accepted(webhookd):
     ((uuid, sequence),) = webhookd.sql("SELECT uuid, sequence FROM webhookd_file")
     said = findings(webhookd, "--accept-clone")
     (text,) = [text for _, place, text in said if place == "clone"]
-    assert text.startswith("accepted: 450 deliveries cancelled, 1 waiting outbox rows taken in")
+    assert text.startswith("accepted: 450 deliveries cancelled, 1 waiting outbox row taken in")
     ((after, epoch, moved),) = webhookd.sql("SELECT uuid, epoch, sequence FROM webhookd_file")
     assert after != uuid
     assert epoch == 2

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -25,7 +26,7 @@ class Listener:
         assert first.startswith("listening on http://127.0.0.1:"), first
         self.port = int(first.rstrip("/\n").rpartition(":")[2])
         self.advice = process.stderr.readline()
-        self.egress = process.stderr.readline()
+        self.needs = process.stderr.readline()
 
     def send(self, body=b'{"type":"a.b"}', secret=SECRET, profile="standard", age=0, **headers):
         scheme = profiles.get(profile).scheme
@@ -104,19 +105,52 @@ def test_json_is_a_line_a_request():
 
 def test_it_advises_how_to_subscribe_it_and_makes_a_secret():
     with listening("--max", "1", "--profile", "ntropy") as listener:
-        command, _, secret = listener.advice.strip().rpartition(" ")
-        assert command == (
-            f"subscribe it: webhookd subscriptions add http://127.0.0.1:{listener.port}/"
-            " --profile ntropy --secret"
+        said, secret, bar, *command = shlex.split(listener.advice.removeprefix("subscribe it: "))
+        assert (said, bar) == ("echo", "|")
+        assert " ".join(command) == (
+            f"webhookd subscriptions add http://127.0.0.1:{listener.port}/"
+            " --profile ntropy --secret -"
         )
-        assert listener.egress == 'config.toml needs: [egress] allow = ["127.0.0.1"]\n'
+        assert listener.needs == (
+            'that command and the daemon need [egress] allow = ["127.0.0.1"] in a file named by'
+            " --config or WEBHOOKD_CONFIG\n"
+        )
         assert listener.send(secret=secret, profile="ntropy") == 204
         listener.ends()
 
 
+def test_its_advice_works_as_it_stands(webhookd):
+    """Pasted into a shell, with the file that it names saying what it is to say."""
+    config = webhookd.config.with_name("my config.toml")
+    webhookd.config.rename(config)
+    with listening(WEBHOOKD_CONFIG=str(config)) as listener:
+        assert listener.needs.endswith(f" in {config}\n")
+        config.write_text(
+            config.read_text() + f"[egress]\nallow = {listener.needs.split('allow = ')[1][:13]}\n"
+        )
+        line = listener.advice.removeprefix("subscribe it: ")
+        assert f" --config '{config}' " in line
+        run = shlex.join([sys.executable, "-m", "webhookd"])
+        done = subprocess.run(
+            ["sh", "-c", line.replace("webhookd --config", f"{run} --config")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        secret = shlex.split(line)[1]
+        assert secret not in done.stdout
+        assert listener.send(secret=secret) == 204
+    assert webhookd.sql("SELECT value FROM webhookd_secrets") == [(secret,)]
+
+
 def test_a_given_secret_is_not_repeated():
     with listening("--max", "1", "--secret", "env:KEY", KEY=SECRET) as listener:
-        assert SECRET not in listener.advice
+        assert listener.advice == (
+            "subscribe it, with the same secret on standard input: webhookd subscriptions add"
+            f" http://127.0.0.1:{listener.port}/ --profile standard --secret -\n"
+        )
         listener.send()
         _, out, errors = listener.ends()
     assert SECRET not in out + errors
@@ -157,7 +191,7 @@ def test_a_taken_port_is_a_usage_error(bare):
         (["--profile", "nosuch"], 2, "--profile: no profile 'nosuch'"),
         (["--secret", "env:NO_SUCH_VARIABLE"], 3, "no such environment variable"),
         (["--secret", "short"], 2, "--secret: the secret must begin with whsec_"),
-        (["--fail-rate", "2"], 2, "is not in the range"),
+        (["--fail-rate", "2"], 2, "'2': takes a share from 0 to 1"),
     ],
 )
 def test_wrong_options(bare, args, code, said):

@@ -253,3 +253,14 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=fault) as caught:
             load(path, database="a.db", environ={})
         assert str(caught.value).startswith(f"{path}: cannot be read: ")
+
+
+@pytest.mark.parametrize("text", ["", '[egress]\nallow = ["10.0.0.1"]\n'])
+def test_the_egress_policy_knows_the_file_that_it_is_from(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "some.toml"
+    path.write_text(text)
+    assert load(path, database="erp.db", environ={}).egress.source == str(path)
+
+
+def test_without_a_file_the_egress_policy_is_from_none() -> None:
+    assert load(None, database="erp.db", environ={}).egress.source == ""

@@ -215,3 +215,9 @@ def test_a_subscription_that_is_late(changes: dict[str, Any], last: str) -> None
 )
 def test_a_subscription_that_is_not(changes: dict[str, Any]) -> None:
     assert judged(with_one(**changes)).problems == ()
+
+
+@pytest.mark.parametrize("state", SubscriptionState)
+def test_nothing_is_attempted_next_unless_it_is_enabled(state: SubscriptionState) -> None:
+    (one,) = judged(with_one(state=state)).document["subscriptions"]
+    assert (one["next_attempt_at"] is None) is (state is not SubscriptionState.ENABLED)

@@ -1,12 +1,13 @@
 """The rules on addresses, kind by kind, and what `allow` and `deny` change about them."""
 
 import ipaddress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhookd.core.egress import EgressPolicy, judge_address, judge_url, parse_policy
+from webhookd.core.egress import EgressPolicy, doubt_url, judge_address, judge_url, parse_policy
 from webhookd.core.urls import parse
 
 HTTPS = parse("https://a.example/")
@@ -201,3 +202,27 @@ def test_what_python_calls_private_is_never_fine(
         assert not address.is_link_local
         assert not address.is_multicast
         assert not address.is_unspecified
+
+
+@pytest.mark.parametrize(
+    ("url", "allow", "doubted"),
+    [
+        ("https://gw.example/", [], False),
+        ("https://gw.example/", ["10.0.0.0/8"], False),
+        ("http://gw.example/", ["10.0.0.0/8"], True),
+        ("http://gw.example/", ["10.0.0.1"], True),
+        ("http://gw.example/", ["10.0.0.1", "*.example"], False),
+        ("http://10.0.0.1/", ["10.0.0.1"], False),
+    ],
+)
+def test_http_to_a_name_is_doubted_where_allow_has_addresses(url, allow, doubted):
+    policy = parse_policy(allow, [])
+    assert judge_url(parse(url), policy) is None
+    said = doubt_url(parse(url), policy)
+    assert (said is not None) is doubted
+    if said is not None:
+        assert said.startswith("http to gw.example is blocked at each attempt, unless an address")
+
+
+def test_where_a_policy_comes_from_decides_nothing():
+    assert replace(parse_policy([], []), source="/etc/webhookd.toml") == parse_policy([], [])

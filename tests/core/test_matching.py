@@ -1,11 +1,12 @@
 import re
+from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from webhookd.core import matching
-from webhookd.core.matching import MAX_PATTERN, Interest, Matcher, check_pattern, matches
+from webhookd.core.matching import MAX_PATTERN, Interest, Matcher, check_pattern, doubt, matches
 from webhookd.core.model import SubscriptionKey
 
 
@@ -91,10 +92,75 @@ def test_a_hostile_pattern_costs_no_backtracking() -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["*", "supplier.created", "supplier.*", "*_state_changed", "name@v3", "é.*", "x" * MAX_PATTERN],
+    [
+        *("*", "supplier.created", "supplier.*", "*_state_changed", "name@v3", "é.*", "sup?"),
+        *("é*", "é*x", "a b.c", "a b.*", "*é*", "é..", ".", "webhookd.*", "x" * 256, "*" * 256),
+        *("x" * 512 + "." + "y" * 256, "x" * 512 + "*" + "y" * 256),
+        *("*" + "y" * 256, "x" * 512 + "*"),
+    ],
 )
 def test_patterns(pattern: str) -> None:
     check_pattern(pattern)
+
+
+NEVER = [
+    *("a b", "üml", "é", "*é", "é.", "é.ü", "a.b c", "*.é", "x" * 257),
+    *("." + "x" * 256, "." * 514 + "é", "x" * 513 + ".y", "x.y" + "z" * 256, "*" * 257 + "x" * 512),
+]
+
+
+@pytest.mark.parametrize("pattern", NEVER)
+def test_what_no_event_can_match_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="no event can match") as refused:
+        check_pattern(pattern)
+    assert str(refused.value).isprintable()
+
+
+@given(
+    st.text(alphabet="aé.*", min_size=1, max_size=6),
+    st.text(alphabet="a.", min_size=1, max_size=6),
+    st.text(alphabet="aé.", max_size=6),
+)
+def test_nothing_is_refused_that_an_event_matches(
+    pattern: str, event_type: str, aggregate_type: str
+) -> None:
+    if matches(pattern, event_type, aggregate_type):
+        check_pattern(pattern)
+
+
+@given(st.text(alphabet="aé.*", min_size=1, max_size=5))
+def test_what_is_taken_some_event_matches(pattern: str) -> None:
+    try:
+        check_pattern(pattern)
+    except ValueError:
+        return
+    # A `*` is at least one character; ".a" and "a." hold the dot and what must stand beside it.
+    choices = (("a", ".", ".a", "a.") if part == "*" else part for part in pattern)
+    texts = {"".join(parts) for parts in product(*choices)}
+    alone = [(text, "") for text in texts]
+    both = [
+        (text[at + 1 :], text[:at])
+        for text in texts
+        for at in range(1, len(text) - 1)
+        if text[at] == "."
+    ]
+    assert any(event.isascii() and matches(pattern, event, of) for event, of in alone + both)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        *((plain, None) for plain in ("*", "supplier.*", "a!", "/a", "a/b", "/", "name@v3", "*.*")),
+        ("sup?", '"sup?" has ?: only * stands for other characters here, all else for itself'),
+        ("!a.b", '"!a.b" has ! at the beginning: only * stands for'),
+        ("/a.+/", '"/a.+/" has / at both ends: only * stands for'),
+        ("a.[bc]", '"a.[bc]" has [: only * stands for'),
+        ("a.**", '"a.**" has **: each * stands for one character or more'),
+    ],
+)
+def test_what_looks_like_another_language_is_doubted(pattern: str, said: str | None) -> None:
+    doubted = doubt(pattern)
+    assert doubted is None if said is None else str(doubted).startswith(said)
 
 
 @pytest.mark.parametrize(

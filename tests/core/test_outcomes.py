@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from webhookd.core import outcomes
 from webhookd.core.delivery import Happening, Move, move, opened
 from webhookd.core.model import (
     Answer,
@@ -179,3 +180,27 @@ def test_any_result_is_a_legal_move_with_one_printable_line(
     assert (error_class(result) == "") == (happened.happening is Happening.SUCCEEDED)
     assert happened.error.isprintable()
     assert len(happened.error) <= MAX_ERROR
+
+
+@pytest.mark.parametrize(
+    ("result", "ill"),
+    [
+        (Answer(200), False),
+        (Answer(400), False),
+        (Answer(404), False),
+        (Answer(302), False),
+        (Answer(408), True),
+        (Answer(425), True),
+        (Answer(429), True),
+        (Answer(500), True),
+        (Answer(999), True),
+        (Fault(FaultKind.TIMEOUT, "", Phase.HEAD), True),
+        (Fault(FaultKind.REFUSED, "", Phase.CONNECT), True),
+        (Fault(FaultKind.DNS, "", Phase.RESOLVE), True),
+        (Fault(FaultKind.LOCAL, "", Phase.CONNECT), False),
+        (Fault(FaultKind.INTERNAL, "", Phase.SEND), False),
+        (Fault(FaultKind.BLOCKED, "", Phase.RESOLVE), False),
+    ],
+)
+def test_what_speaks_of_ill_health(result: Result, ill: bool) -> None:
+    assert outcomes.is_ill(result) is ill

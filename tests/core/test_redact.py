@@ -16,3 +16,9 @@ def test_what_is_not_ours_stays():
     assert redact(b'{"ok": true}', [SECRET]) == b'{"ok": true}'
     assert redact(b"whsec_M", [SECRET]) == b"whsec_M", "too short to tell"
     assert redact(b"a token of the user's", ["a"]) == b"a token of the user's"
+
+
+def test_a_part_does_not_leave_the_rest_of_the_whole_standing():
+    assert redact(b"got Bearer SECRETTOKEN123!", ["SECRETTOKEN123", "Bearer SECRETTOKEN123"]) == (
+        b"got ***!"
+    )

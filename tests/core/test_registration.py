@@ -1,5 +1,7 @@
 """What a subscription may be, field by field."""
 
+from dataclasses import replace
+
 import pytest
 
 from webhookd.core import profiles, registration
@@ -59,17 +61,22 @@ def test_a_url_that_is_none():
 
 
 @pytest.mark.parametrize(
+    ("source", "place"),
+    [("", "a file named by --config or WEBHOOKD_CONFIG"), ("/etc/w\n.toml", "/etc/w\\n.toml")],
+)
+@pytest.mark.parametrize(
     ("deny", "remedy"),
     [
-        ([], 'if it is meant, say [egress] allow = ["10.0.0.1"] in config.toml'),
-        (["10.0.0.1"], "take it out of [egress] deny if it is meant"),
+        ([], 'if it is meant, say [egress] allow = ["10.0.0.1"] in '),
+        (["10.0.0.1"], "if it is meant, take it out of [egress] deny in "),
     ],
 )
-def test_a_url_that_is_not_allowed(deny, remedy):
-    unfit = refusal(registration.url, "https://10.0.0.1/", parse_policy([], deny))
+def test_a_url_that_is_not_allowed(deny, remedy, source, place):
+    policy = replace(parse_policy([], deny), source=source)
+    unfit = refusal(registration.url, "https://10.0.0.1/", policy)
     assert (unfit.field, unfit.forbidden) == ("url", True)
     assert unfit.reason.startswith("blocked: 10.0.0.1 is ")
-    assert unfit.reason.endswith(remedy)
+    assert unfit.reason.endswith(remedy + place)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +84,7 @@ def test_a_url_that_is_not_allowed(deny, remedy):
     [
         ([], "standard", "there is no pattern"),
         ([""], "standard", "an event pattern is empty"),
+        (["a", "sup plier"], "standard", 'no event can match "sup plier"'),
         ([f"t{number}" for number in range(1_001)], "standard", "1001 patterns; 1000 are allowed"),
         (["a.*"], "ntropy", "profile ntropy takes exact event types"),
     ],

@@ -461,6 +461,8 @@ def test_C32_all_that_a_receiver_must_not_echo_into_the_file_is_named() -> None:
     named = made.confidential(sent)
     assert {SECRET, OLD_SECRET, "Bearer user-token", "key=q-secret", signature} <= set(named)
     assert set(signature.split()) <= set(named)
+    assert {"user-token", "q-secret"} <= set(named), "and what they are made of"
+    assert signature.replace("/", "\\/") in named, "also as PHP would write it"
 
 
 def test_G11_no_secret_is_in_a_repr() -> None:

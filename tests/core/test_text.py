@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhookd.core.text import printable, printable_bytes
+from webhookd.core.text import counted, printable, printable_bytes
 
 ANY_TEXT = st.text(st.characters(), max_size=60)
 
@@ -72,3 +72,9 @@ def test_any_bytes_become_one_printable_line(data: bytes, limit: int) -> None:
     shown = printable_bytes(data, limit)
     assert shown.isprintable()
     assert len(shown) <= limit
+
+
+def test_counted():
+    assert [counted(number, "row") for number in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
+    assert counted(1, "delivery", "deliveries") == "1 delivery"
+    assert counted(450, "delivery", "deliveries") == "450 deliveries"

@@ -45,6 +45,16 @@ def test_a_cursor_below_what_was_pruned_is_a_reset(full: Box) -> None:
     assert feeds.page(full.host, "events", 3, 10).cursor == 7, "the others are untouched"
 
 
+def test_a_cursor_of_another_epoch_is_a_reset(full: Box) -> None:
+    assert feeds.page(full.host, "results", 2, 10, epoch=1).cursor == 8
+    full.host.execute("UPDATE webhookd_file SET epoch = 2")
+    for after in (0, 2):
+        with pytest.raises(FeedReset, match="is in epoch 2, and the cursor is of epoch 1"):
+            feeds.page(full.host, "results", after, 10, epoch=1)
+    assert feeds.page(full.host, "results", 2, 10, epoch=2).epoch == 2
+    assert feeds.page(full.host, "results", 2, 10).epoch == 2, "who keeps none is not asked"
+
+
 def test_the_watermark_stays_when_all_was_pruned(full: Box) -> None:
     full.host.execute("UPDATE webhookd_feeds SET minimum_cursor = 8 WHERE feed = 'results'")
     full.host.execute("DELETE FROM webhookd_deliveries")

@@ -102,10 +102,7 @@ def test_B19_a_reader_holds_up_the_commit_in_delete_mode(box: Box) -> None:
     assert box.store.outlook().cursor == 1
 
 
-def test_B19_a_writer_holds_up_readers_in_delete_mode(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("webhookd.store.sqlite.READ_WAIT", 10)
+def test_B19_a_writer_holds_up_readers_in_delete_mode(box: Box) -> None:
     in_delete_mode(box)
     box.host.execute("BEGIN EXCLUSIVE")
     for read in (box.store.outlook, lambda: box.store.due(1, NOW, 1, ()), box.store.subscriptions):

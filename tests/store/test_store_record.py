@@ -6,10 +6,10 @@ import pytest
 
 from tests.store.conftest import NOW, Box
 from webhookd.core.delivery import Happening, IllegalTransition, Move
-from webhookd.core.model import DeliveryId, DeliveryState, Reason
+from webhookd.core.model import DeliveryId, DeliveryState, Reason, Sequence
 from webhookd.core.storage import Record
 from webhookd.core.times import to_text
-from webhookd.store import queue, subscriptions
+from webhookd.store import subscriptions
 from webhookd.store.record import BODY_CHANGED
 
 
@@ -168,22 +168,12 @@ def test_what_is_due_comes_in_order_of_its_time(box: Box) -> None:
     assert box.store.due(key, NOW, 0, {DeliveryId(99)}) == []
     (first, *_) = box.store.due(key, NOW, 1, ())
     assert (first.number, first.attempts, first.tries, first.order_key) == (1, 1, 1, 0)
-    assert (first.due_at, first.event.payload, first.event.sequence) == (NOW - 1_000, b'"0"', 1)
+    assert (first.due_at, first.event) == (NOW - 1_000, 1)
+    event = box.store.event(first.event)
+    assert event is not None
+    assert (event.sequence, event.payload) == (1, b'"0"')
+    assert box.store.event(Sequence(99)) is None
     assert box.store.next_due(key) == NOW - 1_000
-
-
-def test_a_window_holds_so_many_bytes_and_at_least_one(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queue, "WINDOW_BYTES", 1_000)
-    key = box.subscribe(policy={"ordering": "none"}).key
-    for size in (400, 400, 400, 5_000, 10):
-        box.put(payload='"' + "x" * (size - 2) + '"')
-    box.ingest()
-    assert box.due(key) == [2, 4]
-    for number in (2, 4, 6):
-        box.succeed(number)
-    assert box.due(key) == [8], "one that is too large by itself still goes"
 
 
 def test_a_removed_subscription_is_owed_nothing_more(box: Box) -> None:

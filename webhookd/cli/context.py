@@ -18,13 +18,14 @@ class App:
     """One command's view of its surroundings; nothing is read before it is asked for."""
 
     def __init__(self, config: Path | None, database: str | None) -> None:
-        self._config = config
+        self.config = config
+        """The file that was named; None for none: then all is as it is by default."""
         self._database = database
 
     @cached_property
     def settings(self) -> Settings:
         """The configuration. Raises ConfigError."""
-        settings = load(self._config, database=self._database, environ=os.environ)
+        settings = load(self.config, database=self._database, environ=os.environ)
         try:
             os.fsencode(settings.database).decode()
             str(settings.database).encode()

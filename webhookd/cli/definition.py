@@ -1,11 +1,15 @@
 """The options that say what a subscription is, and their way to the judge of them all."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 import click
 
+from webhookd.cli.output import complain
+from webhookd.core.egress import EgressPolicy, doubt_url
+from webhookd.core.matching import doubt
+from webhookd.core.model import Url
 from webhookd.core.registration import Unfit
 from webhookd.errors import Refused, UsageError
 
@@ -62,6 +66,17 @@ def pairs(headers: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 def policy_of(options: dict[str, Any]) -> dict[str, object]:
     """What was given of the policy."""
     return {key: value for key, value in options.items() if value is not None}
+
+
+def warn(egress: EgressPolicy, *, url: Url | None = None, events: Iterable[str] = ()) -> None:
+    """Say on stderr what is taken as it is and may not be what was meant."""
+    blocked = None if url is None else doubt_url(url, egress)
+    if blocked is not None:
+        complain(f"warning: URL: {blocked}")
+    for pattern in events:
+        doubted = doubt(pattern)
+        if doubted is not None:
+            complain(f"warning: --events: {doubted}")
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from webhookd.cli.lazy import LazyGroup
 from webhookd.cli.output import complain
 from webhookd.errors import EXIT_BUG, EXIT_OK, EXIT_USAGE, EXIT_WRONG, WebhookdError
 
+_GLOBAL: Final = ("--config", "--database")
+"""Options of no command, but of `webhookd` itself."""
 INTERRUPTED: Final = 128 + signal.SIGINT
 """What shells expect of a program that Ctrl-C ended."""
 
@@ -70,9 +72,11 @@ class Root(LazyGroup):
 )
 @click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # whoever reads it says what is wrong
+    metavar="PATH",
     envvar="WEBHOOKD_CONFIG",
-    help="The configuration, a TOML file; without one, defaults.  [env: WEBHOOKD_CONFIG]",
+    help="The configuration, a TOML file. None is looked for: without one, defaults.  "
+    "[env: WEBHOOKD_CONFIG]",
 )
 @click.option(
     "--database",
@@ -144,6 +148,10 @@ def _one_line(error: click.ClickException) -> str:
     text = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     where = context.command_path if context is not None else "webhookd"
+    if isinstance(error, click.NoSuchOption) and error.option_name in _GLOBAL:
+        _, _, command = where.partition(" ")
+        right = f"webhookd {error.option_name} PATH {command}"
+        return f"{error.option_name} goes before the command: `{right}`"
     return f"{text.rstrip('.')}; see `{where} --help`"
 
 

@@ -13,6 +13,34 @@ HIGHEST: Final = 2**63 - 1
 """The highest number that SQLite's integers hold."""
 
 
+class Whole(click.IntRange):
+    """A whole number within bounds, whose fault says which they are."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            most = "" if self.max in (None, HIGHEST) else f" to {self.max}"
+            said = f"takes a whole number from {self.min}{most}"
+            self.fail(f"{printable(str(value), 40)!r}: {said}", param, ctx)
+
+
+class Share(click.FloatRange):
+    """A number from 0 to 1."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            return float(super().convert(value, param, ctx))
+        except click.BadParameter:
+            said = "takes a share from 0 to 1, like 0.5"
+            self.fail(f"{printable(str(value), 40)!r}: {said}", param, ctx)
+
+
 class _Duration(click.ParamType):  # type: ignore[type-arg] # generic from click 8.5 on
     name = "duration"
 
@@ -52,8 +80,9 @@ class _Moment(click.ParamType):  # type: ignore[type-arg] # generic from click 8
 
 DURATION: Final = _Duration()
 MOMENT: Final = _Moment()
-NUMBER: Final = click.IntRange(1, HIGHEST)
+NUMBER: Final = Whole(1, HIGHEST)
 """A delivery's id."""
-CURSOR: Final = click.IntRange(0, HIGHEST)
-LIMIT: Final = click.IntRange(1, 100_000)
+CURSOR: Final = Whole(0, HIGHEST)
+EPOCH: Final = Whole(1, HIGHEST)
+LIMIT: Final = Whole(1, 100_000)
 """Rows of one page, which are held in memory together."""

@@ -4,6 +4,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -57,8 +58,7 @@ def load(path: Path | None, *, database: str | None, environ: Mapping[str, str])
     for name, make in _TABLES.items():
         if name in found:
             found[name] = make(**found[name])
-    if "egress" in found:
-        found["egress"] = _policy(found["egress"], place)
+    found["egress"] = _policy(found.get("egress", {}), place)
     return Settings(**found)
 
 
@@ -128,10 +128,11 @@ def _no_database(place: str, environ: Mapping[str, str]) -> str:
 
 def _policy(lists: Mapping[str, tuple[str, ...]], place: str) -> EgressPolicy:
     try:
-        return parse_policy(lists.get("allow", ()), lists.get("deny", ()))
+        policy = parse_policy(lists.get("allow", ()), lists.get("deny", ()))
     except ValueError as error:  # it begins with the key and the entry
         fault = f"{error}; name an address, a range or a host"
         raise ConfigError(_line(place, "", fault)) from error
+    return replace(policy, source=place)
 
 
 def _shown(value: object) -> str:

@@ -24,7 +24,7 @@ In order, the first that applies decides:
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
@@ -59,6 +59,8 @@ class EgressPolicy:
 
     allow: Names = Names()
     deny: Names = Names()
+    source: str = field(default="", compare=False)
+    """The file that says so, for remedies; `''` where no file was read. It decides nothing."""
 
 
 _METADATA: Final = frozenset(
@@ -154,6 +156,16 @@ def judge_url(url: Url, policy: EgressPolicy) -> str | None:
     if url.scheme == "http" and not by_address and not allow.has_host(url.host):
         return _needs_https(url.host)
     return None
+
+
+def doubt_url(url: Url, policy: EgressPolicy) -> str | None:
+    """What will block a URL that `judge_url` lets pass, unless its name resolves as is hoped."""
+    if url.scheme == "https" or _literal(url.host) is not None or policy.allow.has_host(url.host):
+        return None
+    return (
+        f"http to {url.host} is blocked at each attempt, unless an address or a range in [egress] "
+        "allow has the address that it resolves to"
+    )
 
 
 def judge_address(address: str, url: Url, policy: EgressPolicy) -> str | None:

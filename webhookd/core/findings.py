@@ -65,7 +65,7 @@ def _url(stored: StoredSubscription, egress: EgressPolicy) -> list[str]:
     except urls.UrlError as error:
         return [f"{error}; {again}"]
     blocked = judge_url(url, egress)
-    return [] if blocked is None else [f"{blocked}; {remedy(url, blocked)}"]
+    return [] if blocked is None else [f"{blocked}; {remedy(url, blocked, egress)}"]
 
 
 def _own(stored: StoredSubscription, profile: Profile) -> list[str]:

@@ -8,22 +8,35 @@ webhookd's own events (`webhookd.` ...) are for those who name them: a pattern t
 `webhookd.`, on a subscription without a tenant. `*` does not ask for them.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
 from webhookd.core.model import SubscriptionKey
-from webhookd.core.rows import MAX_TEXT, OWN_TYPES
+from webhookd.core.rows import MAX_TEXT, MAX_TYPE, OWN_TYPES
 from webhookd.core.text import printable
 
-MAX_PATTERN: Final = MAX_TEXT + 1 + 256
+MAX_PATTERN: Final = MAX_TEXT + 1 + MAX_TYPE
 """Characters: the longest aggregate type, a dot and the longest event type."""
 MEMO_LIMIT: Final = 4096
 """Types that a matcher remembers. A host has tens of them; one that makes up a new type for each
 row must not make the daemon grow."""
 MEMO_WEIGHT: Final = 262_144
 """Patterns, over all those types: thousands of distinct ones may match each type."""
+
+_VISIBLE: Final = re.compile("[!-~]*")
+"""What an event type is made of; an aggregate type may hold any text."""
+_FOREIGN: Final = (
+    (re.compile(r"/.*/"), "/ at both ends"),
+    (re.compile(r"!.*"), "! at the beginning"),
+    (re.compile(r".*\*\*.*"), "**"),
+    (re.compile(r".*\?.*"), "?"),
+    (re.compile(r".*\[.*"), "["),
+)
+"""What means something in other languages of patterns."""
+_ALONE: Final = "only * stands for other characters here, all else for itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +63,39 @@ def check_pattern(text: str) -> None:
         raise ValueError(f"an event pattern is printable throughout: {printable(text, 80)}")
     if text != text.strip():
         raise ValueError(f'an event pattern has no blanks around it: "{printable(text, 80)}"')
+    if not _can_match(text):
+        raise ValueError(
+            f'no event can match "{printable(text, 80)}": a type has 1 to {MAX_TYPE} visible ASCII '
+            "characters, and only what stands before the dot of AGGREGATE_TYPE.EVENT_TYPE may have "
+            "others"
+        )
+
+
+def _can_match(pattern: str) -> bool:
+    """Whether there is an event type, or an aggregate type with one, that `pattern` matches."""
+    if len(pattern) <= MAX_TYPE and _VISIBLE.fullmatch(pattern):
+        return True
+    return any(
+        character in ".*"
+        and _fits(at, MAX_TEXT, character)
+        and _fits(len(pattern) - at - 1, MAX_TYPE, character)
+        and _VISIBLE.fullmatch(pattern, at + 1)
+        for at, character in enumerate(pattern)
+    )
+
+
+def _fits(length: int, most: int, between: str) -> bool:
+    """Whether so much beside the dot can be a type; a `*` lends it a character if it has none."""
+    return length <= most and (length > 0 or between == "*")
+
+
+def doubt(pattern: str) -> str | None:
+    """What may be meant otherwise in a pattern, in words; None where nothing looks so."""
+    for foreign, what in _FOREIGN:
+        if foreign.fullmatch(pattern):
+            meaning = "each * stands for one character or more" if what == "**" else _ALONE
+            return f'"{printable(pattern, 80)}" has {what}: {meaning}'
+    return None
 
 
 def matches(pattern: str, event_type: str, aggregate_type: str) -> bool:

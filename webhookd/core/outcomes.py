@@ -4,13 +4,16 @@ import re
 from typing import Final, assert_never
 
 from webhookd.core.delivery import Happening, Move
-from webhookd.core.model import Answer, Fault, Millis, Policy, Reason, Result
+from webhookd.core.model import Answer, Fault, FaultKind, Millis, Policy, Reason, Result
 from webhookd.core.retry import next_attempt_at, parse_retry_after
 from webhookd.core.text import printable
 
 MAX_ERROR: Final = 300
 """Characters of an error's text: it stands in the feed and in log lines."""
 MAX_LOCATION: Final = 120
+
+_ILL_STATUSES: Final = frozenset({408, 425, 429})
+_NOT_THE_ENDPOINTS: Final = frozenset({FaultKind.LOCAL, FaultKind.INTERNAL, FaultKind.BLOCKED})
 
 _ORIGIN: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?//[^/\\?#]*")
 
@@ -62,6 +65,16 @@ def error_class(result: Result) -> str:
     if 400 <= result.status < 600:
         return f"http_{result.status // 100}xx"
     return "status"
+
+
+def is_ill(result: Result) -> bool:
+    """Whether `result` speaks of an endpoint in ill health: one that may not be there for others.
+
+    A 400 says nothing of the endpoint's health, and this machine's own faults even less.
+    """
+    if isinstance(result, Fault):
+        return result.kind not in _NOT_THE_ENDPOINTS
+    return result.status in _ILL_STATUSES or result.status >= 500
 
 
 def _succeeded(answer: Answer) -> bool:

@@ -13,7 +13,7 @@ def redact(excerpt: bytes, needles: Iterable[str]) -> bytes:
     """`excerpt` with every needle masked, also where the excerpt's end cuts one off."""
     if len(excerpt) < SHORTEST:
         return excerpt
-    for text in needles:
+    for text in sorted(needles, key=len, reverse=True):  # a part would leave the rest standing
         needle = text.encode()
         if len(needle) < SHORTEST:
             continue

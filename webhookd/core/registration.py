@@ -23,6 +23,8 @@ MAX_EVENTS: Final = 1_000
 """Patterns of one subscription: each may cost a step at the first look at a type."""
 MAX_HEADERS: Final = 100
 ID_PREFIX: Final = "wh_"
+NO_FILE: Final = "a file named by --config or WEBHOOKD_CONFIG"
+"""Where a setting can be written while no file is read."""
 
 
 class Unfit(ValueError):
@@ -101,15 +103,16 @@ def url(text: str, egress: EgressPolicy) -> Url:
         raise Unfit("url", str(error).removeprefix("invalid url: ")) from None
     blocked = judge_url(parsed, egress)
     if blocked is not None:
-        raise Unfit("url", f"{blocked}; {remedy(parsed, blocked)}", forbidden=True)
+        raise Unfit("url", f"{blocked}; {remedy(parsed, blocked, egress)}", forbidden=True)
     return parsed
 
 
-def remedy(parsed: Url, blocked: str) -> str:
+def remedy(parsed: Url, blocked: str, egress: EgressPolicy) -> str:
     """What an operator can do about a URL that `judge_url` blocks with that reason."""
+    place = printable(egress.source, 200) or NO_FILE
     if blocked.endswith("is in deny"):
-        return "take it out of [egress] deny if it is meant"
-    return f'if it is meant, say [egress] allow = ["{parsed.host}"] in config.toml'
+        return f"if it is meant, take it out of [egress] deny in {place}"
+    return f'if it is meant, say [egress] allow = ["{parsed.host}"] in {place}'
 
 
 def events(patterns: Sequence[str], profile: Profile) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
+from urllib.parse import unquote_plus
 
 from webhookd import __version__
 from webhookd.core.model import Event, Millis, Subscription, Url
@@ -168,18 +169,24 @@ class Renderer:
         )
         return Request(subscription.method, subscription.url, headers, body)
 
-    def confidential(self, request: Request) -> list[str]:
-        """What of a request must not be kept when the receiver echoes it: see `core.redact`."""
+    def confidential(self, request: Request) -> set[str]:
+        """What of a request must not be kept when the receiver echoes it: see `core.redact`.
+
+        Whole values and their parts (a token after `Bearer`, one value of a query), as they are
+        and as JSON may write them.
+        """
         header = self._profile.scheme.header
-        signed = [value for name, value in request.headers if name == header]
         _, _, query = request.url.target.partition("?")
-        return [
+        whole = [
             *(secret.value for secret in self._subscription.secrets),
             *(value for _, value in self._user),
-            *signed,
-            *(part for value in signed for part in value.split()),
+            *(value for name, value in request.headers if name == header),
             query,
+            *(unquote_plus(pair.partition("=")[2]) for pair in query.split("&")),
+            *(pair.partition("=")[2] for pair in query.split("&")),
         ]
+        parts = {part for value in whole for part in (value, *value.split())}
+        return parts | {part.replace("/", "\\/") for part in parts}
 
 
 def _judged(profile: Profile, subscription: Subscription) -> dict[str, tuple[str, str]]:

@@ -18,12 +18,14 @@ from webhookd.core.times import parse_occurred_at, to_text
 
 MAX_TEXT: Final = 512
 """Characters in an aggregate's type or id, or a tenant's name."""
+MAX_TYPE: Final = 256
+"""Characters in an event's type."""
 MAX_DETAIL: Final = 300
 MAX_SHOWN_TYPE: Final = 80
 OWN_TYPES: Final = "webhookd."
 """How the types of webhookd's own events begin; no host's may."""
 
-_EVENT_TYPE: Final = re.compile(rb"[!-~]{1,256}")
+_EVENT_TYPE: Final = re.compile(rb"[!-~]{1,%d}" % MAX_TYPE)
 _EVENT_ID: Final = re.compile(rb"[A-Za-z0-9_:-]{1,128}")
 _CONTROL: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
 
@@ -217,8 +219,8 @@ def _event_type(raw: bytes | None) -> str:
         detail = f"event_type begins with {OWN_TYPES}, which is kept for webhookd's own events"
     elif not raw:
         detail = "event_type is " + ("NULL" if raw is None else "empty")
-    elif len(raw) > 256 and raw.isascii():
-        detail = f"event_type is {len(raw)} characters long; 256 are allowed"
+    elif len(raw) > MAX_TYPE and raw.isascii():
+        detail = f"event_type is {len(raw)} characters long; {MAX_TYPE} are allowed"
     else:
         detail = f"event_type has characters that are not visible ASCII: {printable_bytes(raw, 80)}"
     raise _Bad(RejectionReason.BAD_EVENT_TYPE, detail)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from webhookd.core.model import Millis, SubscriptionState
+from webhookd.core.text import counted
 from webhookd.core.times import format_duration, from_text, to_text
 
 HEARTBEAT_STALE: Final = 10_000
@@ -163,7 +164,7 @@ def _outbox_problems(
         problems.append(stopped)
     if lag is not None and lag * 1000 > thresholds.max_lag:
         problems.append(
-            f"the outbox is behind by {facts.lag_rows} rows, for "
+            f"the outbox is behind by {counted(facts.lag_rows, 'row')}, for "
             f"{format_duration(int(lag) * 1000)}; see whether the daemon can write to the file"
         )
     return problems
@@ -206,7 +207,10 @@ def _subscription(one: SubscriptionFacts) -> dict[str, Any]:
         "last_error": one.last_error or None,
         "last_attempt_at": one.last_attempt_at,
         "last_success_at": one.last_success_at,
-        "next_attempt_at": one.next_attempt_at,
+        # While it is paused or disabled nothing is attempted, whatever is due.
+        "next_attempt_at": (
+            one.next_attempt_at if one.state is SubscriptionState.ENABLED else None
+        ),
     }
 
 

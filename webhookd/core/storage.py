@@ -18,11 +18,12 @@ from webhookd.core.model import (
     SubscriptionKey,
     SubscriptionState,
 )
+from webhookd.core.model import Sequence as EventSequence
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A delivery whose time has come, with all that an attempt needs."""
+    """A delivery whose time has come. Its event is read when there is a place to send from."""
 
     id: DeliveryId
     number: int
@@ -32,7 +33,7 @@ class Due:
     order_key: int
     """What it is in line with: an aggregate's key, -1 for the whole subscription, 0 for nothing."""
     due_at: Millis
-    event: Event
+    event: EventSequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +202,11 @@ class Store(Protocol):
     ) -> list[Due]:
         """Deliveries of one subscription that are due, oldest due time first.
 
-        At most `limit`, at most `WINDOW_BYTES` of payload (but at least one), none of `without`.
+        At most `limit`, none of `without`.
         """
+
+    def event(self, sequence: EventSequence) -> Event | None:
+        """An event with its payload; None if it is gone."""
 
     def next_due(self, key: SubscriptionKey, after: Millis | None = None) -> Millis | None:
         """The subscription's earliest due time (later than `after`); None if there is none."""

@@ -42,6 +42,11 @@ def printable_bytes(data: bytes, limit: int) -> str:
     return printable(data[: _WIDEST * (limit + 1)].decode("utf-8", "surrogateescape"), limit)
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 row`, `2 rows`; `many` where an s does not make it."""
+    return f"1 {one}" if count == 1 else f"{count} {many or one + 's'}"
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:

@@ -22,6 +22,7 @@ from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import (
     Answer,
     DeliveryId,
+    Event,
     Fault,
     FaultKind,
     Millis,
@@ -38,6 +39,7 @@ from webhookd.core.storage import AttemptNote, Due, Record, Store
 from webhookd.core.text import printable
 from webhookd.core.times import to_text
 from webhookd.daemon.clock import Clock
+from webhookd.daemon.places import Places
 from webhookd.daemon.recorder import Outcome, Recorder
 from webhookd.daemon.roster import Member
 from webhookd.errors import StoreBusy, WebhookdError
@@ -83,8 +85,8 @@ class Shared:
     recorder: Recorder
     sender: Sender
     clock: Clock
-    in_flight: trio.Semaphore
-    """The attempts under way at once over all lanes; first come, first served, so fair."""
+    places: Places
+    """For the attempts under way at once over all lanes."""
     dice: random.Random
     alarm: Callable[[SubscriptionKey, Millis], None]
     """Asks that the lane be woken (or started) at that wall time."""
@@ -247,19 +249,19 @@ class Lane:
         return False
 
     async def _deliver(self, channel: Channel, due: Due) -> None:
-        shared, edition = self._shared, self._edition
+        shared, edition, key = self._shared, self._edition, self.member.subscription.key
         recorded: Record | None = None
         placed = False
         try:
-            await shared.recorder.place()
-            placed = True
-            await _acquire(shared.in_flight)
+            await shared.places.take(key)
             try:
+                await shared.recorder.place()
+                placed = True
                 # What was changed while this waited for its turn is read again first.
                 if not self.stopping and edition == self._edition:
                     recorded = await self._attempt(channel, due)
             finally:
-                shared.in_flight.release()
+                shared.places.give_back(key)
         finally:
             if recorded is not None:
                 shared.recorder.put(Outcome(recorded, self._let_go))
@@ -275,21 +277,28 @@ class Lane:
         shared, member = self._shared, self.member
         number, started = due.attempts + 1, shared.clock.now()
         begun = trio.current_time()
+        event: Event | None = None
         request: Request | None = None
         try:
-            request = member.renderer.render(
-                due.event, number=due.number, attempt=number, now=started
-            )
+            event = shared.store.event(due.event)
+            if event is None:
+                raise LookupError(f"event {due.event} is gone")  # noqa: TRY301 - recorded below
+            request = member.renderer.render(event, number=due.number, attempt=number, now=started)
             result = await channel.send(
                 member.subscription.url, request.wire(), member.subscription.policy.timeout
             )
+        except StoreBusy:
+            await trio.sleep(READ_AGAIN / 1000)
+            return None
+        except WebhookdError:
+            raise
         except Unrenderable as error:
             log(
                 Action.UNRENDERABLE,
                 logging.WARNING,
                 subscription=member.subscription.name,
                 delivery=due.id,
-                event=due.event.event_id,
+                event=event.event_id if event else None,
                 fault=str(error),
             )
             return _unrenderable(due, str(error), started)
@@ -306,17 +315,20 @@ class Lane:
                 delivery=due.id,
             )
             result = Fault(FaultKind.INTERNAL, printable(type(error).__name__, 80), Phase.SEND)
-        return self._outcome(due, result, request, started, begun)
+        return self._outcome(due, event, result, request, started=started, begun=begun)
 
     def _outcome(
         self,
         due: Due,
+        event: Event | None,
         result: Answer | Fault,
         request: Request | None,
+        *,
         started: Millis,
         begun: float,
     ) -> Record:
         shared, subscription = self._shared, self.member.subscription
+        shared.places.report(subscription.key, healthy=not outcomes.is_ill(result))
         duration = round((trio.current_time() - begun) * 1000)
         move = outcomes.judge(
             result,
@@ -342,7 +354,7 @@ class Lane:
             logging.INFO,
             subscription=subscription.name,
             delivery=due.id,
-            event=due.event.event_id,
+            event=event.event_id if event else None,
             attempt=note.number,
             status=move.status,
             fault=move.error or None,
@@ -372,13 +384,6 @@ class Lane:
             self._employ()
         else:
             self._finished.set()
-
-
-async def _acquire(limit: trio.Semaphore) -> None:
-    try:
-        limit.acquire_nowait()
-    except trio.WouldBlock:
-        await limit.acquire()
 
 
 def _unrenderable(due: Due, error: str, now: Millis) -> Record:

@@ -24,11 +24,12 @@ from webhookd.daemon.alarms import Alarms
 from webhookd.daemon.clock import Clock, SystemClock
 from webhookd.daemon.inotify import Watch
 from webhookd.daemon.lane import LINGER, READ_AGAIN, Sender, Shared
+from webhookd.daemon.places import Places
 from webhookd.daemon.recorder import Recorder
 from webhookd.daemon.storage import AsyncStore
 from webhookd.daemon.supervisor import Supervisor
-from webhookd.daemon.tailer import Hints, Tailer
-from webhookd.errors import EXIT_BUG, EXIT_OK, WebhookdError
+from webhookd.daemon.tailer import POLL, Hints, Tailer
+from webhookd.errors import EXIT_BUG, EXIT_OK, DatabaseError, WebhookdError
 from webhookd.http.channel import Sender as HttpSender
 from webhookd.logs.actions import Action, log
 from webhookd.store import lockfile, preflight
@@ -37,6 +38,9 @@ from webhookd.store.sqlite import SqliteStore, open_checked
 
 HEARTBEAT: Final = 1.0
 """Seconds between two heartbeats in the lock file."""
+
+MOST_PROBLEMS: Final = 20
+"""Problems that the lock file names one by one."""
 
 DRAIN_LINGER: Final = 0.2
 """Seconds that a connection is kept with nothing to send while draining: the next commit brings
@@ -147,6 +151,7 @@ async def _serve(
             nursery.start_soon(_beat, daemon, lock, name="heartbeat")
             # A terminal that closes, or a habit from other daemons, must not kill this one.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(_obey_signals, daemon, signals, name="signals")
                 await daemon.run(drain=drain)
@@ -158,17 +163,34 @@ async def _serve(
 
 
 async def _beat(daemon: "Daemon", lock: lockfile.LockFile) -> None:
-    """Say once a second that the loop turns, and how it is doing."""
+    """Say once a second that the loop turns, and how it is doing.
+
+    Raises:
+        DatabaseError: the lock file was taken away, so this daemon may no longer be alone.
+    """
     while True:
+        if not lock.is_ours():
+            raise DatabaseError(
+                f"{lock.path}: was removed or replaced while webhookd ran, so another one could "
+                "start on the same file; leave it alone, and start webhookd again"
+            )
         caught_up = daemon.tailer.caught_up_at
         lock.write(
             heartbeat_at=to_text(daemon.clock.now()),
             write_wait_seconds=round(daemon.store.wait_seconds, 3),
             unrecorded=daemon.recorder.unrecorded,
             caught_up_at=None if caught_up is None else to_text(caught_up),
-            problems=daemon.problems,
+            problems=_shortened(daemon.problems),
+            **daemon.store.store.mark(),
         )
         await trio.sleep(HEARTBEAT)
+
+
+def _shortened(problems: list[str]) -> list[str]:
+    """What fits into the lock file, which is written at every commit."""
+    if len(problems) <= MOST_PROBLEMS:
+        return problems
+    return [*problems[:MOST_PROBLEMS], f"and {len(problems) - MOST_PROBLEMS} more; see the log"]
 
 
 async def _obey_signals(daemon: "Daemon", signals: AsyncIterator[int]) -> None:
@@ -215,12 +237,13 @@ class Daemon:
             recorder=self.recorder,
             sender=sender,
             clock=clock,
-            in_flight=trio.Semaphore(settings.delivery.max_in_flight),
+            places=Places(settings.delivery.max_in_flight),
             dice=dice or random.Random(),  # noqa: S311 - spreads load, guards nothing
             alarm=self._alarms.set,
             linger=linger,
         )
         self._supervisor = Supervisor(shared, self._alarms)
+        store.on_doubt = self._supervisor.look_at_all
         self.tailer = Tailer(store, self._supervisor, clock, hints)
 
     @property
@@ -295,7 +318,8 @@ class Daemon:
         while True:
             looked = await self.tailer.look()
             if self._supervisor.is_busy:
-                await self._supervisor.quiet()
+                with trio.move_on_after(POLL):  # what operators change counts here as well
+                    await self._supervisor.quiet()
             elif looked:
                 break
             else:

@@ -22,6 +22,13 @@ FIRST_PAUSE: Final = 0.001
 LONGEST_PAUSE: Final = 0.050
 """Seconds between two tries for a busy lock: a pause of 1 ms of the host's is enough to get in."""
 
+HOST_EVERY: Final = 1.0
+HOST_SHARE: Final = 0.5
+HOST_GAP: Final = 0.110
+"""Seconds: once in `HOST_EVERY`, if the lock was held for more than `HOST_SHARE` of it, it is left
+alone for `HOST_GAP`. A host that waits for it sleeps up to 100 ms between its tries, and could
+find it taken at each of them until its patience ends."""
+
 UNWRITABLE_PAUSE: Final = 1.0
 """Seconds between two tries on a full disk or a read-only file."""
 
@@ -65,8 +72,15 @@ class AsyncStore:
         self._on_commit = on_commit
         self._dice = dice or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._turn = trio.Lock()
+        self._begun = 0.0
+        self._held = 0.0
+        self._counting_since = -HOST_EVERY
         self._waiting_since: float | None = None
         self._said = False
+        self._in_doubt = False
+        self.on_doubt: Callable[[], None] = lambda: None
+        """Called after a commit that followed one which failed, and yet may have been made: what
+        its work returned is lost, so all that is due must be looked for again."""
         self.unwritable = False
         """The last try met a full disk or a read-only file."""
 
@@ -88,21 +102,33 @@ class AsyncStore:
             OutboxUnreadable: `work` met an outbox that is not as agreed.
         """
         async with self._turn:
+            await self._let_the_host_in()
             try:
                 while True:
                     try:
                         await self._patiently(self._begin)
                         result = work()
-                        await self._patiently(self._make_durable)
-                    except (StoreBusy, StoreUnwritable) as error:
+                        await self._make_durable()
+                    except StoreBusy as error:
+                        # At the commit, outside WAL mode: somebody reads. To wait for them with
+                        # the transaction open would keep every new reader out meanwhile.
                         self.store.rollback()
+                        await self._pause(LONGEST_PAUSE * (0.5 + self._dice.random()), error)
+                        continue
+                    except StoreUnwritable as error:
+                        self.store.rollback()
+                        self._in_doubt = True
                         await self._pause(UNWRITABLE_PAUSE, error)
                         continue
                     except BaseException:
                         self.store.rollback()
                         raise
+                    self._held += trio.current_time() - self._begun
                     self._on_commit()
                     self._is_over()
+                    if self._in_doubt:
+                        self._in_doubt = False
+                        self.on_doubt()
                     return result
             finally:
                 self._waiting_since = None
@@ -112,6 +138,17 @@ class AsyncStore:
         # However long the lock was waited for, nothing is written to a file that was replaced.
         self.store.check_file()
         self.store.begin()
+        self._begun = trio.current_time()
+
+    async def _let_the_host_in(self) -> None:
+        now = trio.current_time()
+        if now - self._counting_since < HOST_EVERY:
+            return
+        share = self._held / (now - self._counting_since)
+        self._held = 0.0
+        if share > HOST_SHARE:
+            await trio.sleep(HOST_GAP)
+        self._counting_since = trio.current_time()
 
     async def _make_durable(self) -> None:
         with trio.CancelScope(shield=True):

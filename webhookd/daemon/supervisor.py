@@ -67,8 +67,7 @@ class Supervisor:
     def open(self, nursery: trio.Nursery) -> None:
         """Start lanes in `nursery` from now on: cancel it, and every attempt is cut off."""
         self._nursery = nursery
-        for key in self._members:
-            self.look(key)
+        self.look_at_all()
 
     def close(self) -> None:
         """Start no lane any more: outcomes are still recorded while the daemon ends, and wake."""
@@ -126,6 +125,11 @@ class Supervisor:
             self._start(key)
         else:
             self._alarms.set(key, due_at)
+
+    def look_at_all(self) -> None:
+        """Start whatever is due, whoever was told of it or not."""
+        for key in self._members:
+            self.look(key)
 
     def stop(self) -> None:
         """Begin no further attempt; `quiet` returns once those under way are recorded."""

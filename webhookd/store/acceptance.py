@@ -112,21 +112,30 @@ def cancel_in_batches(session: Session, now: Millis, *, everything: bool = False
 
 
 def _take_in(session: Session, terms: Terms, now: Millis) -> int:
-    """Make events of the outbox rows that wait, for no subscription; returns how many rows."""
+    """Make events of the outbox rows that wait, for no subscription; returns how many rows.
+
+    Those below the cursor too, that no sweep has found yet: a sweep of the copy's would send them.
+    """
     outbox = Outbox(session.path, session.file.outbox_table, terms.max_payload)
-    total = 0
+    total, position = 0, ranges.LOWEST
     while True:
         with session.write() as transaction:
-            cursor = transaction.file.cursor
-            if cursor >= ranges.HIGHEST:
+            connection, file = transaction.connection, transaction.file
+            gaps = ranges.gaps(connection, position, ranges.HIGHEST, 1)
+            if not gaps:
                 return total
-            raw, _ = outbox.batch(transaction.connection, cursor + 1, ranges.HIGHEST)
-            if not raw:
-                return total
-            row, _, taken = take(transaction.connection, transaction.file, terms, raw, now)
-            transaction.file = replace(row, cursor=raw[taken - 1].outbox_id)
+            first, last = gaps[0]
+            raw, full = outbox.batch(connection, first, last)
+            row, _, taken = take(connection, file, terms, raw, now)
+            if taken:
+                highest = raw[taken - 1].outbox_id
+                transaction.file = replace(row, cursor=max(row.cursor, highest))
+        if taken == len(raw) and not full:
+            position = last + 1
+            if last == ranges.HIGHEST:
+                return total + taken
         total += taken
-        time.sleep(BREATH)
+        time.sleep(BREATH if taken else 0)
 
 
 @contextlib.contextmanager

@@ -54,6 +54,30 @@ def list_deliveries(connection: Connection, wanted: Filter) -> list[dict[str, An
     )
 
 
+def check_known(connection: Connection, wanted: Filter) -> None:
+    """Pass if there is, or was, the subscription and there is the event that `wanted` names.
+
+    Raises:
+        NotFound: there never was; an empty listing would pass for an answer.
+    """
+    named = wanted.subscription
+    if (
+        named is not None
+        and not _any(connection, "webhookd_subscriptions WHERE id = ?1 OR name = ?1", named)
+        and not _any(connection, "webhook_results WHERE subscription_name = ?1", named)
+    ):
+        raise NotFound(f"no subscription {named!r}; `webhookd subscriptions list` shows them all")
+    if wanted.event is not None and not _any(
+        connection, "webhookd_events WHERE event_id = ?1", wanted.event
+    ):
+        raise NotFound(f"no event {wanted.event!r}; `webhookd events list` shows the newest")
+
+
+def _any(connection: Connection, what: str, value: str) -> bool:
+    found = connection.execute(f"SELECT EXISTS (SELECT 1 FROM {what})", (value,)).fetchone()
+    return bool(found[0])
+
+
 def show_delivery(connection: Connection, delivery: int) -> dict[str, Any]:
     """One delivery with all its attempts, oldest first. Raises NotFound."""
     found = _rows(connection, "SELECT * FROM webhook_results WHERE delivery_id = ?", [delivery])

@@ -25,25 +25,39 @@ class Page:
     maximum_sequence: int
 
 
-def page(connection: Connection, feed: str, after: int, limit: int) -> Page:
+def page(
+    connection: Connection, feed: str, after: int, limit: int, *, epoch: int | None = None
+) -> Page:
     """The rows of `feed` with a sequence above `after`, at most `limit`, ascending.
 
     The page is read first and the watermark afterwards, so that what is pruned in between shows.
 
+    Args:
+        connection: to read by.
+        feed: a key of `VIEWS`.
+        after: the cursor; 0 for all that remains.
+        limit: rows.
+        epoch: that of the cursor; None where the poller keeps none.
+
     Raises:
-        FeedReset: `after` lies below what retention has taken.
+        FeedReset: `after` lies below what retention has taken, or is of another epoch.
     """
     cursor = connection.execute(
         f"SELECT * FROM {VIEWS[feed]} WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, limit)
     )
     names = [column[0] for column in cursor.description]
     rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    epoch, maximum, minimum = connection.execute(
+    current, maximum, minimum = connection.execute(
         "SELECT epoch, maximum_sequence, minimum_cursor FROM webhook_feeds WHERE feed = ?", (feed,)
     ).fetchone()
+    if epoch is not None and epoch != current:
+        raise FeedReset(
+            f"{feed}: the file is in epoch {current}, and the cursor is of epoch {epoch}: it was "
+            f"restored or copied; start again with --after 0 --epoch {current}"
+        )
     if 0 < after < minimum:
         raise FeedReset(
             f"{feed}: rows up to {minimum} have been pruned and cursor {after} lies below; "
             "start again with --after 0"
         )
-    return Page(rows, rows[-1]["sequence"] if rows else after, epoch, maximum)
+    return Page(rows, rows[-1]["sequence"] if rows else after, current, maximum)

@@ -7,6 +7,7 @@ from typing import Final
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.findings import Finding, Level, Resolve, of_subscription
 from webhookd.core.model import Millis
+from webhookd.core.text import counted
 from webhookd.errors import DatabaseError, OutboxUnreadable, StoreBusy, StoreUnwritable
 from webhookd.store import file as files
 from webhookd.store import lockfile, outbox, preflight, ranges, subscriptions
@@ -164,7 +165,7 @@ def _outbox(
         yield Finding(
             Level.WARNING,
             _OUTBOX,
-            f"{row.rejected} rows could not become events; "
+            f"{counted(row.rejected, 'row')} could not become events; "
             "`webhookd events list --rejected` says why",
         )
     yield Finding(Level.OK, _OUTBOX, f"table {row.outbox_table} can be read")

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,9 @@ MARK: Final = ("uuid", "epoch", "sequence", "outbox_id")
 LOCK_TRIES: Final = 5
 LOCK_PAUSE: Final = 0.01
 """Seconds between two tries: `is_held` holds the lock for microseconds."""
+
+BELOW_ALL: Final = -(2**63) - 1
+"""Lower than any number that a mark can have."""
 
 READ_TRIES: Final = 5
 """A reader that meets a half-written line looks again this often."""
@@ -60,7 +64,8 @@ class LockFile:
             fault = unusable(database)
             if fault:
                 raise DatabaseError(fault)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(path, flags, 0o644)
             if not _lock(descriptor):
                 os.close(descriptor)
                 holder = read(database).get("pid", "unknown")
@@ -81,6 +86,20 @@ class LockFile:
         with contextlib.suppress(OSError):
             os.pwrite(self._descriptor, line.ljust(SIZE - 1) + b"\n", 0)
 
+    def is_behind(self, mark: Mapping[str, object]) -> bool:
+        """Whether `mark` is of this file and above the one that is written here."""
+        if self._content.get("uuid", mark["uuid"]) != mark["uuid"]:
+            return False
+        return any(
+            int(self._content.get(name, BELOW_ALL)) < int(str(mark[name]))
+            for name in MARK
+            if name != "uuid"
+        )
+
+    def is_ours(self) -> bool:
+        """Whether the path still leads to the file that is locked here."""
+        return _leads_to(self.path, self._descriptor)
+
     def release(self) -> None:
         """Let go; what is written stays, for the next start and for `status`.
 
@@ -94,6 +113,8 @@ class LockFile:
 def unusable(database: Path) -> str | None:
     """Why this user cannot lock the database, in one line with the remedy; None if it can."""
     path = beside(database)
+    if path.is_symlink():
+        return f"{path}: is a link, and webhookd writes through none; remove it"
     if not path.exists():
         if os.access(path.parent, os.W_OK | os.X_OK):
             return None
@@ -123,6 +144,21 @@ def _lock(descriptor: int) -> bool:
         else:
             return True
     return False
+
+
+def raise_mark(database: Path, mark: Mapping[str, object]) -> None:
+    """Note how far a command has taken the numbers, so that a backup from before is noticed.
+
+    Does nothing while a daemon holds the lock, or where the lock file cannot be written: the
+    command itself has succeeded.
+    """
+    with contextlib.suppress(AnotherDaemon, DatabaseError, OSError):
+        lock = LockFile.acquire(database)
+        try:
+            if lock.is_behind(mark):
+                lock.write(pid=None, **mark)
+        finally:
+            lock.release()
 
 
 def read(database: Path) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Reading what is due: always a whole small batch, straight from an index, never a scan."""
+"""Reading what is due: always a whole small batch, straight from an index, never a scan.
+
+A window holds no payloads. They are read one by one, by whoever has a place to send from, so that
+memory follows the attempts under way and not the subscriptions times what they are owed.
+"""
 
 from collections.abc import Collection
 from typing import Any, Final
@@ -8,17 +12,15 @@ from webhookd.core.storage import Due
 from webhookd.core.times import from_text, to_text
 from webhookd.store.driver import Connection
 
-WINDOW_BYTES: Final = 1024 * 1024
-"""Payload that one window holds at most (but always one delivery): 1,000 lanes stay below 1 GiB."""
-
 DUE: Final = (
-    "SELECT d.id, d.number, d.attempts, d.tries, d.order_key, d.due_at, e.sequence, e.outbox_id,"
-    " e.event_id, e.event_type, e.aggregate_type, e.aggregate_id, e.tenant, e.payload,"
-    " e.occurred_at"
-    " FROM webhookd_deliveries AS d INDEXED BY webhookd_deliveries_due"
-    " CROSS JOIN webhookd_events AS e ON e.sequence = d.event"
-    " WHERE d.subscription = ? AND d.due_at IS NOT NULL AND d.due_at <= ?"
-    " ORDER BY d.due_at, d.id LIMIT ?"
+    "SELECT id, number, attempts, tries, order_key, due_at, event"
+    " FROM webhookd_deliveries INDEXED BY webhookd_deliveries_due"
+    " WHERE subscription = ? AND due_at IS NOT NULL AND due_at <= ?"
+    " ORDER BY due_at, id LIMIT ?"
+)
+EVENT: Final = (
+    "SELECT sequence, outbox_id, event_id, event_type, aggregate_type, aggregate_id, tenant,"
+    " payload, occurred_at FROM webhookd_events WHERE sequence = ?"
 )
 NEXT_DUE: Final = (
     "SELECT due_at FROM webhookd_deliveries INDEXED BY webhookd_deliveries_due"
@@ -35,23 +37,18 @@ def due(
 ) -> list[Due]:
     """Deliveries of one subscription whose time has come, oldest due time first.
 
-    At most `limit`, at most `WINDOW_BYTES` of payload (but at least one), none of `without`.
+    At most `limit`, none of `without`. Without the events: see `event`.
     """
-    found: list[Due] = []
-    size = 0
     # What is in flight is still due in the file, so it is asked for too and passed over.
-    cursor = connection.execute(DUE, (key, to_text(now), limit + len(without)))
-    try:
-        for row in cursor:
-            if row[0] in without:
-                continue
-            size += len(row[13] or b"")
-            if len(found) >= limit or (found and size > WINDOW_BYTES):
-                break
-            found.append(_due(row))
-    finally:
-        cursor.close()  # a half-read cursor would pin the snapshot
-    return found
+    rows = connection.execute(DUE, (key, to_text(now), limit + len(without))).fetchall()
+    found = [_due(row) for row in rows if row[0] not in without]
+    return found[:limit]
+
+
+def event(connection: Connection, sequence: Sequence) -> Event | None:
+    """An event with its payload; None if it is gone."""
+    row = connection.execute(EVENT, (sequence,)).fetchone()
+    return None if row is None else Event(*row)
 
 
 def next_due(
@@ -70,5 +67,5 @@ def _due(row: tuple[Any, ...]) -> Due:
         tries=row[3],
         order_key=row[4],
         due_at=from_text(row[5]),
-        event=Event(Sequence(row[6]), *row[7:]),
+        event=Sequence(row[6]),
     )

@@ -116,6 +116,8 @@ class Session:
             undo(self.connection)
             raise
         self.file = transaction.file
+        # With a daemon at work this does nothing: it sees the new numbers and marks them itself.
+        lockfile.raise_mark(self.path, files.as_mark(self.file))
 
 
 def open_session(database: Path, *, write: bool) -> Session:

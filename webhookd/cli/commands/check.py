@@ -8,6 +8,7 @@ from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import document, json_option, lines
 from webhookd.config.references import SecretMissing, resolve
 from webhookd.core.findings import Finding, Level
+from webhookd.core.text import counted
 from webhookd.errors import EXIT_OK, EXIT_WRONG
 from webhookd.store import acceptance
 from webhookd.store.inspection import inspect
@@ -38,7 +39,8 @@ def check(
     if accept_clone and (accept_move or accept_restore):
         raise click.UsageError("--accept-clone stands alone: a copy is neither moved nor restored")
     settings = app.settings
-    found = [Finding(Level.OK, "config", f"read; the database is {settings.database}")]
+    read = "defaults (no file named)" if app.config is None else f"{app.config} was read"
+    found = [Finding(Level.OK, "config", f"{read}; the database is {settings.database}")]
     if accept_clone:
         found.append(_clone(app))
     if accept_move:
@@ -95,9 +97,10 @@ def _clone(app: App) -> Finding:
     return Finding(
         Level.OK,
         "clone",
-        f"accepted: {done.cancelled} deliveries cancelled, {done.taken_in} waiting outbox rows "
-        "taken in for nobody; what comes from now on goes to the subscriptions that are enabled, "
-        "so pause those that a copy must not serve",
+        f"accepted: {counted(done.cancelled, 'delivery', 'deliveries')} cancelled, "
+        f"{counted(done.taken_in, 'waiting outbox row')} taken in for nobody; "
+        "what comes from now on goes to the subscriptions that are enabled, so pause those that a "
+        "copy must not serve",
     )
 
 

@@ -79,6 +79,7 @@ def list_all(
             until=until,
             limit=limit,
         )
+        stored_ones.check_known(connection, wanted)
         found = stored_ones.list_deliveries(connection, wanted)
     print_rows(found, COLUMNS, as_json=as_json, nothing="no such deliveries")
 

@@ -6,7 +6,7 @@ import click
 
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import json_line, say
-from webhookd.cli.types import CURSOR, LIMIT
+from webhookd.cli.types import CURSOR, EPOCH, LIMIT
 from webhookd.store.feeds import page
 
 PAGE: Final = 1_000
@@ -14,6 +14,9 @@ PAGE: Final = 1_000
 
 after_option = click.option(
     "--after", type=CURSOR, default=0, show_default=True, help="The cursor: the last sequence seen."
+)
+epoch_option = click.option(
+    "--epoch", type=EPOCH, metavar="E", help="The cursor's epoch; when it has changed: exit code 7."
 )
 limit_option = click.option(
     "--limit", type=LIMIT, default=PAGE, show_default=True, help="Print at most so many rows."
@@ -25,49 +28,52 @@ json_too = click.option(
 
 @click.command()
 @after_option
+@epoch_option
 @limit_option
 @json_too
 @pass_app
-def results(app: App, after: int, limit: int) -> None:
+def results(app: App, after: int, epoch: int | None, limit: int) -> None:
     """Print what became of deliveries, each at its newest sequence, as JSON lines.
 
-    The next cursor is on stderr. Exit code 7: the cursor lies below what retention has taken;
-    start again with --after 0.
+    The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
+    retention has taken; start again with --after 0.
     """
-    _print(app, "results", after, limit)
+    _print(app, "results", after, epoch, limit)
 
 
 @click.command()
 @after_option
+@epoch_option
 @limit_option
 @json_too
 @pass_app
-def changes(app: App, after: int, limit: int) -> None:
+def changes(app: App, after: int, epoch: int | None, limit: int) -> None:
     """Print which aggregates changed, each at its newest sequence, as JSON lines.
 
-    The next cursor is on stderr. Exit code 7: the cursor lies below what retention has taken;
-    start again with --after 0.
+    The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
+    retention has taken; start again with --after 0.
     """
-    _print(app, "changes", after, limit)
+    _print(app, "changes", after, epoch, limit)
 
 
 @click.command("feed-events")
 @after_option
+@epoch_option
 @limit_option
 @json_too
 @pass_app
-def feed_events(app: App, after: int, limit: int) -> None:
+def feed_events(app: App, after: int, epoch: int | None, limit: int) -> None:
     """Print every event in order, as JSON lines.
 
-    The next cursor is on stderr. Exit code 7: the cursor lies below what retention has taken;
-    start again with --after 0.
+    The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
+    retention has taken; start again with --after 0.
     """
-    _print(app, "events", after, limit)
+    _print(app, "events", after, epoch, limit)
 
 
-def _print(app: App, feed: str, after: int, limit: int) -> None:
+def _print(app: App, feed: str, after: int, epoch: int | None, limit: int) -> None:
     with app.session(write=False) as session, session.read() as connection:
-        found = page(connection, feed, after, limit)
+        found = page(connection, feed, after, limit, epoch=epoch)
     for row in found.rows:
         json_line(row)
-    say(f"next: --after {found.cursor}")
+    say(f"next: --after {found.cursor} --epoch {found.epoch}")

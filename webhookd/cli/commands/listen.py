@@ -2,16 +2,20 @@
 
 import os
 import secrets as randomness
+import shlex
 import signal
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from webhookd.cli import secrets
+from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import json_line, json_option, lines, say
+from webhookd.cli.types import HIGHEST, Share, Whole
 from webhookd.config.references import is_reference, resolve
 from webhookd.core import profiles, registration
 from webhookd.core.secrets import MADE_BYTES, make
@@ -36,7 +40,7 @@ _random: Final = randomness.SystemRandom()
 @click.command()
 @click.option(
     "--port",
-    type=click.IntRange(0, 65_535),
+    type=Whole(0, 65_535),
     default=PORT,
     show_default=True,
     help="Listen there; 0 takes a free one.",
@@ -49,15 +53,23 @@ _random: Final = randomness.SystemRandom()
 )
 @click.option(
     "--fail-rate",
-    type=click.FloatRange(0, 1),
+    type=Share(),
     default=0.0,
     metavar="SHARE",
     help="Answer this share of the requests, 0 to 1, with 500.",
 )
-@click.option("--max", "most", type=click.IntRange(1), metavar="N", help="End after N requests.")
+@click.option("--max", "most", type=Whole(1, HIGHEST), metavar="N", help="End after N requests.")
 @json_option
+@pass_app
 def listen(
-    port: int, profile: str, secret: str | None, fail_rate: float, most: int | None, as_json: bool
+    app: App,
+    /,
+    port: int,
+    profile: str,
+    secret: str | None,
+    fail_rate: float,
+    most: int | None,
+    as_json: bool,
 ) -> None:
     """Receive on 127.0.0.1, verify each signature and print what comes, a line a request.
 
@@ -69,7 +81,7 @@ def listen(
         raise UsageError(f"--profile: {error}") from None
     key = _secret(secret, chosen)
     desk = _Desk(profile, key, fail_rate, as_json=as_json)
-    _run(desk, port, most, _advice(profile, None if secret else key))
+    _run(desk, port, most, _Advice(profile, "" if secret else key, app.config))
 
 
 def _secret(given: str | None, profile: "Profile") -> str:
@@ -83,10 +95,28 @@ def _secret(given: str | None, profile: "Profile") -> str:
         raise UsageError(f"--secret: {error.reason}") from None
 
 
-def _advice(profile: str, made: str | None) -> str:
-    """The command that subscribes this receiver, but for its URL."""
-    secret = f"--secret {made}" if made else "--secret - (and the same secret)"
-    return f"--profile {profile} {secret}"
+@dataclass(frozen=True, slots=True)
+class _Advice:
+    """How to subscribe this receiver."""
+
+    profile: str
+    made: str = field(repr=False)
+    """The secret, if it was made here; `''` for one that was given, which is not repeated."""
+    config: Path | None
+
+    def lines(self, url: str) -> tuple[str, str]:
+        """The command, with the secret where no list of processes shows it, and the setting."""
+        program = "webhookd"
+        if self.config is not None:
+            program += f" --config {shlex.quote(str(self.config))}"
+        command = f"{program} subscriptions add {url} --profile {self.profile} --secret -"
+        if self.made:
+            how = f"subscribe it: echo {shlex.quote(self.made)} | {command}"
+        else:
+            how = f"subscribe it, with the same secret on standard input: {command}"
+        place = self.config or registration.NO_FILE
+        needs = f'[egress] allow = ["{HOST}"] in {place}'
+        return how, f"that command and the daemon need {needs}"
 
 
 @dataclass(slots=True)
@@ -151,7 +181,7 @@ class _Desk:
         lines(" ".join(parts))
 
 
-def _run(desk: _Desk, port: int, most: int | None, advice: str) -> None:
+def _run(desk: _Desk, port: int, most: int | None, advice: _Advice) -> None:
     """Serve until a signal, or until `most` requests have been answered.
 
     Raises:
@@ -177,8 +207,8 @@ def _run(desk: _Desk, port: int, most: int | None, advice: str) -> None:
                 raise UsageError(f"--port {port}: {error.strerror}; choose another") from None
             url = f"http://{HOST}:{listeners[0].socket.getsockname()[1]}/"
             say(f"listening on {url}")
-            say(f"subscribe it: webhookd subscriptions add {url} {advice}")
-            say(f'config.toml needs: [egress] allow = ["{HOST}"]')
+            for line in advice.lines(url):
+                say(line)
             async with trio.open_nursery() as nursery:
 
                 async def wait_for_signal() -> None:

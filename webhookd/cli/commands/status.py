@@ -10,6 +10,7 @@ import click
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import document, json_line, json_option, lines, table
 from webhookd.core.status import Status, Thresholds, compose
+from webhookd.core.text import counted
 from webhookd.core.times import format_duration, from_text
 from webhookd.errors import EXIT_NOT_RUNNING, EXIT_OK, EXIT_WRONG, WebhookdError
 from webhookd.store import lockfile
@@ -131,7 +132,9 @@ def _words(found: Status) -> list[str]:
     if daemon["write_wait_seconds"]:
         shown.append(f"writing     has waited {daemon['write_wait_seconds']} s for the file's lock")
     if daemon["unrecorded"]:
-        shown.append(f"unrecorded  {daemon['unrecorded']} outcomes wait in memory")
+        count = daemon["unrecorded"]
+        verb = "waits" if count == 1 else "wait"
+        shown.append(f"unrecorded  {counted(count, 'outcome')} {verb} in memory")
     if said["subscriptions"]:
         shown += ["", *_subscriptions(said)]
     if found.problems:

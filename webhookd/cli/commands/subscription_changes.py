@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 from webhookd.cli import secrets
-from webhookd.cli.commands.subscriptions import in_words, summary
+from webhookd.cli.commands.subscriptions import details, in_words, summary
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.definition import (
     header_option,
@@ -15,10 +15,11 @@ from webhookd.cli.definition import (
     patterns,
     policy_of,
     policy_options,
+    warn,
 )
 from webhookd.cli.output import document, json_option, lines
 from webhookd.cli.types import DURATION
-from webhookd.core import profiles, registration
+from webhookd.core import profiles, registration, urls
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.model import Millis, SubscriptionState
 from webhookd.core.profiles import Profile
@@ -92,11 +93,20 @@ def update(
             changes = _changes(given, policy, found, app.settings.egress)
         subscriptions.update(transaction, found.key, changes)
         after = subscriptions.find(transaction.connection, found.id)
-    shown = summary(after)
+    warn(
+        app.settings.egress,
+        url=urls.parse(after.url) if "url" in changes else None,
+        events=changes.get("events", ()),
+    )
+    known = details(after)
+    shown = {**summary(after), "headers": known["headers"], "policy": known["policy"]}
     if as_json:
         document(shown)
-    else:
-        lines(*in_words(shown))
+        return
+    if "headers" not in changes:
+        del shown["headers"]
+    shown["policy"] = {key: value for key, value in known["policy"].items() if key in policy}
+    lines(*in_words(shown))
 
 
 def _changes(

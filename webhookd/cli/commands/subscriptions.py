@@ -14,6 +14,7 @@ from webhookd.cli.definition import (
     patterns,
     policy_of,
     policy_options,
+    warn,
 )
 from webhookd.cli.lazy import LazyGroup
 from webhookd.cli.output import document, fields, json_option, lines, table
@@ -109,6 +110,7 @@ def add(
         new = [] if chosen is None else [chosen.new]
         with session.write() as transaction:
             made = register(transaction, definition, name=name, secrets=new, now=app.now())
+    warn(app.settings.egress, url=definition.url, events=definition.events)
     shown = {**summary(made), "secret": None if chosen is None else chosen.shown}
     if as_json:
         document(shown)
@@ -154,14 +156,11 @@ def show(app: App, subscription: str, as_json: bool) -> None:
     with app.session(write=False) as session, session.read() as connection:
         found = stored_ones.find(connection, subscription)
         owed = stored_ones.owed(connection)[found.key]
-    shown = {**summary(found), "owed": owed, **_details(found)}
+    shown = {**summary(found), "owed": owed, **details(found)}
     if as_json:
         document(shown)
         return
-    shown.update(shown.pop("policy"))
-    shown["headers"] = [f"{name}: {value}" for name, value in shown["headers"].items()]
     shown["secrets"] = [_secret_in_words(one) for one in shown["secrets"]]
-    shown["retry_delays"] = ",".join(shown["retry_delays"])
     lines(*in_words(shown))
 
 
@@ -183,10 +182,17 @@ def summary(one: StoredSubscription) -> dict[str, Any]:
 
 def in_words(shown: dict[str, Any]) -> list[str]:
     """A summary, perhaps with more in it, a line a field."""
-    return fields({**shown, "events": ",".join(shown["events"])})
+    flat = {**shown, "events": ",".join(shown["events"])}
+    if "headers" in flat:
+        flat["headers"] = [f"{name}: {value}" for name, value in flat["headers"].items()]
+    flat.update(flat.pop("policy", {}))
+    if "retry_delays" in flat:
+        flat["retry_delays"] = ",".join(flat["retry_delays"])
+    return fields(flat)
 
 
-def _details(one: StoredSubscription) -> dict[str, Any]:
+def details(one: StoredSubscription) -> dict[str, Any]:
+    """What `show` says beyond the summary; of headers and secrets no value."""
     in_force = policy.apply(profiles.get(one.profile).policy, one.policy)
     return {
         "managed_by": one.managed_by,

@@ -1,0 +1,106 @@
+"""The places for attempts: shared, so that nobody's trouble is another's."""
+
+import trio
+import trio.testing
+
+from webhookd.core.model import SubscriptionKey
+from webhookd.daemon.places import Places
+
+A, B, C = SubscriptionKey(1), SubscriptionKey(2), SubscriptionKey(3)
+
+
+async def taken(places: Places, *keys: SubscriptionKey) -> list[SubscriptionKey]:
+    """Which of `keys`, asking in this order, get a place at once."""
+    got: list[SubscriptionKey] = []
+
+    async def ask(key: SubscriptionKey) -> None:
+        await places.take(key)
+        got.append(key)
+
+    async with trio.open_nursery() as nursery:
+        for key in keys:
+            nursery.start_soon(ask, key)
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    return got
+
+
+async def test_alone_a_lane_may_have_them_all() -> None:
+    assert await taken(Places(3), A, A, A, A) == [A, A, A]
+
+
+async def test_two_lanes_have_an_equal_share_each() -> None:
+    places = Places(4)
+    assert await taken(places, A, B, A, A, B, B) == [A, B, A, B]
+
+
+async def test_one_that_comes_late_is_served_before_those_that_have_their_share() -> None:
+    places = Places(2)
+    got: list[SubscriptionKey] = []
+
+    async def ask(key: SubscriptionKey) -> None:
+        await places.take(key)
+        got.append(key)
+
+    async with trio.open_nursery() as nursery:
+        for key in (A, A, A, B):
+            nursery.start_soon(ask, key)
+            await trio.testing.wait_all_tasks_blocked()
+        assert got == [A, A]
+        places.give_back(A)
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == [A, A, B]
+        nursery.cancel_scope.cancel()
+
+
+async def test_C27_those_in_trouble_have_half_of_them_at_most() -> None:
+    places = Places(4)
+    for key in (A, B):
+        places.report(key, healthy=False)
+    assert await taken(places, A, B, A, B, C, C) == [A, B, C, C]
+    places = Places(4)
+    places.report(A, healthy=False)
+    places.report(A, healthy=False)
+    assert await taken(places, A, A, A) == [A, A]
+
+
+async def test_who_recovers_is_let_in_at_once() -> None:
+    places = Places(4)
+    got: list[SubscriptionKey] = []
+
+    async def ask(key: SubscriptionKey) -> None:
+        await places.take(key)
+        got.append(key)
+
+    places.report(A, healthy=False)
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(ask, A)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(got) == 2
+        places.report(A, healthy=True)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(got) == 4
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_who_gives_up_waiting_leaves_no_trace() -> None:
+    places = Places(1)
+    await places.take(A)
+    with trio.move_on_after(0):
+        await places.take(B)
+    places.give_back(A)
+    with trio.fail_after(0):
+        await places.take(A)
+
+
+async def test_one_who_is_granted_as_it_gives_up_gives_the_place_back() -> None:
+    places = Places(1)
+    await places.take(A)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(places.take, B)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        places.give_back(A)
+    with trio.fail_after(0):
+        await places.take(C)
