@@ -32,7 +32,7 @@ from webhookd.core.model import (
     Url,
 )
 from webhookd.core.profiles import Unrenderable
-from webhookd.core.redact import redact
+from webhookd.core.redact import SHORTEST, redact
 from webhookd.core.request import Request
 from webhookd.core.signing import MissingSecret
 from webhookd.core.storage import AttemptNote, Due, Record, Store
@@ -365,8 +365,10 @@ class Lane:
         return Record(due.id, move, note)
 
     def _excerpt(self, result: Answer | Fault, request: Request | None) -> bytes:
-        if request is None or not isinstance(result, Answer) or not result.excerpt:
+        if request is None or not isinstance(result, Answer):
             return b""
+        if len(result.excerpt) < SHORTEST:
+            return result.excerpt
         return redact(result.excerpt, self.member.renderer.confidential(request))
 
     def _let_go(self, delivery: DeliveryId) -> None:

@@ -278,6 +278,7 @@ class Daemon:
             keepers.start_soon(self.recorder.run, name="recorder")
             async with trio.open_nursery() as workers:
                 workers.start_soon(self._keep_lanes, name="lanes")
+                workers.start_soon(self.tailer.obey_forever, name="operators")
                 if drain:
                     workers.start_soon(self._drain, name="drain")
                 else:

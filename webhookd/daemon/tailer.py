@@ -4,13 +4,14 @@ A hint is never trusted and never needed. Whatever comes (inotify, or the slow p
 does), the tailer looks at the database, and the cursor in it is the truth.
 """
 
+import contextlib
 import logging
 from typing import Final, Protocol
 
 import trio
 
 from webhookd.core.model import Millis
-from webhookd.core.storage import Ingested
+from webhookd.core.storage import Ingested, Outlook
 from webhookd.daemon.clock import Clock
 from webhookd.daemon.storage import AsyncStore
 from webhookd.daemon.supervisor import Supervisor
@@ -61,6 +62,7 @@ class Tailer:
         self._clock = clock
         self._hints = hints
         self._control = -1
+        self._obeying = trio.Lock()
         self._broken: str = ""
         self._removed_is_owed = False
         """A removed subscription may still be owed something, which is to be cancelled."""
@@ -107,11 +109,7 @@ class Tailer:
         """Obey what operators changed, then take in one batch; returns whether there is more."""
         store = self._store.store
         store.check_file()
-        outlook = store.outlook()
-        if outlook.control != self._control:
-            await self._supervisor.load()
-            self._control = outlook.control
-            self._removed_is_owed = True
+        outlook = await self._obey()
         more = False
         end = outlook.outbox_end
         # What the sweep found broken is whole only once a whole row could be asked for.
@@ -126,6 +124,28 @@ class Tailer:
             cancelled = await self._store.write(lambda: store.cancel_removed(self._clock.now()))
             self._removed_is_owed = cancelled > 0
         return more or self._removed_is_owed
+
+    async def _obey(self) -> Outlook:
+        """Let the lanes know what operators changed, if they did."""
+        async with self._obeying:
+            outlook = self._store.store.outlook()
+            if outlook.control != self._control:
+                await self._supervisor.load()
+                self._control = outlook.control
+                self._removed_is_owed = True
+        return outlook
+
+    async def obey_forever(self) -> None:
+        """Obey operators while a write waits for the file: reading needs no lock, nor does a pause.
+
+        Raises:
+            DatabaseError: as `run`.
+        """
+        while True:
+            await trio.sleep(POLL)
+            if self._store.wait_seconds:
+                with contextlib.suppress(StoreBusy, OutboxUnreadable):
+                    await self._obey()
 
     async def sweep(self) -> None:
         """Look into the gaps below the cursor, once round.

@@ -185,8 +185,8 @@ class Book:
             UPDATE,
             (
                 self._sequence,
-                after.state,
-                after.reason or "",
+                after.state.value,
+                after.reason.value if after.reason else "",
                 after.attempts,
                 after.tries,
                 after.last_status,
@@ -258,9 +258,17 @@ def record(
     return book.close(), Recorded(standings, frozenset(book.ready), frozenset(changed))
 
 
-def _seen(standing: Standing) -> Standing:
+def _seen(standing: Standing) -> tuple[object, ...]:
     """What the feed tells of it: a delivery keeps its sequence while this stays the same."""
-    return replace(standing, tries=0, due_at=None)
+    return (
+        standing.state,
+        standing.reason,
+        standing.attempts,
+        standing.last_status,
+        standing.last_error,
+        standing.first_attempt_at,
+        standing.finished_at,
+    )
 
 
 def _text(moment: int | None) -> str | None:
