@@ -104,3 +104,37 @@ async def test_one_who_is_granted_as_it_gives_up_gives_the_place_back() -> None:
         places.give_back(A)
     with trio.fail_after(0):
         await places.take(C)
+
+
+async def test_G5_who_has_more_to_do_may_have_more_while_a_quarter_is_free() -> None:
+    places = Places(40)
+    others = [SubscriptionKey(number) for number in range(10, 26)]
+    assert len(await taken(places, *others, *[A] * 20)) == 16 + 14
+    for other in others:
+        places.report(other, healthy=False)
+    assert (await taken(Places(40), A, *[B] * 9)) == [A, *[B] * 9]
+
+
+async def test_E11_serving_costs_no_more_for_many_that_wait() -> None:
+    places = Places(4)
+    many = [SubscriptionKey(number) for number in range(10, 60)]
+    for one in many:
+        places.report(one, healthy=False)
+    looked = 0
+    real = places._may_take
+
+    def count(key: SubscriptionKey) -> bool:
+        nonlocal looked
+        looked += 1
+        return real(key)
+
+    places._may_take = count  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        for one in many:
+            nursery.start_soon(places.take, one)
+        await trio.testing.wait_all_tasks_blocked()
+        assert looked == len(many)
+        await places.take(A)
+        places.give_back(A)
+        assert looked == len(many) + 1, "nobody who waits is asked again one by one"
+        nursery.cancel_scope.cancel()

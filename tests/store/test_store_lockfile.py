@@ -1,5 +1,6 @@
 """The file beside the database."""
 
+import errno
 import fcntl
 import json
 import os
@@ -131,11 +132,11 @@ def test_one_that_is_taken_away_while_another_waits_for_it_is_not_held(
     first = LockFile.acquire(database)
     real, locked = lockfile._lock, []
 
-    def lock(descriptor: int) -> bool:
+    def lock(descriptor: int, tries: int) -> bool:
         if not locked:
             first.release()  # it removes the file that this descriptor leads to
         locked.append(descriptor)
-        return real(descriptor)
+        return real(descriptor, tries)
 
     monkeypatch.setattr(lockfile, "_lock", lock)
     second = LockFile.acquire(database)
@@ -163,3 +164,32 @@ def test_a_line_that_is_half_written_is_looked_at_again(
     states = iter([whole[:4], whole])
     monkeypatch.setattr(Path, "read_bytes", lambda _: next(states))
     assert lockfile.read(database) == {"pid": 1}
+
+
+def test_B17_a_new_one_gets_the_owner_and_mode_of_the_database(database: Path) -> None:
+    database.write_bytes(b"")
+    database.chmod(0o660)
+    if os.geteuid() == 0:
+        os.chown(database, 1234, 5000)
+    LockFile.acquire(database).write(pid=1)
+    made, owner = lockfile.beside(database).stat(), database.stat()
+    assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (owner.st_uid, owner.st_gid, 0o660)
+
+
+def test_a_fault_of_the_system_is_one_line(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(lockfile, "_open", full)
+    with pytest.raises(DatabaseError, match="No space left on device; webhookd needs to write in"):
+        LockFile.acquire(database)
+
+
+def test_a_mark_that_is_raised_leaves_the_rest_of_the_record(database: Path) -> None:
+    mark = {"uuid": "u", "epoch": 1, "sequence": 5, "outbox_id": 2}
+    lock = LockFile.acquire(database)
+    lock.write(version="1.2.3", heartbeat_at="then", **mark)
+    lock.release()
+    lockfile.raise_mark(database, {**mark, "sequence": 6})
+    said = lockfile.read(database)
+    assert (said["sequence"], said["version"], said["heartbeat_at"]) == (6, "1.2.3", "then")

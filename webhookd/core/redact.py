@@ -18,8 +18,10 @@ def redact(excerpt: bytes, needles: Iterable[str]) -> bytes:
         if len(needle) < SHORTEST:
             continue
         excerpt = excerpt.replace(needle, MASK)
-        for length in range(min(len(needle) - 1, len(excerpt)), SHORTEST - 1, -1):
-            if excerpt.endswith(needle[:length]):
-                excerpt = excerpt[:-length] + MASK
+        cut = excerpt.find(needle[:SHORTEST], max(0, len(excerpt) - len(needle) + 1))
+        while cut >= 0:
+            if needle.startswith(excerpt[cut:]):
+                excerpt = excerpt[:cut] + MASK
                 break
+            cut = excerpt.find(needle[:SHORTEST], cut + 1)
     return excerpt

@@ -301,6 +301,7 @@ class Lane:
                 event=event.event_id if event else None,
                 fault=str(error),
             )
+            await trio.lowlevel.checkpoint()  # nothing was sent, so nothing was waited for
             return _unrenderable(due, str(error), started)
         except MissingSecret:
             self.missing_secret = True

@@ -2,8 +2,9 @@
 
 There are `total` places. Two rules keep them from being taken up by receivers that hang:
 
-- while several lanes want places, none has more than its equal share of them;
-- lanes whose latest attempt failed for want of health together have half of them at most.
+- a lane that has its equal share gets more only while a quarter of all is free, and after those
+  that have less;
+- lanes whose latest attempt spoke of ill health together have half of them at most.
 
 Lanes are served in turn, and a lane's own workers in the order of their asking.
 """
@@ -14,26 +15,34 @@ import trio
 
 from webhookd.core.model import SubscriptionKey
 
+_Queues = OrderedDict[SubscriptionKey, deque[trio.Event]]
+"""Workers that wait, by lane; the lane that was served longest ago comes first."""
+
 
 class Places:
     """Gives places to attempts. Lives in one run of trio."""
 
     def __init__(self, total: int) -> None:
         self._total = total
+        self._reserve = total // 4
         self._for_troubled = max(1, total // 2)
         self._held: Counter[SubscriptionKey] = Counter()
         self._taken = 0
         self._taken_by_troubled = 0
         self._troubled: set[SubscriptionKey] = set()
-        self._waiting: OrderedDict[SubscriptionKey, deque[trio.Event]] = OrderedDict()
+        self._wanting: set[SubscriptionKey] = set()
+        """Lanes that hold a place or wait for one."""
+        self._well_waiting: _Queues = OrderedDict()
+        self._ill_waiting: _Queues = OrderedDict()
 
     async def take(self, key: SubscriptionKey) -> None:
         """Wait for a place for one attempt of this lane; `give_back` ends it."""
-        if self._may_take(key) and key not in self._waiting:
+        self._wanting.add(key)
+        if key not in self._queues(key) and self._may_take(key):
             self._grant(key)
             return
         turn = trio.Event()
-        self._waiting.setdefault(key, deque()).append(turn)
+        self._queues(key).setdefault(key, deque()).append(turn)
         try:
             await turn.wait()
         except trio.Cancelled:
@@ -48,31 +57,42 @@ class Places:
         """The attempt is over."""
         self._taken -= 1
         self._held[key] -= 1
-        if not self._held[key]:
-            del self._held[key]
         if key in self._troubled:
             self._taken_by_troubled -= 1
+        self._leave(key)
         self._serve()
 
     def report(self, key: SubscriptionKey, *, healthy: bool) -> None:
         """How the lane's latest attempt ended: by it the lane counts as troubled or not."""
         if healthy is (key not in self._troubled):
             return
+        before = self._queues(key)
         if healthy:
             self._troubled.discard(key)
             self._taken_by_troubled -= self._held[key]
         else:
             self._troubled.add(key)
             self._taken_by_troubled += self._held[key]
+        if key in before:
+            self._queues(key)[key] = before.pop(key)
         self._serve()
 
+    @property
+    def _share(self) -> int:
+        return -(-self._total // max(1, len(self._wanting)))
+
+    def _queues(self, key: SubscriptionKey) -> "_Queues":
+        return self._ill_waiting if key in self._troubled else self._well_waiting
+
     def _may_take(self, key: SubscriptionKey) -> bool:
-        if self._taken >= self._total:
+        free = self._total - self._taken
+        if not free or (key in self._troubled and self._half_is_full):
             return False
-        if key in self._troubled and self._taken_by_troubled >= self._for_troubled:
-            return False
-        wanting = len(self._held.keys() | self._waiting.keys() | {key})
-        return self._held[key] < -(-self._total // wanting)
+        return self._held[key] < self._share or free > self._reserve
+
+    @property
+    def _half_is_full(self) -> bool:
+        return self._taken_by_troubled >= self._for_troubled
 
     def _grant(self, key: SubscriptionKey) -> None:
         self._taken += 1
@@ -82,21 +102,43 @@ class Places:
 
     def _serve(self) -> None:
         """Give what is free to those that wait, one each in turn."""
-        passed = 0
-        while self._waiting and self._taken < self._total and passed < len(self._waiting):
-            key = next(iter(self._waiting))
-            self._waiting.move_to_end(key)
-            if not self._may_take(key):
-                passed += 1
-                continue
-            passed = 0
-            turn = self._waiting[key][0]
-            self._forget(key, turn)
+        while (key := self._next()) is not None:
+            queues = self._queues(key)
+            queues.move_to_end(key)
+            turn = queues[key][0]
             self._grant(key)
+            self._forget(key, turn)
             turn.set()
 
+    def _next(self) -> SubscriptionKey | None:
+        """Whose turn it is; None when nobody who waits may have a place.
+
+        Only lanes that hold their share are passed over, so no more than there are places.
+        """
+        free = self._total - self._taken
+        if not free:
+            return None
+        above_share: SubscriptionKey | None = None
+        for queues in (self._well_waiting, self._ill_waiting):
+            if queues is self._ill_waiting and self._half_is_full:
+                continue
+            for key in queues:
+                if self._held[key] < self._share:
+                    return key
+                if above_share is None:
+                    above_share = key
+        return above_share if free > self._reserve else None
+
     def _forget(self, key: SubscriptionKey, turn: trio.Event) -> None:
-        queue = self._waiting[key]
-        queue.remove(turn)
-        if not queue:
-            del self._waiting[key]
+        queues = self._queues(key)
+        queues[key].remove(turn)
+        if not queues[key]:
+            del queues[key]
+        self._leave(key)
+
+    def _leave(self, key: SubscriptionKey) -> None:
+        """Drop what is kept of a lane that neither holds a place nor waits for one."""
+        if not self._held[key]:
+            del self._held[key]
+            if key not in self._queues(key):
+                self._wanting.discard(key)

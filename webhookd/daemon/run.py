@@ -159,21 +159,24 @@ async def _serve(
     finally:
         if watch is not None:
             watch.close()
+    if not lock.is_ours():
+        raise DatabaseError(
+            f"{lock.path}: was removed or replaced while webhookd ran, so another one could start "
+            "on the same file; leave it alone, and start webhookd again"
+        )
     log(Action.DAEMON_STOPPED, logging.INFO)
 
 
 async def _beat(daemon: "Daemon", lock: lockfile.LockFile) -> None:
     """Say once a second that the loop turns, and how it is doing.
 
-    Raises:
-        DatabaseError: the lock file was taken away, so this daemon may no longer be alone.
+    Stops the daemon if the lock file was taken away: it may no longer be alone.
     """
     while True:
         if not lock.is_ours():
-            raise DatabaseError(
-                f"{lock.path}: was removed or replaced while webhookd ran, so another one could "
-                "start on the same file; leave it alone, and start webhookd again"
-            )
+            # What is known already is recorded first: to forget it would be to send it again.
+            daemon.stop()
+            return
         caught_up = daemon.tailer.caught_up_at
         lock.write(
             heartbeat_at=to_text(daemon.clock.now()),

@@ -98,7 +98,8 @@ class Tailer:
                     begun = await _breathe(begun)
             except OutboxUnreadable as error:
                 self._is_broken(str(error))
-                await self._supervisor.load()  # what is owed goes on, as operators wish
+                async with self._obeying:
+                    await self._supervisor.load()  # what is owed goes on, as operators wish
             else:
                 self._is_whole()
         except StoreBusy:

@@ -25,6 +25,10 @@ BREATH: Final = 0.002
 starve without them."""
 
 
+GAPS_AT_ONCE: Final = 1_000
+"""Gaps between ingested ranges that one transaction looks into."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cloned:
     """What became of a copy."""
@@ -121,21 +125,22 @@ def _take_in(session: Session, terms: Terms, now: Millis) -> int:
     while True:
         with session.write() as transaction:
             connection, file = transaction.connection, transaction.file
-            gaps = ranges.gaps(connection, position, ranges.HIGHEST, 1)
-            if not gaps:
-                return total
-            first, last = gaps[0]
-            raw, full = outbox.batch(connection, first, last)
-            row, _, taken = take(connection, file, terms, raw, now)
-            if taken:
-                highest = raw[taken - 1].outbox_id
-                transaction.file = replace(row, cursor=max(row.cursor, highest))
-        if taken == len(raw) and not full:
-            position = last + 1
-            if last == ranges.HIGHEST:
-                return total + taken
+            taken = 0
+            found = ranges.gaps(connection, position, ranges.HIGHEST, GAPS_AT_ONCE)
+            for first, last in found:
+                raw, full = outbox.batch(connection, first, last)
+                row, _, taken = take(connection, file, terms, raw, now)
+                if taken:
+                    highest = raw[taken - 1].outbox_id
+                    transaction.file = replace(row, cursor=max(row.cursor, highest))
+                position = raw[taken - 1].outbox_id if full or taken < len(raw) else last
+                if taken:
+                    break
         total += taken
-        time.sleep(BREATH if taken else 0)
+        if not found or position == ranges.HIGHEST:
+            return total
+        position += 1
+        time.sleep(BREATH)
 
 
 @contextlib.contextmanager
@@ -146,6 +151,7 @@ def _locked(database: Path) -> Iterator[tuple[Session, lockfile.LockFile]]:
     lock = lockfile.LockFile.acquire(path)
     try:
         with Session(path, write=True) as session:
+            session.marks = False
             yield session, lock
     finally:
         lock.release()

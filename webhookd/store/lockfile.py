@@ -46,27 +46,30 @@ class LockFile:
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
+        self._found = _content(path)
         # Until a new mark is written the old one must not be lost, whatever else is.
         self._content: dict[str, Any] = {
-            name: value for name, value in _content(path).items() if name in MARK
+            name: value for name, value in self._found.items() if name in MARK
         }
 
     @classmethod
-    def acquire(cls, database: Path) -> "LockFile":
+    def acquire(cls, database: Path, *, tries: int = LOCK_TRIES) -> "LockFile":
         """Take the lock at once or not at all.
 
         Raises:
             AnotherDaemon: it is held; the text names the holder's pid.
-            DatabaseError: the lock file cannot be created.
+            DatabaseError: the lock file cannot be created or written.
         """
         path = beside(database)
         while True:
-            fault = unusable(database)
+            try:
+                fault = unusable(database)
+                descriptor = -1 if fault else _open(database, path)
+            except OSError as error:
+                fault = f"{path}: {error.strerror}; webhookd needs to write in {path.parent}"
             if fault:
                 raise DatabaseError(fault)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(path, flags, 0o644)
-            if not _lock(descriptor):
+            if not _lock(descriptor, tries):
                 os.close(descriptor)
                 holder = read(database).get("pid", "unknown")
                 raise AnotherDaemon(
@@ -96,9 +99,17 @@ class LockFile:
             if name != "uuid"
         )
 
+    def raise_to(self, mark: Mapping[str, object]) -> None:
+        """Write a mark that is above the one found here, and leave all else as it was."""
+        self._content = self._found
+        self.write(**mark)
+
     def is_ours(self) -> bool:
-        """Whether the path still leads to the file that is locked here."""
-        return _leads_to(self.path, self._descriptor)
+        """Whether the path still leads to the file that is locked here, as far as can be seen."""
+        try:
+            return _leads_to(self.path, self._descriptor)
+        except OSError:
+            return True  # not to be looked at just now says nothing of who holds it
 
     def release(self) -> None:
         """Let go; what is written stays, for the next start and for `status`.
@@ -134,9 +145,25 @@ def _leads_to(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _lock(descriptor: int) -> bool:
+def _open(database: Path, path: Path) -> int:
+    """Open the lock file; a new one gets the owner and mode that SQLite gives to a -wal."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, flags)
+    descriptor = os.open(path, flags | os.O_CREAT, 0o644)
+    with contextlib.suppress(OSError):
+        owner = database.stat()
+        os.fchmod(descriptor, owner.st_mode & 0o666)
+        if os.geteuid() == 0:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    return descriptor
+
+
+def _lock(descriptor: int, tries: int) -> bool:
     """Take the lock, in spite of a `status` that looks at it in this instant."""
-    for _ in range(LOCK_TRIES):
+    for attempt in range(tries):
+        if attempt:
+            time.sleep(LOCK_PAUSE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -153,10 +180,10 @@ def raise_mark(database: Path, mark: Mapping[str, object]) -> None:
     command itself has succeeded.
     """
     with contextlib.suppress(AnotherDaemon, DatabaseError, OSError):
-        lock = LockFile.acquire(database)
+        lock = LockFile.acquire(database, tries=1)
         try:
             if lock.is_behind(mark):
-                lock.write(pid=None, **mark)
+                lock.raise_to(mark)
         finally:
             lock.release()
 

@@ -28,8 +28,9 @@ from webhookd.store.outbox import Outbox, check_key
 from webhookd.store.transaction import Transaction, undo
 
 COMMIT_WAIT: Final = 100
+LONGEST_COMMIT_WAIT: Final = 2_000
 """Milliseconds that a commit, in its thread, waits for whoever reads, in a file that is not in WAL
-mode. Longer would keep every new reader of the host's out."""
+mode: doubled at each try in a row, because meanwhile no new reader of the host's gets in."""
 
 OPEN_WAIT: Final = 5.0
 """Seconds that opening may wait for a host that is committing just then."""
@@ -98,6 +99,9 @@ class SqliteStore:
         self._outbox = Outbox(path, row.outbox_table, max_payload)
         self._transaction: Transaction | None = None
         self._terms: tuple[int, Terms] | None = None
+        self._terms_in_doubt = False
+        """They were read inside a transaction that is not committed."""
+        self._commit_wait = COMMIT_WAIT
         self._data_version = -1
         self._sweep_from = self._swept = ranges.LOWEST
 
@@ -124,12 +128,16 @@ class SqliteStore:
         with translated(self.path):
             transaction.seal()
             if self._readers_block:
-                self._writer.execute(f"PRAGMA busy_timeout = {COMMIT_WAIT}")
+                self._writer.execute(f"PRAGMA busy_timeout = {self._commit_wait}")
+                # Readers that overlap without end must not keep us from ever committing.
+                self._commit_wait = min(2 * self._commit_wait, LONGEST_COMMIT_WAIT)
             try:
                 self._writer.execute("COMMIT")
             finally:
                 if self._readers_block:
                     self._writer.execute("PRAGMA busy_timeout = 0")
+        self._commit_wait = COMMIT_WAIT
+        self._terms_in_doubt = False
         self._known = transaction.file
         self._swept = self._sweep_from
         self._transaction = None
@@ -139,7 +147,8 @@ class SqliteStore:
         undo(self._writer)
         self._transaction = None
         # What was read or passed over in there may never have been.
-        self._terms = None
+        if self._terms_in_doubt:
+            self._terms = None
         self._sweep_from = self._swept
 
     def ingest(self, now: Millis) -> Ingested:
@@ -273,6 +282,7 @@ class SqliteStore:
         control = transaction.file.control
         if self._terms is None or self._terms[0] != control:
             self._terms = (control, self._load_terms(self._writer))
+            self._terms_in_doubt = True
         return self._terms[1]
 
     def _load_terms_ahead(self) -> None:

@@ -75,6 +75,9 @@ class Session:
             DatabaseError: cannot be opened, not prepared, or of a newer schema.
         """
         self.path = path
+        self.marks = True
+        """Whether the high-water mark is raised at the end; not where the lock is held already."""
+        self._wrote = False
         self.connection = connect(path, mode="rw" if write else "ro", wait=CLI_BUSY_SECONDS)
         try:
             with translated(path):
@@ -88,6 +91,9 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.connection.close()
+        if self._wrote and self.marks:
+            # With a daemon at work this does nothing: it sees the numbers and marks them itself.
+            lockfile.raise_mark(self.path, files.as_mark(self.file))
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -116,8 +122,7 @@ class Session:
             undo(self.connection)
             raise
         self.file = transaction.file
-        # With a daemon at work this does nothing: it sees the new numbers and marks them itself.
-        lockfile.raise_mark(self.path, files.as_mark(self.file))
+        self._wrote = True
 
 
 def open_session(database: Path, *, write: bool) -> Session:
