@@ -1,0 +1,145 @@
+"""What the model remembers: rows, events, subscriptions and deliveries, in its own words."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+PENDING: Final = "pending"
+Line = tuple[Any, ...]
+"""What stands in one line; () for a delivery that waits for nothing."""
+
+
+def iso(wall: int) -> str:
+    """A moment in milliseconds as the file writes it."""
+    moment = datetime.fromtimestamp(wall // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{wall % 1000:03}Z"
+
+
+@dataclass(eq=False)
+class Row:
+    """One row that the host committed (unless the power took it)."""
+
+    n: int
+    """The host's own count of rows; never used twice."""
+    id: int
+    columns: dict[str, Any]
+    fault: str
+    """The reason for which it must be rejected; '' for a good one."""
+    at: float = 0.0
+    """When it was committed, in virtual seconds."""
+    low: bool = False
+    """It was committed with an id at or below the cursor: no promise of order."""
+    present: bool = True
+    judged: str = ""
+    """'event' or a reason, once webhookd has taken it in."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event as the file shows it."""
+
+    sequence: int
+    outbox_id: int
+    event_id: str
+    event_type: str
+    aggregate_type: str
+    aggregate_id: str
+    tenant: str
+    payload: bytes | None
+    occurred_at: str
+
+    @property
+    def aggregate(self) -> tuple[str, str, str] | None:
+        """What it is about; None if it is about nothing."""
+        if not self.aggregate_id:
+            return None
+        return self.tenant, self.aggregate_type, self.aggregate_id
+
+
+class History:
+    """Values and since when they were in force."""
+
+    def __init__(self, value: Any, at: float) -> None:
+        self._entries: list[tuple[float, Any]] = [(at, value)]
+
+    def set(self, value: Any, at: float) -> None:
+        """`value` is in force from `at` on."""
+        self._entries.append((at, value))
+
+    @property
+    def now(self) -> Any:
+        """The newest value."""
+        return self._entries[-1][1]
+
+    def since(self, moment: float) -> list[Any]:
+        """All values in force at any time from `moment` on."""
+        found = [value for at, value in self._entries if at >= moment]
+        before = [value for at, value in self._entries if at < moment]
+        return [*before[-1:], *found]
+
+
+@dataclass(eq=False)
+class Sub:
+    """A subscription as its operators made it."""
+
+    key: int
+    name: str
+    tenant: str
+    ordering: str
+    patterns: tuple[str, ...]
+    url: History
+    policy: History
+    state: History
+    secrets: list[tuple[float, bytes]]
+    """Every signing key that it ever had, and since when."""
+    removed_at: float | None = None
+    missing: str = ""
+    """The variable that its newest secret is to be read from, while that is not set."""
+    found_at: float = float("-inf")
+    """When it was set."""
+
+    def wants(self, event: Event) -> bool:
+        """Whether it is owed this event."""
+        if self.removed_at is not None or (self.tenant and self.tenant != event.tenant):
+            return False
+        names = {event.event_type, f"{event.aggregate_type}.{event.event_type}"}
+        return any(_fits(pattern, name) for pattern in self.patterns for name in names)
+
+
+def _fits(pattern: str, name: str) -> bool:
+    if pattern == "*" or pattern == name:
+        return True
+    before, star, after = pattern.partition("*")
+    middle = len(name) - len(before) - len(after)
+    return bool(star) and middle > 0 and name.startswith(before) and name.endswith(after)
+
+
+@dataclass(eq=False)
+class Delivery:
+    """One delivery: as the file showed it last, and what the model counted by itself."""
+
+    id: int
+    event: Event
+    sub: Sub
+    number: int
+    line: Line
+    sequence: int
+    state: str = PENDING
+    reason: str = ""
+    attempts: int = 0
+    tries: int = 0
+    """Attempts recorded since it was opened; the model's own count."""
+    touched_at: float = float("-inf")
+    """When an operator last moved it."""
+    reopened_at: float = float("-inf")
+    body: bytes | None = None
+    """The bytes of its first request."""
+    webhook_id: str = ""
+    requests: list[Any] = field(default_factory=list)
+
+    @property
+    def pending(self) -> bool:
+        return self.state == PENDING
+
+    def __str__(self) -> str:
+        return f"delivery {self.id} ({self.sub.name}, {self.event.event_id})"

@@ -1,0 +1,324 @@
+"""The operators: commands on sessions of their own, at random moments.
+
+Each command is one function in `COMMANDS`, run in one writing transaction as the CLI does; it
+returns what the model is to believe once that is committed. A new command is one more row.
+"""
+
+import base64
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from tests.simulation.facts import Delivery, History, Sub
+from tests.simulation.source import Source
+from webhookd.core.model import SubscriptionId, SubscriptionState
+from webhookd.errors import NotFound, Refused, StoreBusy
+from webhookd.store import deliveries, subscriptions
+from webhookd.store.transaction import Session, Transaction
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+PATIENCE: Final = 30.0
+"""Seconds that a command waits for the write lock."""
+ORDERINGS: Final = ("aggregate", "aggregate", "aggregate", "subscription", "none")
+PATTERNS: Final = (
+    ("*",),
+    ("*",),
+    ("order.*",),
+    ("SALESORDER.COMMITTED", "ping@v3"),
+    ("*.changed",),
+)
+DELAYS: Final = ([500, 2_000, 10_000], [1_000] * 8, [5_000, 60_000], [0, 0, 30_000], [])
+
+Effect = tuple[Source, Callable[[], None]]
+
+
+class Operators:
+    """Whoever types commands."""
+
+    def __init__(self, world: "World", dice: random.Random) -> None:
+        self.world = world
+        self.dice = dice
+        self.healed = False
+        self._names = 0
+        self._last: Command = Operators.add
+        self._about: Delivery | None = None
+        """What the last command on a delivery was about."""
+
+    async def run(self) -> None:
+        """Command now and then, until the world is to heal."""
+        dice = self.dice
+        pace = dice.choice((0.1, 0.5, 3.0, 20.0))
+        names, weights = tuple(COMMANDS), [weight for weight, _ in COMMANDS.values()]
+        for _ in range(dice.randint(0, 25)):
+            await trio.sleep(dice.expovariate(1 / pace))
+            if self.healed:
+                break
+            # People come back to what they have just done.
+            if dice.random() > 0.3:
+                self._last = COMMANDS[dice.choices(names, weights)[0]][1]
+            await self.command(self._last)
+
+    async def command(self, work: "Command") -> None:
+        """One command, with patience for the lock."""
+        until = trio.current_time() + PATIENCE
+        while trio.current_time() < until and not self.world.disk_is_full:
+            try:
+                self.do(work)
+            except StoreBusy:
+                await trio.sleep(self.dice.uniform(0.001, 0.1))
+            else:
+                return
+
+    def do(self, work: "Command") -> None:
+        """One command, at once. Raises StoreBusy."""
+        with _session(self.world) as session:
+            try:
+                with session.write() as transaction:
+                    effect = work(self, transaction)
+            except (NotFound, Refused):
+                return
+            if effect is not None:
+                source, happen = effect
+                happen()
+                self.world.committed(source, session.connection)
+
+    def any_sub(self) -> Sub | None:
+        """One that is not removed."""
+        there = [sub for sub in self.world.model.subs.values() if sub.removed_at is None]
+        return self.dice.choice(there) if there else None
+
+    def any_delivery(self) -> Delivery | None:
+        """One in any state, more often one that waits to be sent, or one of the latest."""
+        if not self.world.model.deliveries:
+            return None
+        if self._about is not None and self.dice.random() < 0.3:
+            return self._about  # a second thought
+        self._about = self._choose()
+        return self._about
+
+    def _choose(self) -> Delivery:
+        model = self.world.model
+        every = list(model.deliveries.values())
+        if model.open and self.dice.random() < 0.3:
+            return model.deliveries[self.dice.choice(model.open).delivery]
+        waiting = [one for line in model.lines.values() for one in line.values()]
+        if waiting and self.dice.random() < 0.4:
+            return self.dice.choice(waiting)
+        return self.dice.choice(every[-10:] if self.dice.random() < 0.6 else every)
+
+    def policy(self) -> dict[str, Any]:
+        """What may be edited at any time."""
+        return {
+            "retry_delays": self.dice.choice(DELAYS),
+            "timeout": self.dice.choice((1_000, 5_000, 15_000)),
+            "concurrency": self.dice.choice((1, 2, 8)),
+            "jitter": self.dice.choice((0.0, 0.1)),
+            "retry_after_max": self.dice.choice((0, 30_000)),
+        }
+
+    def url(self, name: str) -> str:
+        """Another one for a subscription; its host says whose it is."""
+        return f"https://{name}.example/{self.dice.randrange(1_000)}"
+
+    def secret(self) -> tuple[subscriptions.NewSecret, bytes]:
+        """A new one, as it is written and as it signs."""
+        key = self.dice.randbytes(32)
+        return subscriptions.NewSecret("whsec_" + base64.b64encode(key).decode(), False), key
+
+    # The commands.
+
+    def add(self, transaction: Transaction) -> Effect | None:
+        """A new subscription."""
+        dice, now = self.dice, trio.current_time()
+        self._names += 1
+        name, ordering, policy = f"s{self._names}", dice.choice(ORDERINGS), self.policy()
+        secret, key = self.secret()
+        new = subscriptions.NewSubscription(
+            id=SubscriptionId("wh_" + name.ljust(22, "_")),
+            name=name,
+            url=self.url(name),
+            events=dice.choice(PATTERNS),
+            tenant=dice.choice(("", "", "t1")),
+            profile="standard",
+            mode="",
+            method="POST",
+            headers=(),
+            policy={**policy, "ordering": ordering},
+            managed_by="cli",
+        )
+        stored = subscriptions.add(transaction, new, [secret], self.world.clock.now())
+        sub = Sub(
+            key=stored.key,
+            name=name,
+            tenant=new.tenant,
+            ordering=ordering,
+            patterns=new.events,
+            url=History(new.url, now),
+            policy=History(policy, now),
+            state=History("enabled", now),
+            secrets=[(now, key)],
+        )
+        model = self.world.model
+        return Source("operator", f"add {name}"), lambda: model.subs.update({sub.key: sub})
+
+    def remove(self, transaction: Transaction) -> Effect | None:
+        """Remove a subscription; what it is owed is cancelled afterwards."""
+        sub = self.any_sub()
+        if sub is None:
+            return None
+        subscriptions.remove(transaction, _key(sub), self.world.clock.now())
+        now = trio.current_time()
+        source = Source("operator", f"remove {sub.name}", removed=sub.key)
+        return source, lambda: setattr(sub, "removed_at", now)
+
+    def cancel_removed(self, transaction: Transaction) -> Effect | None:
+        """The other half of `remove`, or the first batches of it."""
+        removed = [
+            one.sub.key
+            for one in self.world.model.deliveries.values()
+            if one.pending and one.sub.removed_at is not None
+        ]
+        if not removed:
+            return None
+        deliveries.cancel_removed(transaction, self.world.clock.now())
+        return Source("operator", "cancel removed", removed=min(removed)), lambda: None
+
+    def set_state(self, transaction: Transaction) -> Effect | None:
+        """Pause, disable, enable."""
+        sub = self.any_sub()
+        if sub is None:
+            return None
+        state = self.dice.choice(("enabled", "enabled", "paused", "disabled"))
+        return self._state(transaction, sub, state)
+
+    def enable_all(self, transaction: Transaction) -> Effect | None:
+        """Enable one of those that are not; None when all are."""
+        for sub in self.world.model.subs.values():
+            if sub.removed_at is None and sub.state.now != "enabled":
+                return self._state(transaction, sub, "enabled")
+        return None
+
+    def _state(self, transaction: Transaction, sub: Sub, state: str) -> Effect:
+        reason = "" if state == "enabled" else "operator"
+        subscriptions.set_state(transaction, _key(sub), SubscriptionState(state), reason)
+        now = trio.current_time()
+        return Source("operator", f"{state} {sub.name}"), lambda: sub.state.set(state, now)
+
+    def edit_policy(self, transaction: Transaction) -> Effect | None:
+        """Other delays, another timeout, another concurrency."""
+        sub = self.any_sub()
+        if sub is None:
+            return None
+        policy = self.policy()
+        written = {**policy, "ordering": sub.ordering}
+        subscriptions.update(transaction, _key(sub), {"policy": written})
+        now = trio.current_time()
+        return Source("operator", f"edit {sub.name}"), lambda: sub.policy.set(policy, now)
+
+    def edit_url(self, transaction: Transaction) -> Effect | None:
+        """Another URL."""
+        sub = self.any_sub()
+        if sub is None:
+            return None
+        url, now = self.url(sub.name), trio.current_time()
+        subscriptions.update(transaction, _key(sub), {"url": url})
+        return Source("operator", f"move {sub.name}"), lambda: sub.url.set(url, now)
+
+    def edit_events(self, transaction: Transaction) -> Effect | None:
+        """Other patterns: they count from the next row that is taken in."""
+        sub = self.any_sub()
+        if sub is None:
+            return None
+        patterns = self.dice.choice(PATTERNS)
+        subscriptions.update(transaction, _key(sub), {"events": patterns})
+        source = Source("operator", f"other events for {sub.name}")
+        return source, lambda: setattr(sub, "patterns", patterns)
+
+    def rotate(self, transaction: Transaction) -> Effect | None:
+        """A new secret."""
+        sub = self.any_sub()
+        if sub is None:
+            return None
+        secret, key = self.secret()
+        overlap, now = self.dice.choice((0, 2_000, 3_600_000)), trio.current_time()
+        subscriptions.rotate(transaction, _key(sub), secret, overlap, self.world.clock.now())
+        return Source("operator", f"rotate {sub.name}"), lambda: sub.secrets.append((now, key))
+
+    def hide_secret(self, transaction: Transaction) -> Effect | None:
+        """A secret that is kept elsewhere and cannot be found yet: nothing may go unsigned."""
+        sub = self.any_sub()
+        if sub is None or sub.missing:
+            return None
+        new, key = self.secret()
+        now, name = trio.current_time(), f"WEBHOOKD_SIMULATED_{len(self.world.hidden)}"
+        reference = subscriptions.NewSecret(f"env:{name}", is_reference=True)
+        subscriptions.rotate(transaction, _key(sub), reference, 0, self.world.clock.now())
+
+        def hide() -> None:
+            sub.secrets.append((now, key))
+            sub.missing = name
+            self.world.hidden[name] = sub, new.value
+
+        return Source("operator", f"hide the secret of {sub.name}"), hide
+
+    def activate(self, transaction: Transaction) -> Effect | None:
+        """Let the newest secret sign alone."""
+        sub = self.any_sub()
+        if sub is None:
+            return None
+        subscriptions.activate(transaction, _key(sub))
+        return Source("operator", f"activate {sub.name}"), lambda: None
+
+    def cancel(self, transaction: Transaction) -> Effect | None:
+        """Take one delivery back."""
+        one = self.any_delivery()
+        if one is None:
+            return None
+        deliveries.cancel(transaction, one.id, self.world.clock.now())
+        return Source("operator", f"cancel {one.id}", cancelled=one.id), lambda: None
+
+    def retry(self, transaction: Transaction) -> Effect | None:
+        """Re-open one delivery, or hasten it."""
+        one = self.any_delivery()
+        if one is None:
+            return None
+        deliveries.retry(transaction, one.id, self.world.clock.now())
+        now = trio.current_time()
+        source = Source("operator", f"retry {one.id}", retried=one.id)
+        return source, lambda: setattr(one, "touched_at", now)
+
+
+def _key(sub: Sub) -> Any:
+    return sub.key
+
+
+@contextmanager
+def _session(world: "World") -> Iterator[Session]:
+    """A session whose waiting is done in virtual time, by its caller."""
+    with Session(world.path, write=True) as session:
+        session.connection.execute("PRAGMA busy_timeout = 0")
+        session.connection.execute("PRAGMA wal_autocheckpoint = 0")
+        yield session
+
+
+Command = Callable[[Operators, Transaction], Effect | None]
+COMMANDS: Final[dict[str, tuple[int, Command]]] = {
+    "add": (2, Operators.add),
+    "remove": (2, Operators.remove),
+    "cancel removed": (2, Operators.cancel_removed),
+    "set state": (6, Operators.set_state),
+    "edit policy": (3, Operators.edit_policy),
+    "edit url": (3, Operators.edit_url),
+    "edit events": (2, Operators.edit_events),
+    "rotate": (2, Operators.rotate),
+    "hide secret": (1, Operators.hide_secret),
+    "activate": (1, Operators.activate),
+    "cancel": (5, Operators.cancel),
+    "retry": (12, Operators.retry),
+}
+"""What operators do, and how often."""

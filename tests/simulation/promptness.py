@@ -1,0 +1,96 @@
+"""Nothing that could go waits: what a lost wake-up, a leak or a neighbour would hold up.
+
+The auditor looks around about once a second. Where nothing stands in the way (the file is free and
+writable, the clock has not jumped, there is room for one more attempt), rows are taken in and due
+deliveries attempted within `Life.prompt` seconds, whatever other subscriptions go through.
+"""
+
+import random
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from tests.simulation.facts import iso
+
+if TYPE_CHECKING:
+    from tests.simulation.machine import Life
+    from tests.simulation.world import World
+
+AGAIN: Final = 61.0
+"""Seconds after which a subscription without a secret, or whose lane met a bug, is tried again."""
+AFTER_A_JUMP: Final = 62.0
+"""Seconds after which the clock is looked at again, at the latest, after a jump."""
+
+
+class Auditor:
+    """Looks whether things move."""
+
+    def __init__(self, world: "World", dice: random.Random) -> None:
+        self._world = world
+        self._dice = dice
+        self._clear_from = self._rows_from = 0.0
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            await trio.sleep(self._dice.uniform(0.3, 1.2))
+            self._look()
+
+    def _look(self) -> None:
+        world, now = self._world, trio.current_time()
+        if world.host.holds_lock or world.disk_is_full or world.read_trouble:
+            self._clear_from = now
+        if world.outbox_is_away:
+            self._rows_from = now
+        life = world.machine.life
+        if life is None or life.dead or life.daemon is None or life.daemon.stop_asked:
+            return
+        if life.ending == "drains":
+            return  # it does not wait for what comes after it began
+        unrecorded = {
+            one.delivery
+            for one in life.requests
+            if one in world.model.open or (one.result is not None and not one.recorded)
+        }
+        if self._is_full(life, len(unrecorded)):
+            self._clear_from = now
+        prompt = life.prompt
+        clear_from = max(self._clear_from, life.born)
+        if world.clock.jumped_at >= life.born:
+            clear_from = max(clear_from, world.clock.jumped_at + AFTER_A_JUMP - prompt)
+        if now - clear_from < prompt:
+            return
+        rows_from = max(clear_from, self._rows_from, world.model.ingested_at)
+        self._check_rows(now - prompt, rows_from)
+        self._check_deliveries(life, now - prompt, unrecorded)
+
+    def _is_full(self, life: "Life", unrecorded: int) -> bool:
+        """Whether all subscriptions together are as far as the daemon's limits let them."""
+        limits = self._world.settings.delivery
+        flying = sum(one.life is life for one in self._world.model.open)
+        return flying >= limits.max_in_flight or unrecorded >= limits.max_unrecorded
+
+    def _check_rows(self, recent: float, moved_at: float) -> None:
+        model = self._world.model
+        rows = [row for row in model.waiting.values() if not row.low and row.at < recent]
+        if rows and moved_at < recent:
+            model.wrong("G1", f"row {rows[0].id} waits since {rows[0].at:.3f}, and nothing moves")
+
+    def _check_deliveries(self, life: "Life", recent: float, unrecorded: set[int]) -> None:
+        world, model = self._world, self._world.model
+        busy = {one.who for one in model.open if one.life is life}
+        busy |= {one.who for one in life.requests if max(one.began, one.ended) >= recent}
+        due = model.mirror.table(
+            "SELECT id FROM webhookd_deliveries WHERE due_at IS NOT NULL AND due_at <= ?",
+            iso(world.clock.now() - round(life.prompt * 1000)),
+        )
+        for row in due:
+            one = model.deliveries[row["id"]]
+            sub = one.sub
+            enabled = sub.removed_at is None and sub.state.since(recent) == ["enabled"]
+            enabled &= not sub.missing and max(sub.found_at, life.crashed_at) + AGAIN < recent
+            # The look for a missing secret is set by the wall clock, and goes back with it.
+            enabled &= sub.found_at < 0 or world.clock.went_back_at < life.born
+            if enabled and sub.name not in busy and one.id not in unrecorded:
+                model.wrong("G5", f"{one} has been due for long, and nothing is sent to {sub.name}")
+                return

@@ -1,0 +1,120 @@
+"""What is judged of the file as a whole: at every death of the daemon, and at the end."""
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.facts import PENDING
+
+if TYPE_CHECKING:
+    from tests.simulation.model import Model
+
+STATES = ("pending", "delivered", "failed", "cancelled", "superseded")
+
+
+def check_file(model: "Model") -> None:
+    """What holds at any moment between two transactions."""
+    look = model.mirror
+    damage = look.table("PRAGMA integrity_check")[0]["integrity_check"]
+    if damage != "ok":
+        model.wrong("file", f"integrity_check: {damage}")
+    _check_lines(model)
+    _check_counters(model)
+    for table in ("webhookd_events", "webhookd_deliveries"):
+        highest = look.table(f"SELECT coalesce(max(sequence), 0) AS n FROM {table}")[0]["n"]
+        if highest > look.sequence:
+            model.wrong("G6", f"{table} has sequence {highest}, the counter is at {look.sequence}")
+
+
+def _check_lines(model: "Model") -> None:
+    """`due_at` is set exactly at the heads of lines."""
+    rows = model.mirror.table(
+        "SELECT id, due_at FROM webhookd_deliveries WHERE state = 'pending' ORDER BY id"
+    )
+    pending = {one.id for one in model.deliveries.values() if one.pending}
+    if pending != {row["id"] for row in rows}:
+        model.wrong("G2", "what is pending in the file is not what was seen to be")
+        return
+    seen = set()
+    for row in rows:
+        known = model.deliveries[row["id"]]
+        head = known.line == () or known.line not in seen
+        seen.add(known.line)
+        if head != (row["due_at"] is not None):
+            model.wrong("G4", f"{known} has due_at {row['due_at']}, head of its line: {head}")
+
+
+def _check_counters(model: "Model") -> None:
+    counted: dict[int, Counter[str]] = defaultdict(Counter)
+    numbers: Counter[int] = Counter()
+    for one in model.deliveries.values():
+        counted[one.sub.key][one.state] += 1
+        numbers[one.sub.key] = max(numbers[one.sub.key], one.number)
+        if one.number > len(model.deliveries):
+            model.wrong("G1", f"{one} has the number {one.number}")
+    for row in model.mirror.table("SELECT * FROM webhookd_counters"):
+        key = row["subscription"]
+        have = {state: row[state] for state in STATES}
+        want = {state: counted[key][state] for state in STATES}
+        if have != want or row["numbers"] != numbers[key]:
+            model.wrong("counters", f"of {key} say {row}, counted {want}, number {numbers[key]}")
+    rejected = model.mirror.table(
+        "SELECT rejected, (SELECT count(*) FROM webhookd_rejected) AS real FROM webhookd_file"
+    )[0]
+    if rejected["rejected"] != rejected["real"]:
+        model.wrong("counters", f"rejected: {rejected}")
+
+
+def check_end(model: "Model", *, swept: bool) -> None:
+    """What holds once all is healed and time has gone by.
+
+    Args:
+        model: of a world in which nothing happens any more.
+        swept: the sweep has been round since the last row.
+    """
+    for row in model.waiting.values():
+        if swept or not row.low:
+            model.wrong("G1", f"row {row.id} was never taken in")
+    for one in model.deliveries.values():
+        sub = one.sub
+        if one.pending and (sub.removed_at is not None or sub.state.now == "enabled"):
+            model.wrong("G2", f"{one} is still pending ({sub.state.now})")
+        if one.state == "delivered" and not any(request.succeeded for request in one.requests):
+            model.wrong("G2", f"{one} is delivered, and nobody has accepted it")
+    check_requests(model)
+    _check_attempts(model)
+    check_file(model)
+
+
+def check_requests(model: "Model") -> None:
+    """An answer that is not in the file needs an excuse: its daemon died before it was recorded."""
+    for request in model.requests:
+        if request.result is not None and not request.recorded and not request.life.excused:
+            model.wrong("G3", f"{request} was answered ({request.result}), and not recorded")
+
+
+def _check_attempts(model: "Model") -> None:
+    """`webhookd_attempts` is what was recorded, neither more nor less."""
+    rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in model.mirror.table("SELECT * FROM webhookd_attempts ORDER BY delivery, number"):
+        rows[row["delivery"]].append(row)
+    for one in model.deliveries.values():
+        made = rows[one.id]
+        if [row["number"] for row in made] != list(range(1, one.attempts + 1)):
+            model.wrong("G3", f"{one}: {one.attempts} attempts, and {made} are kept")
+        recorded = {request.attempt: request for request in one.requests if request.recorded}
+        if sorted(recorded) != [row["number"] for row in made]:
+            model.wrong("G3", f"{one}: kept {made}, made {sorted(recorded)}")
+            continue
+        for row in made:
+            if row["status"] != getattr(recorded[row["number"]].result, "status", None):
+                model.wrong("G3", f"{one}: kept {row}, but {recorded[row['number']].result}")
+
+
+def still_owed(model: "Model") -> bool:
+    """Whether something has yet to be taken in or sent before the world is at rest."""
+    if any(not row.low for row in model.waiting.values()):
+        return True
+    return any(
+        one.state == PENDING and (one.sub.removed_at is not None or one.sub.state.now == "enabled")
+        for one in model.deliveries.values()
+    )

@@ -1,0 +1,21 @@
+"""Whose commit it was, and what it may have done to deliveries."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Source:
+    """Who has committed."""
+
+    kind: str
+    """`daemon`, `host` or `operator`."""
+    name: str = ""
+    retried: int = 0
+    """The delivery that an operator may have re-opened."""
+    cancelled: int = 0
+    """The delivery that an operator may have cancelled."""
+    removed: int = 0
+    """The subscription whose deliveries an operator may have cancelled."""
+
+    def __str__(self) -> str:
+        return self.name or self.kind
