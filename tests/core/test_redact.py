@@ -22,3 +22,8 @@ def test_a_part_does_not_leave_the_rest_of_the_whole_standing():
     assert redact(b"got Bearer SECRETTOKEN123!", ["SECRETTOKEN123", "Bearer SECRETTOKEN123"]) == (
         b"got ***!"
     )
+
+
+def test_what_only_begins_like_ours_stays():
+    assert redact(b"aaaaaaaaaaaa!", ["a" * 15 + "b"]) == b"aaaaaaaaaaaa!"
+    assert redact(b"!aaaaaaaaaaa", ["a" * 15 + "b"]) == b"!***"

@@ -1,4 +1,4 @@
-"""What operators change while requests wait or are under way: CONTRACT 1.3 and 4, fault E12."""
+"""What operators change while requests wait or are under way counts from the next attempt on."""
 
 import logging
 
