@@ -178,22 +178,6 @@ def line_opened_before_the_record(stack: ExitStack) -> None:
 
 
 @_defect
-def window_kept_after_an_operators_change(stack: ExitStack) -> None:
-    """What was read before a change is sent as it was."""
-
-    def make(right: Any) -> Any:
-        def update(self: Lane, member: Any) -> None:
-            window, edition = list(self._window), self._edition
-            right(self, member)
-            self._window.extend(window)
-            self._edition = edition
-
-        return update
-
-    _instead(stack, Lane, "update", make)
-
-
-@_defect
 def rows_taken_in_again(stack: ExitStack) -> None:
     """What has been taken in is not remembered, so the sweep takes it in again."""
     _instead(stack, ranges, "add", lambda _: lambda *_: None)

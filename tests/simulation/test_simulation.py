@@ -53,6 +53,7 @@ def test_a_seed_is_the_same_story_in_every_process() -> None:
     assert len(set(re.findall(r"[0-9a-f]{64}", first))) == 4
 
 
+@pytest.mark.long
 def test_every_seeded_defect_is_caught() -> None:
     table = _simulate("--defects", str(WITHIN))
     print(table)
