@@ -35,8 +35,8 @@ from webhookd.core.model import DeliveryId, DeliveryState
 from webhookd.core.storage import AttemptNote, Record
 from webhookd.core.times import to_text
 from webhookd.daemon.run import SWITCH_INTERVAL
+from webhookd.store.book import INSERT_ATTEMPT, UPDATE
 from webhookd.store.driver import Connection, connect
-from webhookd.store.record import INSERT_ATTEMPT, UPDATE
 from webhookd.store.sqlite import SqliteStore, open_checked
 
 BATCH: Final = 200

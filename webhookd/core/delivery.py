@@ -23,7 +23,8 @@ final, and is only noted where it is not:
 
 `attempts` counts every attempt ever made, and is what a receiver sees as `webhookd-attempt`.
 `tries` counts those since the delivery was last (re)opened, and is what the schedule goes by.
-A failed attempt that will be repeated leaves the row `pending` with a time, `due_at`.
+A failed attempt that will be repeated leaves the row `pending` with a time, `due_at`. What failed
+for this machine's own sake is no attempt: it is a `RETRY` without `attempted_at`, counted nowhere.
 
 An illegal happening raises `IllegalTransition` and changes nothing.
 """

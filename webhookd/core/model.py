@@ -137,6 +137,24 @@ class Policy:
     """Attempts under way at once for one subscription."""
     retry_after_max: Millis = 3_600_000
     """The longest wait that a receiver's `Retry-After` can ask for."""
+    rate_limit: float = 0.0
+    """Attempts a second at most, with a burst of one second's worth; 0 for no limit."""
+    max_age: Millis = 0
+    """How long after ingest a delivery is still worth sending; 0 for ever."""
+    max_block: Millis = 0
+    """How long a head that keeps failing may hold up its line; 0 for ever."""
+    coalesce: bool = False
+    """An ID-only delivery that was not attempted yet gives way to a newer one of its kind."""
+    permanent_statuses: tuple[str, ...] = ()
+    """Statuses (`404`) and classes of them (`4xx`) that end a delivery at once."""
+    gone_disables: bool = False
+    """A 410 disables the subscription, and the delivery stays owed."""
+    failing_after: int = 5
+    """Attempts in a row that speak of ill health, after which it is probed with one at a time."""
+    disable_after_failures: int = 0
+    """Deliveries in a row that end failed, after which it is disabled; 0 for never."""
+    disable_after: Millis = 0
+    """How long without a success, after which a failed attempt disables it; 0 for never."""
 
 
 @dataclass(frozen=True, slots=True)

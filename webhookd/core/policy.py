@@ -1,16 +1,35 @@
 """A subscription's policy: its profile's preset, with what the subscription has of its own."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from webhookd.core.model import Ordering, Policy
+from webhookd.core.model import Millis, Ordering, Policy
 from webhookd.core.times import format_duration, parse_duration
 
 LONGEST_TIMEOUT: Final = 120_000
 """An attempt holds a place in the daemon for as long as this."""
 MOST_CONCURRENT: Final = 256
 MOST_RETRIES: Final = 50
+MOST_STATUSES: Final = 50
+HIGHEST_RATE: Final = 100_000.0
+"""Attempts a second: more than one machine can make."""
+
+MOST_IN_A_ROW: Final = 1_000_000
+
+_OFF: Final = ("off", "0", 0)
+_SWITCHES: Final = {
+    "true": True,
+    "on": True,
+    "yes": True,
+    "false": False,
+    "off": False,
+    "no": False,
+}
+_STATUS: Final = re.compile("[345](xx|[0-9][0-9])")
+_RATE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?/ ?(s|m|h|d)")
+_PER: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def apply(preset: Policy, overrides: Mapping[str, Any]) -> Policy:
@@ -21,8 +40,9 @@ def apply(preset: Policy, overrides: Mapping[str, Any]) -> Policy:
     """
     values = dict(overrides)
     try:
-        if "retry_delays" in values:
-            values["retry_delays"] = tuple(values["retry_delays"])
+        for name in ("retry_delays", "permanent_statuses"):
+            if name in values:
+                values[name] = tuple(values[name])
         if "ordering" in values:
             values["ordering"] = Ordering(values["ordering"])
         return replace(preset, **values)
@@ -51,7 +71,20 @@ def show(policy: Policy) -> dict[str, object]:
         "ordering": policy.ordering.value,
         "concurrency": policy.concurrency,
         "retry_after_max": format_duration(policy.retry_after_max),
+        "rate_limit": f"{policy.rate_limit:g}/s" if policy.rate_limit else "off",
+        "max_age": _shown_span(policy.max_age),
+        "max_block": _shown_span(policy.max_block),
+        "coalesce": policy.coalesce,
+        "permanent_statuses": list(policy.permanent_statuses),
+        "gone_disables": policy.gone_disables,
+        "failing_after": policy.failing_after,
+        "disable_after_failures": policy.disable_after_failures or "off",
+        "disable_after": _shown_span(policy.disable_after),
     }
+
+
+def _shown_span(span: Millis) -> str:
+    return format_duration(span) if span else "off"
 
 
 def _timeout(value: object) -> int:
@@ -95,6 +128,59 @@ def _concurrency(value: object) -> int:
     return int(text)
 
 
+def _failing_after(value: object) -> int:
+    text = str(value)
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_IN_A_ROW:
+        raise ValueError(f"takes a whole number from 1 to {MOST_IN_A_ROW}")
+    return int(text)
+
+
+def _failures(value: object) -> int:
+    if value in _OFF:
+        return 0
+    text = str(value)
+    if not text.isdecimal() or int(text) > MOST_IN_A_ROW:
+        raise ValueError(f'takes a whole number up to {MOST_IN_A_ROW}, or "off"')
+    return int(text)
+
+
+def _span_or_off(value: object) -> int:
+    return 0 if value in _OFF else parse_duration(value)
+
+
+def _rate(value: object) -> float:
+    if value in _OFF:
+        return 0.0
+    found = _RATE.fullmatch(str(value).strip())
+    rate = float(found[1]) / _PER[found[2]] if found else 0.0
+    if not 0 < rate <= HIGHEST_RATE:
+        raise ValueError('takes attempts over time, like "10/s", "600/m" or "1000/h", or "off"')
+    return rate
+
+
+def _switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in _SWITCHES:
+        return _SWITCHES[str(value)]
+    raise ValueError("takes true or false")
+
+
+def _statuses(value: object) -> list[str]:
+    if value == "":
+        return []
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or len(parts) > MOST_STATUSES:
+        raise ValueError(f'takes at most {MOST_STATUSES} statuses, like "404,4xx"')
+    statuses = [str(part).strip().lower() for part in parts]
+    for status in statuses:
+        if not _STATUS.fullmatch(status):
+            raise ValueError(
+                f'takes statuses from 300 to 599 and classes, like "404" or "4xx", not {status!r}'
+            )
+    return statuses
+
+
 PARSERS: Final[dict[str, Callable[[object], object]]] = {
     "timeout": _timeout,
     "retry_delays": _delays,
@@ -102,5 +188,14 @@ PARSERS: Final[dict[str, Callable[[object], object]]] = {
     "ordering": _ordering,
     "concurrency": _concurrency,
     "retry_after_max": parse_duration,
+    "rate_limit": _rate,
+    "max_age": _span_or_off,
+    "max_block": _span_or_off,
+    "coalesce": _switch,
+    "permanent_statuses": _statuses,
+    "gone_disables": _switch,
+    "failing_after": _failing_after,
+    "disable_after_failures": _failures,
+    "disable_after": _span_or_off,
 }
 """How each policy key is read; the keys of `webhookd.core.model.Policy`."""

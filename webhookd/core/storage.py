@@ -7,9 +7,10 @@ called at any time, also while a commit is under way elsewhere.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from webhookd.core.delivery import Move, Standing
+from webhookd.core.health import Change, Health, Rule
 from webhookd.core.model import (
     DeliveryId,
     Event,
@@ -19,6 +20,7 @@ from webhookd.core.model import (
     SubscriptionState,
 )
 from webhookd.core.model import Sequence as EventSequence
+from webhookd.core.outcomes import Signs
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Due:
     """What it is in line with: an aggregate's key, -1 for the whole subscription, 0 for nothing."""
     due_at: Millis
     event: EventSequence
+    since: str
+    """When it was taken in, or re-opened since then: what `max_age` counts from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,19 @@ class Record:
     move: Move
     attempt: AttemptNote | None
     """None where nothing was attempted (it could not be rendered, say)."""
+    signs: Signs | None = None
+    """What a failed attempt says of the endpoint; None where it says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A change in a subscription's health that people are told of."""
+
+    subscription: SubscriptionKey
+    name: str
+    change: Change
+    rule: Rule | None
+    """With `Change.DISABLED`: by which rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +93,10 @@ class Recorded:
     """Subscriptions in which another delivery has come to the head of its line."""
     body_changed: frozenset[DeliveryId]
     """Deliveries whose body is another one than at their first attempt."""
+    notices: tuple[Notice, ...] = ()
+    """What changed in the health of subscriptions, in its order."""
+    passed: frozenset[DeliveryId] = frozenset()
+    """Deliveries that have held up their lines for too long: those behind them pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +156,8 @@ class StoredSubscription:
     created_at: str
     secrets: tuple[StoredSecret, ...]
     """Newest first; expired ones included until they are pruned."""
+    instructed: bool = False
+    """A bulk change of what it is owed is under way: nothing is sent to it until that is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +170,25 @@ class Outlook:
     """The highest id that has been ingested or rejected in order."""
     control: int
     """Moves whenever an operator changed something that lanes must obey."""
+    roll: int
+    """Moves whenever a subscription was added, changed or removed, or given an instruction."""
+    unannounced: int
+    """Rows rejected since the last summary of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step of bulk work did, effective once the transaction is committed."""
+
+    rows: int
+    """Deliveries that it changed."""
+    ready: frozenset[SubscriptionKey] = frozenset()
+    """Subscriptions in which another delivery has come to the head of its line."""
+    more: bool = False
+    """There may be more of it to do."""
+
+
+NO_STEP: Final = Step(0)
 
 
 class Store(Protocol):
@@ -184,8 +226,20 @@ class Store(Protocol):
     def record(self, records: Sequence[Record], now: Millis) -> Recorded:
         """Write outcomes down and bring the next in line to the head."""
 
-    def cancel_removed(self, now: Millis) -> int:
-        """Cancel a batch of what removed subscriptions were owed; returns how many."""
+    def carry_out(self, now: Millis) -> Step:
+        """Take the next step of what operators have instructed: a batch of rows."""
+
+    def expire(self, key: SubscriptionKey, before: Millis, now: Millis) -> Step:
+        """End a batch of what the subscription has been owed since before `before`."""
+
+    def let_pass(self, now: Millis) -> Step:
+        """Let those behind heads that have failed for longer than `max_block` pass them."""
+
+    def bring_forward(self, key: SubscriptionKey, latest: Millis) -> Step:
+        """Make due at `latest` what is due later: it was set by a clock that went wrong."""
+
+    def announce_rejected(self, now: Millis) -> Step:
+        """Tell those who want to know of the rows rejected since the last time."""
 
     def outlook(self) -> Outlook:
         """Look whether anything changed. Raises OutboxUnreadable as `ingest` does."""
@@ -200,10 +254,26 @@ class Store(Protocol):
         limit: int,
         without: Collection[DeliveryId],
     ) -> list[Due]:
-        """Deliveries of one subscription that are due, oldest due time first.
+        """Deliveries of one subscription that are due, at most `limit`, none of `without`.
 
-        At most `limit`, none of `without`.
+        First attempts and further ones in turn, each oldest due time first, so that a crowd of
+        one kind does not keep the other waiting.
         """
+
+    def waiting(self) -> list[SubscriptionKey]:
+        """The subscriptions that have anything due, now or later; quiet ones cost nothing."""
+
+    def health(self, key: SubscriptionKey) -> Health:
+        """The subscription's health as recorded."""
+
+    def has_expired(self, key: SubscriptionKey, before: Millis) -> bool:
+        """Whether the subscription is owed anything since `before` or longer."""
+
+    def latest_due(self, key: SubscriptionKey) -> Millis | None:
+        """The subscription's latest due time; None where nothing is due, ever."""
+
+    def next_pass(self) -> Millis | None:
+        """When the next line may pass a head that keeps failing; None where none may."""
 
     def event(self, sequence: EventSequence) -> Event | None:
         """An event with its payload; None if it is gone."""

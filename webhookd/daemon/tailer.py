@@ -64,7 +64,7 @@ class Tailer:
         self._control = -1
         self._obeying = trio.Lock()
         self._broken: str = ""
-        self._removed_is_owed = False
+        self._work_is_left = False
         """A removed subscription may still be owed something, which is to be cancelled."""
         self.caught_up_at: Millis | None = None
         """The latest moment at which nothing was waiting in the outbox."""
@@ -120,11 +120,12 @@ class Tailer:
             more = done.more
         if not more:
             self.caught_up_at = self._clock.now()
-        if self._removed_is_owed:
-            # A command may have died half-way; lanes of what is removed have stopped already.
-            cancelled = await self._store.write(lambda: store.cancel_removed(self._clock.now()))
-            self._removed_is_owed = cancelled > 0
-        return more or self._removed_is_owed
+        if self._work_is_left:
+            # A command may have died half-way; the lanes that it concerns have stopped already.
+            step = await self._store.write(lambda: store.carry_out(self._clock.now()))
+            self._work_is_left = step.more
+            self._supervisor.wake(step.ready)
+        return more or self._work_is_left
 
     async def _obey(self) -> Outlook:
         """Let the lanes know what operators changed, if they did."""
@@ -133,7 +134,7 @@ class Tailer:
             if outlook.control != self._control:
                 await self._supervisor.load()
                 self._control = outlook.control
-                self._removed_is_owed = True
+                self._work_is_left = True
         return outlook
 
     async def obey_forever(self) -> None:

@@ -16,8 +16,9 @@ from webhookd.core.model import Millis
 from webhookd.errors import DatabaseError, Refused
 from webhookd.store import deliveries, lockfile, preflight, ranges
 from webhookd.store import file as files
-from webhookd.store.ingest import Terms, take
+from webhookd.store.ingest import take
 from webhookd.store.outbox import Outbox
+from webhookd.store.recipients import Terms
 from webhookd.store.transaction import Session
 
 BREATH: Final = 0.002

@@ -8,10 +8,7 @@ from webhookd.core.model import DeliveryId, DeliveryState, Millis, Reason
 from webhookd.core.times import to_text
 from webhookd.errors import NotFound, Refused
 from webhookd.store.driver import Connection
-from webhookd.store.transaction import Transaction
-
-BULK_ROWS: Final = 200
-"""Rows that one transaction of a bulk change moves: some milliseconds of the write lock."""
+from webhookd.store.transaction import BULK_ROWS, Transaction
 
 LONGEST_SEQUENCE: Final = 18
 """Digits of a sequence that a person may ask for: SQLite's integers hold each of that length."""

@@ -33,14 +33,22 @@ class FileRow:
     outbox_ours: int
     machine: str
     path: str
+    roll: int = 0
+    unannounced: int = 0
 
 
 _SELECT: Final = (
     "SELECT uuid, epoch, schema_version, sequence, cursor, control, rejected, outbox_table,"
+    " outbox_ours, machine, path, roll, unannounced FROM webhookd_file"
+)
+_SELECT_OLDER: Final = (
+    "SELECT uuid, epoch, schema_version, sequence, cursor, control, rejected, outbox_table,"
     " outbox_ours, machine, path FROM webhookd_file"
 )
+"""The columns that every schema has had."""
 _UPDATE: Final = (
-    "UPDATE webhookd_file SET sequence = ?, cursor = ?, control = ?, rejected = ? WHERE id = 1"
+    "UPDATE webhookd_file SET sequence = ?, cursor = ?, control = ?, rejected = ?, roll = ?,"
+    " unannounced = ? WHERE id = 1"
 )
 
 
@@ -53,13 +61,16 @@ def is_prepared(connection: Connection) -> bool:
 
 
 def read(connection: Connection, path: Path) -> FileRow:
-    """The file's row.
+    """The file's row, of a file of this schema or an older one.
 
     Raises:
         DatabaseError: not prepared by `init`, or by a newer program.
     """
     if not is_prepared(connection):
         raise DatabaseError(f"{path}: not prepared for webhookd; run `webhookd init`")
+    older = connection.execute(_SELECT_OLDER).fetchone()
+    if older is not None and older[2] < SCHEMA_VERSION:
+        return FileRow(*older)
     return reread(connection, path)
 
 
@@ -77,6 +88,19 @@ def reread(connection: Connection, path: Path) -> FileRow:
             f"{SCHEMA_VERSION}; install the newer webhookd"
         )
     return found
+
+
+def check_schema(row: FileRow, path: Path) -> None:
+    """Refuse a file whose schema is older: a command does not change it in passing.
+
+    Raises:
+        DatabaseError: it is older.
+    """
+    if row.schema_version < SCHEMA_VERSION:
+        raise DatabaseError(
+            f"{path}: its schema is version {row.schema_version}, and this webhookd works with "
+            f"{SCHEMA_VERSION}; `webhookd init --existing` upgrades it, and so does `webhookd run`"
+        )
 
 
 def create(connection: Connection, path: Path, *, table: str, ours: bool, now: int) -> None:
@@ -100,7 +124,10 @@ def create(connection: Connection, path: Path, *, table: str, ours: bool, now: i
 
 def write_back(connection: Connection, row: FileRow) -> None:
     """Put the counters of `row` into the file, in the caller's transaction."""
-    connection.execute(_UPDATE, (row.sequence, row.cursor, row.control, row.rejected))
+    connection.execute(
+        _UPDATE,
+        (row.sequence, row.cursor, row.control, row.rejected, row.roll, row.unannounced),
+    )
 
 
 def machine_id(files: tuple[Path, ...] = MACHINE_ID_FILES) -> str:

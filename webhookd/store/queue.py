@@ -4,7 +4,8 @@ A window holds no payloads. They are read one by one, by whoever has a place to 
 memory follows the attempts under way and not the subscriptions times what they are owed.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
+from itertools import islice, zip_longest
 from typing import Any, Final
 
 from webhookd.core.model import DeliveryId, Event, Millis, Sequence, SubscriptionKey
@@ -12,19 +13,39 @@ from webhookd.core.storage import Due
 from webhookd.core.times import from_text, to_text
 from webhookd.store.driver import Connection
 
-DUE: Final = (
-    "SELECT id, number, attempts, tries, order_key, due_at, event"
-    " FROM webhookd_deliveries INDEXED BY webhookd_deliveries_due"
-    " WHERE subscription = ? AND due_at IS NOT NULL AND due_at <= ?"
+_DUE: Final = (
+    "SELECT id, number, attempts, tries, order_key, due_at, event, coalesce(opened_at, created_at)"
+    " FROM webhookd_deliveries INDEXED BY {index}"
+    " WHERE subscription = ? AND due_at IS NOT NULL AND {kind} AND due_at <= ?"
     " ORDER BY due_at, id LIMIT ?"
 )
+FIRST_DUE: Final = _DUE.format(index="webhookd_deliveries_first", kind="tries = 0")
+DUE_AGAIN: Final = _DUE.format(index="webhookd_deliveries_again", kind="tries > 0")
 EVENT: Final = (
     "SELECT sequence, outbox_id, event_id, event_type, aggregate_type, aggregate_id, tenant,"
     " payload, occurred_at FROM webhookd_events WHERE sequence = ?"
 )
-NEXT_DUE: Final = (
-    "SELECT due_at FROM webhookd_deliveries INDEXED BY webhookd_deliveries_due"
-    " WHERE subscription = ? AND due_at IS NOT NULL AND due_at > ? ORDER BY due_at LIMIT 1"
+_EARLIEST: Final = (
+    "SELECT due_at FROM webhookd_deliveries INDEXED BY {index} WHERE subscription = ?"
+    " AND due_at IS NOT NULL AND {kind} AND due_at > ? ORDER BY due_at LIMIT 1"
+)
+NEXT_FIRST: Final = _EARLIEST.format(index="webhookd_deliveries_first", kind="tries = 0")
+NEXT_AGAIN: Final = _EARLIEST.format(index="webhookd_deliveries_again", kind="tries > 0")
+_LATEST: Final = (
+    "SELECT due_at FROM webhookd_deliveries INDEXED BY {index} WHERE subscription = ?"
+    " AND due_at IS NOT NULL AND {kind} ORDER BY due_at DESC LIMIT 1"
+)
+LAST_FIRST: Final = _LATEST.format(index="webhookd_deliveries_first", kind="tries = 0")
+LAST_AGAIN: Final = _LATEST.format(index="webhookd_deliveries_again", kind="tries > 0")
+_WAITING: Final = (
+    "SELECT subscription FROM webhookd_deliveries INDEXED BY {index}"
+    " WHERE subscription > ? AND due_at IS NOT NULL AND {kind} ORDER BY subscription LIMIT 1"
+)
+FIRST_WAITING: Final = _WAITING.format(index="webhookd_deliveries_first", kind="tries = 0")
+WAITING_AGAIN: Final = _WAITING.format(index="webhookd_deliveries_again", kind="tries > 0")
+EARLIEST_PASSED: Final = (
+    "SELECT pass_at FROM webhookd_deliveries INDEXED BY webhookd_deliveries_pass"
+    " WHERE pass_at IS NOT NULL ORDER BY pass_at LIMIT 1"
 )
 
 
@@ -35,14 +56,19 @@ def due(
     limit: int,
     without: Collection[DeliveryId],
 ) -> list[Due]:
-    """Deliveries of one subscription whose time has come, oldest due time first.
+    """Deliveries of one subscription whose time has come: first attempts and others in turn.
 
-    At most `limit`, none of `without`. Without the events: see `event`.
+    Each kind oldest due time first; together at most `limit`, none of `without`. Without the
+    events: see `event`.
     """
     # What is in flight is still due in the file, so it is asked for too and passed over.
-    rows = connection.execute(DUE, (key, to_text(now), limit + len(without))).fetchall()
-    found = [_due(row) for row in rows if row[0] not in without]
-    return found[:limit]
+    terms = (key, to_text(now), limit + len(without))
+    kinds = [
+        [_due(row) for row in connection.execute(sql, terms).fetchall() if row[0] not in without]
+        for sql in (FIRST_DUE, DUE_AGAIN)
+    ]
+    in_turn = (one for pair in zip_longest(*kinds) for one in pair if one is not None)
+    return list(islice(in_turn, limit))
 
 
 def event(connection: Connection, sequence: Sequence) -> Event | None:
@@ -55,8 +81,38 @@ def next_due(
     connection: Connection, key: SubscriptionKey, after: Millis | None = None
 ) -> Millis | None:
     """The subscription's earliest due time (later than `after`); None if there is none."""
-    found = connection.execute(NEXT_DUE, (key, "" if after is None else to_text(after))).fetchone()
-    return None if found is None else from_text(found[0])
+    terms = (key, "" if after is None else to_text(after))
+    return _moment(min, _found(connection, (NEXT_FIRST, NEXT_AGAIN), terms))
+
+
+def latest_due(connection: Connection, key: SubscriptionKey) -> Millis | None:
+    """The subscription's latest due time; None if there is none."""
+    return _moment(max, _found(connection, (LAST_FIRST, LAST_AGAIN), (key,)))
+
+
+def waiting(connection: Connection) -> list[SubscriptionKey]:
+    """The subscriptions that have anything due, now or later: a step for each, and no more."""
+    found: set[int] = set()
+    for sql in (FIRST_WAITING, WAITING_AGAIN):
+        row = connection.execute(sql, (0,)).fetchone()
+        while row is not None:
+            found.add(row[0])
+            row = connection.execute(sql, row).fetchone()
+    return [SubscriptionKey(key) for key in sorted(found)]
+
+
+def next_pass(connection: Connection) -> Millis | None:
+    """When the next line may pass a head that keeps failing; None where none may."""
+    return _moment(min, _found(connection, (NEXT_PASSED,), ()))
+
+
+def _found(connection: Connection, sql: Iterable[str], terms: tuple[object, ...]) -> list[str]:
+    rows = (connection.execute(one, terms).fetchone() for one in sql)
+    return [row[0] for row in rows if row is not None]
+
+
+def _moment(choose: Callable[[list[str]], str], texts: list[str]) -> Millis | None:
+    return from_text(choose(texts)) if texts else None
 
 
 def _due(row: tuple[Any, ...]) -> Due:
@@ -68,4 +124,5 @@ def _due(row: tuple[Any, ...]) -> Due:
         order_key=row[4],
         due_at=from_text(row[5]),
         event=Sequence(row[6]),
+        since=row[7],
     )

@@ -17,7 +17,7 @@ from webhookd.store.driver import Connection
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """The number of migrations below; the file remembers the highest that it has seen."""
 
 MIGRATIONS_TABLE: Final = "webhookd_migrations"
@@ -266,10 +266,105 @@ SELECT f.feed AS feed, (SELECT epoch FROM webhookd_file) AS epoch,
 FROM webhookd_feeds AS f;
 """
 
-MIGRATIONS: Final = (("0001_first", FIRST),)
+ENGINE: Final = """
+-- Moves with every change to a subscription and with every instruction; `control` moves with these
+-- and with changes to single deliveries, so that a retry makes nobody read all subscriptions again.
+ALTER TABLE webhookd_file ADD COLUMN roll INTEGER NOT NULL DEFAULT 0;
+-- Rows rejected since the last summary of them as an event.
+ALTER TABLE webhookd_file ADD COLUMN unannounced INTEGER NOT NULL DEFAULT 0;
+
+-- A subscription's health: see webhookd.core.health.
+-- Attempts in a row that spoke of ill health.
+ALTER TABLE webhookd_counters ADD COLUMN ill INTEGER NOT NULL DEFAULT 0;
+-- When it began to fail; NULL while it does not.
+ALTER TABLE webhookd_counters ADD COLUMN failing_since TEXT;
+-- Deliveries in a row that ended failed.
+ALTER TABLE webhookd_counters ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
+-- When the first of them ended; NULL for none.
+ALTER TABLE webhookd_counters ADD COLUMN failures_since TEXT;
+-- The end of the first failed attempt after the last success; NULL for none.
+ALTER TABLE webhookd_counters ADD COLUMN no_success_since TEXT;
+-- Until when its receiver asked to be left alone; NULL where it did not.
+ALTER TABLE webhookd_counters ADD COLUMN held_until TEXT;
+
+-- When it was re-opened last; NULL where it never was: max_age counts from there.
+ALTER TABLE webhookd_deliveries ADD COLUMN opened_at TEXT;
+-- The end of its first failed attempt since it was opened; NULL before it and once it is finished.
+ALTER TABLE webhookd_deliveries ADD COLUMN failing_since TEXT;
+-- When those behind it may pass; NULL unless it is a failing head and max_block is set.
+ALTER TABLE webhookd_deliveries ADD COLUMN pass_at TEXT;
+-- When those behind it passed: it left its line (order_key is 0) and goes on alone; NULL otherwise.
+ALTER TABLE webhookd_deliveries ADD COLUMN passed_at TEXT;
+-- webhookd_aggregates.key where a newer ID-only delivery may take its place; 0 where none may.
+ALTER TABLE webhookd_deliveries ADD COLUMN coalesce_key INTEGER NOT NULL DEFAULT 0;
+
+-- The queue, in two: first attempts, and all further ones.
+DROP INDEX webhookd_deliveries_due;
+CREATE INDEX webhookd_deliveries_first
+    ON webhookd_deliveries (subscription, due_at, id) WHERE due_at IS NOT NULL AND tries = 0;
+CREATE INDEX webhookd_deliveries_again
+    ON webhookd_deliveries (subscription, due_at, id) WHERE due_at IS NOT NULL AND tries > 0;
+-- The lines, in the order of their events: one that is made later, by a replay, has a higher id
+-- than those behind it.
+DROP INDEX webhookd_deliveries_line;
+CREATE INDEX webhookd_deliveries_in_line
+    ON webhookd_deliveries (subscription, order_key, event)
+    WHERE state = 'pending' AND order_key <> 0;
+-- Heads that are to be passed.
+CREATE INDEX webhookd_deliveries_pass ON webhookd_deliveries (pass_at) WHERE pass_at IS NOT NULL;
+-- What a newer one may take the place of.
+CREATE INDEX webhookd_deliveries_unsent ON webhookd_deliveries (subscription, coalesce_key, id)
+    WHERE coalesce_key <> 0 AND state = 'pending' AND attempts = 0;
+-- What failed, to be opened again.
+CREATE INDEX webhookd_deliveries_failed
+    ON webhookd_deliveries (subscription, finished_at, id) WHERE state = 'failed';
+-- The events of an aggregate.
+CREATE INDEX webhookd_events_aggregate
+    ON webhookd_events (aggregate, sequence) WHERE aggregate <> 0;
+
+-- Bulk changes of what a subscription is owed, under way: one small row at once, and then the
+-- deliveries in short batches by whoever comes first, the command that gave it or the daemon.
+CREATE TABLE webhookd_instructions (
+    key          INTEGER PRIMARY KEY,  -- in the order of giving
+    kind         TEXT NOT NULL,        -- skip_backlog, newest_only, retry_failed, replay, realign
+    subscription INTEGER NOT NULL,     -- webhookd_subscriptions.key
+    position     INTEGER NOT NULL,     -- how far it has come: the id or event looked at last
+    last         INTEGER NOT NULL,     -- the highest id or event that it concerns
+    options      TEXT NOT NULL,        -- JSON object: what else the kind needs to know
+    done         INTEGER NOT NULL,     -- deliveries changed so far
+    given_at     TEXT NOT NULL         -- when it was given
+);
+
+-- As before, but webhookd's own events have no outbox row.
+DROP VIEW webhook_results;
+CREATE VIEW webhook_results AS
+SELECT d.sequence AS sequence, d.id AS delivery_id,
+    CASE WHEN substr(e.event_type, 1, 9) <> 'webhookd.' THEN e.outbox_id END AS outbox_id,
+    e.event_id AS event_id, s.id AS subscription_id, d.subscription_name AS subscription_name,
+    nullif(e.tenant, '') AS tenant, e.event_type AS event_type,
+    nullif(e.aggregate_type, '') AS aggregate_type, nullif(e.aggregate_id, '') AS aggregate_id,
+    d.state AS state, nullif(d.reason, '') AS reason, d.attempts AS attempts,
+    d.last_status AS last_status, nullif(d.last_error, '') AS last_error,
+    d.next_attempt_at AS next_attempt_at, d.created_at AS created_at,
+    d.first_attempt_at AS first_attempt_at, d.finished_at AS finished_at
+FROM webhookd_deliveries AS d
+CROSS JOIN webhookd_events AS e ON e.sequence = d.event
+CROSS JOIN webhookd_subscriptions AS s ON s.key = d.subscription;
+DROP VIEW webhook_events;
+CREATE VIEW webhook_events AS
+SELECT sequence,
+    CASE WHEN substr(event_type, 1, 9) <> 'webhookd.' THEN outbox_id END AS outbox_id,
+    event_id, nullif(tenant, '') AS tenant, event_type,
+    nullif(aggregate_type, '') AS aggregate_type, nullif(aggregate_id, '') AS aggregate_id,
+    occurred_at, ingested_at
+FROM webhookd_events;
+"""
+
+MIGRATIONS: Final = (("0001_first", FIRST), ("0002_engine", ENGINE))
 
 
 _CREATED: Final = re.compile(r"^CREATE (?:TABLE|VIEW|(?:UNIQUE )?INDEX) (\w+)", re.MULTILINE)
+_DROPPED: Final = re.compile(r"^DROP (?:TABLE|VIEW|INDEX) (\w+)", re.MULTILINE)
 
 
 def statements(script: str) -> list[str]:
@@ -285,7 +380,11 @@ def statements(script: str) -> list[str]:
 def missing(connection: Connection) -> list[str]:
     """Tables, indexes and views of the schema that the file does not have, in their order."""
     have = {name for (name,) in connection.execute("SELECT name FROM sqlite_master").fetchall()}
-    made = (name for _, script in MIGRATIONS for name in _CREATED.findall(script))
+    made: dict[str, None] = {}
+    for _, script in MIGRATIONS:
+        for name in _DROPPED.findall(script):
+            del made[name]
+        made.update(dict.fromkeys(_CREATED.findall(script)))
     return [name for name in made if name not in have]
 
 

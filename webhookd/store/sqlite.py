@@ -6,25 +6,37 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from webhookd.core import policy, profiles
-from webhookd.core.matching import Interest, Matcher
-from webhookd.core.model import DeliveryId, Event, Millis, Ordering, Sequence, SubscriptionKey
+from webhookd.core.health import Health
+from webhookd.core.model import DeliveryId, Event, Millis, Sequence, SubscriptionKey
 from webhookd.core.storage import (
     Due,
     Ingested,
     Outlook,
     Record,
     Recorded,
+    Step,
     StoredSubscription,
 )
 from webhookd.errors import DatabaseError
-from webhookd.store import create, preflight, queue, ranges, subscriptions
-from webhookd.store import deliveries as bulk
+from webhookd.store import (
+    announce,
+    checkup,
+    create,
+    instructions,
+    preflight,
+    queue,
+    ranges,
+    subscriptions,
+    terms,
+    upkeep,
+)
 from webhookd.store import file as files
 from webhookd.store.driver import Connection, connect, translated
 from webhookd.store.file import FileRow
-from webhookd.store.ingest import Recipient, Terms, take
+from webhookd.store.ingest import take
 from webhookd.store.outbox import Outbox, check_key
+from webhookd.store.recipients import Terms
+from webhookd.store.record import record
 from webhookd.store.transaction import Transaction, undo
 
 COMMIT_WAIT: Final = 100
@@ -161,8 +173,8 @@ class SqliteStore:
             raw, full = self._outbox.batch(self._writer, cursor + 1, ranges.HIGHEST)
             if not raw:
                 return _NOTHING
-            terms = self._current_terms(transaction)
-            row, done, taken = take(self._writer, transaction.file, terms, raw, now)
+            rules = self._current_terms(transaction)
+            row, done, taken = take(self._writer, transaction.file, rules, raw, now)
             transaction.file = replace(row, cursor=raw[taken - 1].outbox_id)
             return replace(done, more=done.more or full)
 
@@ -179,9 +191,9 @@ class SqliteStore:
                 raw, full = self._outbox.batch(self._writer, first, last)
                 if not raw:
                     continue
-                terms = self._current_terms(transaction)
+                rules = self._current_terms(transaction)
                 transaction.file, done, taken = take(
-                    self._writer, transaction.file, terms, raw, now
+                    self._writer, transaction.file, rules, raw, now
                 )
                 whole = taken == len(raw) and not full
                 end = last if whole else raw[taken - 1].outbox_id
@@ -194,12 +206,38 @@ class SqliteStore:
     def record(self, records: Many[Record], now: Millis) -> Recorded:
         """Write outcomes down and bring the next in line to the head."""
         with translated(self.path):
-            return self._begun().record(list(records), now)
+            transaction = self._begun()
+            rules = self._current_terms(transaction)
+            transaction.file, done = record(self._writer, transaction.file, rules, records, now)
+            return done
 
-    def cancel_removed(self, now: Millis) -> int:
-        """Cancel a batch of what removed subscriptions were owed; returns how many."""
+    def carry_out(self, now: Millis) -> Step:
+        """Take the next step of what operators have instructed: a batch of rows."""
         with translated(self.path):
-            return bulk.cancel_removed(self._begun(), now)
+            return instructions.carry_out(self._begun(), now)
+
+    def expire(self, key: SubscriptionKey, before: Millis, now: Millis) -> Step:
+        """End a batch of what the subscription has been owed since before `before`."""
+        with translated(self.path):
+            return upkeep.expire(self._begun(), key, before, now)
+
+    def let_pass(self, now: Millis) -> Step:
+        """Let those behind heads that have failed for longer than `max_block` pass them."""
+        with translated(self.path):
+            return upkeep.let_pass(self._begun(), now)
+
+    def bring_forward(self, key: SubscriptionKey, latest: Millis) -> Step:
+        """Make due at `latest` what is due later: it was set by a clock that went wrong."""
+        with translated(self.path):
+            return upkeep.bring_forward(self._begun(), key, latest)
+
+    def announce_rejected(self, now: Millis) -> Step:
+        """Tell those who want to know of the rows rejected since the last time."""
+        with translated(self.path):
+            transaction = self._begun()
+            rules = self._current_terms(transaction)
+            transaction.file, step = announce.rejected(self._writer, transaction.file, rules, now)
+            return step
 
     def outlook(self) -> Outlook:
         """Look whether anything changed, on the connection that reads."""
@@ -209,7 +247,8 @@ class SqliteStore:
             row = files.reread(self._reader, self.path)
             self._check_known(row, known)
             self._seen = row
-            return Outlook(self._outbox.end(self._reader, row.cursor), row.cursor, row.control)
+            end = self._outbox.end(self._reader, row.cursor)
+            return Outlook(end, row.cursor, row.control, row.roll, row.unannounced)
 
     def changed(self) -> bool:
         """Whether another connection (our own writer's too) has committed since the last call."""
@@ -239,6 +278,31 @@ class SqliteStore:
         """The subscription's earliest due time (later than `after`)."""
         with translated(self.path):
             return queue.next_due(self._reader, key, after)
+
+    def waiting(self) -> list[SubscriptionKey]:
+        """The subscriptions that have anything due, now or later."""
+        with translated(self.path):
+            return queue.waiting(self._reader)
+
+    def health(self, key: SubscriptionKey) -> Health:
+        """The subscription's health as recorded."""
+        with translated(self.path):
+            return checkup.read(self._reader, key)
+
+    def has_expired(self, key: SubscriptionKey, before: Millis) -> bool:
+        """Whether the subscription is owed anything since `before` or longer."""
+        with translated(self.path):
+            return bool(upkeep.expired(self._reader, key, before))
+
+    def latest_due(self, key: SubscriptionKey) -> Millis | None:
+        """The subscription's latest due time; None where nothing is due, ever."""
+        with translated(self.path):
+            return queue.latest_due(self._reader, key)
+
+    def next_pass(self) -> Millis | None:
+        """When the next line may pass a head that keeps failing; None where none may."""
+        with translated(self.path):
+            return queue.next_pass(self._reader)
 
     def subscriptions(self) -> list[StoredSubscription]:
         """All that are not removed, by key."""
@@ -278,39 +342,24 @@ class SqliteStore:
         return self._transaction
 
     def _current_terms(self, transaction: Transaction) -> Terms:
-        """The rules of matching as of this transaction: read again whenever `control` moved."""
-        control = transaction.file.control
-        if self._terms is None or self._terms[0] != control:
-            self._terms = (control, self._load_terms(self._writer))
+        """The rules of matching as of this transaction: read again whenever `roll` moved."""
+        roll = transaction.file.roll
+        if self._terms is None or self._terms[0] != roll:
+            self._terms = (roll, self._load_terms(self._writer))
             self._terms_in_doubt = True
         return self._terms[1]
 
     def _load_terms_ahead(self) -> None:
         """Read changed rules before the write lock is taken: with 10,000 subscriptions it takes
         a third of a second. `_current_terms` makes sure that they are still right."""
-        control = files.reread(self._reader, self.path).control
-        if self._terms is None or self._terms[0] != control:
-            self._terms = (control, self._load_terms(self._reader))
+        roll = files.reread(self._reader, self.path).roll
+        if self._terms is None or self._terms[0] != roll:
+            self._terms = (roll, self._load_terms(self._reader))
 
     def _load_terms(self, connection: Connection) -> Terms:
-        stored = subscriptions.load(connection)
-        return Terms(
-            matcher=Matcher(Interest(one.key, one.events, one.tenant) for one in stored),
-            recipients={one.key: Recipient(one.name, _ordering(one)) for one in stored},
-            default_tenant=self._default_tenant,
-            max_payload=self._max_payload,
+        return terms.load(
+            connection, default_tenant=self._default_tenant, max_payload=self._max_payload
         )
-
-
-def _ordering(one: StoredSubscription) -> Ordering:
-    """The subscription's ordering; the strictest usual one for what a newer program wrote.
-
-    Its deliveries accrue all the same: the daemon holds it back until it knows what it means.
-    """
-    try:
-        return policy.apply(profiles.get(one.profile).policy, one.policy).ordering
-    except ValueError:
-        return Ordering.AGGREGATE
 
 
 _NOTHING: Final = Ingested(0, 0, (), (), frozenset(), more=False)

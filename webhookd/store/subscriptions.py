@@ -17,6 +17,9 @@ _SELECT: Final = (
     " state_reason, managed_by, created_at FROM webhookd_subscriptions WHERE removed_at IS NULL"
 )
 
+INSTRUCTED: Final = "SELECT DISTINCT subscription FROM webhookd_instructions"
+"""To these nothing may be sent until their instructions are carried out."""
+
 EDITABLE: Final = frozenset({"name", "url", "events", "method", "headers", "policy"})
 """What `update` may change: the rest would change the bytes of what is owed, or misdirect it."""
 
@@ -54,8 +57,9 @@ def load(connection: Connection) -> list[StoredSubscription]:
         " ORDER BY subscription, key DESC"
     ).fetchall():
         secrets.setdefault(row[0], []).append(_secret(row[1:]))
+    busy = {key for (key,) in connection.execute(INSTRUCTED).fetchall()}
     rows = connection.execute(f"{_SELECT} ORDER BY key").fetchall()
-    return [_stored(row, secrets.get(row[0], [])) for row in rows]
+    return [_stored(row, secrets.get(row[0], []), instructed=row[0] in busy) for row in rows]
 
 
 def find(connection: Connection, id_or_name: str) -> StoredSubscription:
@@ -72,7 +76,8 @@ def find(connection: Connection, id_or_name: str) -> StoredSubscription:
         " WHERE subscription = ? ORDER BY key DESC",
         (row[0],),
     ).fetchall()
-    return _stored(row, [_secret(secret) for secret in secrets])
+    busy = connection.execute(f"{INSTRUCTED} WHERE subscription = ?", (row[0],)).fetchone()
+    return _stored(row, [_secret(secret) for secret in secrets], instructed=busy is not None)
 
 
 def owed(connection: Connection) -> dict[SubscriptionKey, int]:
@@ -116,7 +121,7 @@ def add(
     )
     for secret in secrets:
         _insert_secret(transaction.connection, key, secret, now)
-    transaction.bump()
+    transaction.bump(roll=True)
     return find(transaction.connection, new.id)
 
 
@@ -136,7 +141,7 @@ def update(transaction: Transaction, key: SubscriptionKey, changes: Mapping[str,
         transaction.connection.execute(
             f"UPDATE webhookd_subscriptions SET {name} = ? WHERE key = ?", (stored, key)
         )
-    transaction.bump()
+    transaction.bump(roll=True)
 
 
 def set_state(
@@ -147,7 +152,7 @@ def set_state(
         "UPDATE webhookd_subscriptions SET state = ?, state_reason = ? WHERE key = ?",
         (state, reason, key),
     )
-    transaction.bump()
+    transaction.bump(roll=True)
 
 
 def rotate(
@@ -171,7 +176,7 @@ def rotate(
     if not overlap:
         connection.execute("DELETE FROM webhookd_secrets WHERE subscription = ?", (key,))
     _insert_secret(connection, key, secret, now)
-    transaction.bump()
+    transaction.bump(roll=True)
 
 
 def activate(transaction: Transaction, key: SubscriptionKey) -> bool:
@@ -181,7 +186,7 @@ def activate(transaction: Transaction, key: SubscriptionKey) -> bool:
         " (SELECT max(key) FROM webhookd_secrets WHERE subscription = ?1)",
         (key,),
     ).rowcount
-    transaction.bump()
+    transaction.bump(roll=True)
     return gone > 0
 
 
@@ -196,7 +201,7 @@ def remove(transaction: Transaction, key: SubscriptionKey, now: Millis) -> None:
         "UPDATE webhookd_subscriptions SET removed_at = ? WHERE key = ?", (to_text(now), key)
     )
     connection.execute("DELETE FROM webhookd_secrets WHERE subscription = ?", (key,))
-    transaction.bump()
+    transaction.bump(roll=True)
 
 
 def _check_name(connection: Connection, name: str, own: SubscriptionKey | None) -> None:
@@ -224,7 +229,9 @@ def _secret(row: tuple[Any, ...]) -> StoredSecret:
     )
 
 
-def _stored(row: tuple[Any, ...], secrets: list[StoredSecret]) -> StoredSubscription:
+def _stored(
+    row: tuple[Any, ...], secrets: list[StoredSecret], *, instructed: bool
+) -> StoredSubscription:
     return StoredSubscription(
         key=SubscriptionKey(row[0]),
         id=SubscriptionId(row[1]),
@@ -242,4 +249,5 @@ def _stored(row: tuple[Any, ...], secrets: list[StoredSecret]) -> StoredSubscrip
         managed_by=row[13],
         created_at=row[14],
         secrets=tuple(secrets),
+        instructed=instructed,
     )

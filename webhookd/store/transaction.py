@@ -9,14 +9,17 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from webhookd.core.model import Millis
-from webhookd.core.storage import Record, Recorded
 from webhookd.errors import DatabaseError
 from webhookd.store import file as files
 from webhookd.store import lockfile, preflight
+from webhookd.store.book import Book
 from webhookd.store.driver import CLI_BUSY_SECONDS, Connection, connect, translated
-from webhookd.store.record import Book, record
+
+BULK_ROWS: Final = 200
+"""Rows that one transaction of a bulk change moves: some milliseconds of the write lock."""
 
 
 class Transaction:
@@ -35,9 +38,13 @@ class Transaction:
                 raise
         self.file = self._before
 
-    def bump(self) -> None:
-        """Tell the lanes that something changed that they must obey."""
-        self.file = replace(self.file, control=self.file.control + 1)
+    def bump(self, *, roll: bool = False) -> None:
+        """Tell the lanes that something changed that they must obey.
+
+        With `roll` it is a subscription, or an instruction for one, and not deliveries alone.
+        """
+        file = self.file
+        self.file = replace(file, control=file.control + 1, roll=file.roll + roll)
 
     @contextlib.contextmanager
     def book(self, now: Millis) -> Iterator[Book]:
@@ -45,11 +52,6 @@ class Transaction:
         book = Book(self.connection, self.file, now)
         yield book
         self.file = book.close()
-
-    def record(self, records: list[Record], now: Millis) -> Recorded:
-        """Write outcomes down."""
-        self.file, done = record(self.connection, self.file, records, now)
-        return done
 
     def seal(self) -> None:
         """Write the file's row back; the last statement before the commit."""
@@ -72,7 +74,7 @@ class Session:
         """Open `path` (a real path that `preflight.check` has passed).
 
         Raises:
-            DatabaseError: cannot be opened, not prepared, or of a newer schema.
+            DatabaseError: cannot be opened, not prepared, or of another schema.
         """
         self.path = path
         self.marks = True
@@ -82,6 +84,7 @@ class Session:
         try:
             with translated(path):
                 self.file = files.read(self.connection, path)
+            files.check_schema(self.file, path)
         except BaseException:
             self.connection.close()
             raise

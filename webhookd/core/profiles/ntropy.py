@@ -62,7 +62,7 @@ def check_events(patterns: Sequence[str]) -> None:
 
 PROFILE: Final = Profile(
     name="ntropy",
-    policy=Policy(timeout=10_000, retry_delays=(1_000, 5_000, 30_000)),
+    policy=Policy(timeout=10_000, retry_delays=(1_000, 5_000, 30_000), disable_after_failures=10),
     methods=("POST",),
     requires_secret=True,
     scheme=Scheme(

@@ -80,6 +80,8 @@ PROFILE: Final = Profile(
             24 * _HOUR,
         ),
         jitter=0.1,
+        gone_disables=True,
+        disable_after=5 * 24 * _HOUR,
     ),
     methods=("POST",),
     requires_secret=True,

@@ -1,0 +1,302 @@
+"""The deliveries' rows: where one is moved, and where whoever is next comes to its line's head.
+
+Lines
+=====
+
+Deliveries with the same subscription and order key stand in one line, in the order of their events.
+Only the head has a `due_at`; the others wait with none. So a lane's query never sees the 100,000
+behind a head, and finishing a head costs one look-up for the next. A delivery that is re-opened has
+an older event than those that wait, so it goes before them. A head that keeps failing for longer
+than `max_block` leaves its line: the others go on, and it is tried again on its own.
+"""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from typing import Final
+
+from webhookd.core.delivery import Happening, Move, Standing, move
+from webhookd.core.model import DeliveryId, DeliveryState, Millis, Reason, SubscriptionKey
+from webhookd.core.rows import OWN_TYPES
+from webhookd.core.storage import AttemptNote
+from webhookd.core.times import from_text, to_text
+from webhookd.store import recipients
+from webhookd.store.driver import Connection
+from webhookd.store.file import FileRow
+from webhookd.store.recipients import NO_LINE
+
+SELECT: Final = (
+    "SELECT subscription, order_key, state, reason, attempts, tries, last_status, last_error,"
+    " first_attempt_at, finished_at, due_at, retry_at, body_hash, event, failing_since, pass_at"
+    " FROM webhookd_deliveries WHERE id = ?"
+)
+RESCHEDULE: Final = (
+    "UPDATE webhookd_deliveries SET tries = ?, due_at = ?, retry_at = ?, body_hash = ? WHERE id = ?"
+)
+UPDATE: Final = (
+    "UPDATE webhookd_deliveries SET sequence = ?, state = ?, reason = ?, attempts = ?, tries = ?,"
+    " last_status = ?, last_error = ?, first_attempt_at = ?, finished_at = ?, due_at = ?,"
+    " next_attempt_at = ?, retry_at = ?, body_hash = ? WHERE id = ?"
+)
+INSERT_ATTEMPT: Final = (
+    "INSERT INTO webhookd_attempts (delivery, number, started_at, duration_ms, status,"
+    " error_class, error, note, excerpt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+HEAD_OF_LINE: Final = (
+    "SELECT id, due_at, retry_at, event FROM webhookd_deliveries"
+    " INDEXED BY webhookd_deliveries_in_line"
+    " WHERE subscription = ? AND order_key = ? AND state = 'pending' AND order_key <> 0"
+    " ORDER BY event LIMIT 1"
+)
+SET_DUE: Final = "UPDATE webhookd_deliveries SET due_at = ? WHERE id = ?"
+SET_FAILING: Final = "UPDATE webhookd_deliveries SET failing_since = ?, pass_at = ? WHERE id = ?"
+REOPEN: Final = (
+    "UPDATE webhookd_deliveries SET order_key = ?, opened_at = ?, passed_at = NULL WHERE id = ?"
+)
+LEAVE_LINE: Final = (
+    "UPDATE webhookd_deliveries SET order_key = 0, passed_at = ?, pass_at = NULL WHERE id = ?"
+)
+AGGREGATE: Final = "SELECT aggregate, event_type FROM webhookd_events WHERE sequence = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A delivery's row as it is moved."""
+
+    id: DeliveryId
+    subscription: SubscriptionKey
+    order_key: int
+    standing: Standing
+    retry_at: str | None
+    body_hash: bytes | None
+    event: int
+    failing_since: str | None
+    pass_at: str | None
+
+
+class Book:
+    """The deliveries' rows during one writing transaction; sums are written down by `close`."""
+
+    def __init__(self, connection: Connection, file: FileRow, now: int) -> None:
+        self._connection = connection
+        self._file = file
+        self._sequence = file.sequence
+        self.now = now
+        self._now_text = to_text(now)
+        self._states: dict[SubscriptionKey, Counter[DeliveryState]] = defaultdict(Counter)
+        self._latest: dict[SubscriptionKey, AttemptNote] = {}
+        self._successes: dict[SubscriptionKey, str] = {}
+        self._recipients: dict[SubscriptionKey, recipients.Recipient | None] = {}
+        self.ready: set[SubscriptionKey] = set()
+        """Subscriptions in which another delivery has come to the head of its line."""
+
+    def read(self, delivery: DeliveryId) -> Row | None:
+        """The delivery as it stands in the file; None if retention or an operator took it away."""
+        found = self._connection.execute(SELECT, (delivery,)).fetchone()
+        if found is None:
+            return None
+        standing = Standing(
+            state=DeliveryState(found[2]),
+            reason=Reason(found[3]) if found[3] else None,
+            attempts=found[4],
+            tries=found[5],
+            last_status=found[6],
+            last_error=found[7],
+            first_attempt_at=found[8] and from_text(found[8]),
+            finished_at=found[9] and from_text(found[9]),
+            due_at=found[10] and from_text(found[10]),
+        )
+        return Row(delivery, found[0], found[1], standing, *found[11:])
+
+    def apply(
+        self, row: Row, happened: Move, *, body_hash: bytes | None = None, max_block: Millis = 0
+    ) -> Standing:
+        """Move a delivery on, write it down, and let the next in line come to the head.
+
+        Args:
+            row: as `read` found it in this transaction.
+            happened: what moves it.
+            body_hash: of the body that was sent.
+            max_block: how long it may hold up its line from its first failed attempt on; 0: ever.
+
+        Raises:
+            IllegalTransition: it cannot happen to a delivery in that state; nothing was written.
+        """
+        before, after = row.standing, move(row.standing, happened)
+        if happened.happening is Happening.REOPENED:
+            row = self._reopen(row)
+        retry_at = _text(happened.retry_at) if after.state is DeliveryState.PENDING else None
+        pending_before = before.state is DeliveryState.PENDING
+        if after.state is DeliveryState.PENDING:
+            if not pending_before:
+                after = self._step_in(row, after)
+            elif before.due_at is None:
+                # Another one was put before it while its request was in flight: it waits again.
+                after = replace(after, due_at=None)
+            if after.due_at is not None:
+                self.ready.add(row.subscription)
+        self._write(row, after, retry_at, body_hash)
+        self._set_failing(row, after, happened, max_block)
+        if before.state is not after.state:
+            change = self._states[row.subscription]
+            change[before.state] -= 1
+            change[after.state] += 1
+        if pending_before and after.state is not DeliveryState.PENDING:
+            self._step_up(row)
+        return after
+
+    def hasten(self, row: Row) -> Standing:
+        """Make a pending delivery due now; one that waits in line goes on waiting.
+
+        The feed does not move: no visible field changes.
+        """
+        self._connection.execute(
+            "UPDATE webhookd_deliveries SET retry_at = NULL WHERE id = ?", (row.id,)
+        )
+        if row.standing.due_at is None or row.standing.due_at <= self.now:
+            return row.standing
+        self._connection.execute(SET_DUE, (self._now_text, row.id))
+        self.ready.add(row.subscription)
+        return replace(row.standing, due_at=self.now)
+
+    def note(self, delivery: DeliveryId, subscription: SubscriptionKey, made: AttemptNote) -> None:
+        """Write an attempt down."""
+        started = to_text(made.started_at)
+        self._connection.execute(
+            INSERT_ATTEMPT,
+            (
+                delivery,
+                made.number,
+                started,
+                made.duration,
+                made.status,
+                made.error_class,
+                made.error,
+                made.note,
+                made.excerpt,
+            ),
+        )
+        self._latest[subscription] = made
+        if not made.error_class:
+            self._successes[subscription] = to_text(made.started_at + made.duration)
+
+    def leave_line(self, row: Row) -> None:
+        """Let those behind a pending delivery pass it: it goes on alone."""
+        self._connection.execute(LEAVE_LINE, (self._now_text, row.id))
+        self._step_up(row)
+
+    def close(self) -> FileRow:
+        """Write the sums down; returns the file's row with the counter moved."""
+        for key, change in self._states.items():
+            self._connection.execute(
+                "UPDATE webhookd_counters SET pending = pending + ?, delivered = delivered + ?,"
+                " failed = failed + ?, cancelled = cancelled + ?, superseded = superseded + ?"
+                " WHERE subscription = ?",
+                (*(change[state] for state in DeliveryState), key),
+            )
+        for key, made in self._latest.items():
+            self._connection.execute(
+                "UPDATE webhookd_counters SET last_status = ?, last_error = ?,"
+                " last_attempt_at = ?, last_success_at = coalesce(?, last_success_at)"
+                " WHERE subscription = ?",
+                (made.status, made.error, to_text(made.started_at), self._successes.get(key), key),
+            )
+        return replace(self._file, sequence=self._sequence)
+
+    def _write(
+        self, row: Row, after: Standing, retry_at: str | None, body_hash: bytes | None
+    ) -> None:
+        due_at = _text(after.due_at)
+        body_hash = row.body_hash or body_hash
+        if _seen(row.standing) == _seen(after):
+            self._connection.execute(RESCHEDULE, (after.tries, due_at, retry_at, body_hash, row.id))
+            return
+        self._sequence += 1
+        self._connection.execute(
+            UPDATE,
+            (
+                self._sequence,
+                after.state.value,
+                after.reason.value if after.reason else "",
+                after.attempts,
+                after.tries,
+                after.last_status,
+                after.last_error,
+                _text(after.first_attempt_at),
+                _text(after.finished_at),
+                due_at,
+                due_at,
+                retry_at,
+                body_hash,
+                row.id,
+            ),
+        )
+
+    def _set_failing(self, row: Row, after: Standing, happened: Move, max_block: Millis) -> None:
+        """Keep since when it has been failing, and until when it may hold up its line."""
+        since = pass_at = None
+        if after.state is DeliveryState.PENDING and happened.happening is Happening.RETRY:
+            since = row.failing_since
+            if since is None and happened.attempted_at is not None:
+                since = to_text(happened.at)
+            if since is not None and max_block and row.order_key != NO_LINE:
+                pass_at = to_text(from_text(since) + max_block)
+        if (since, pass_at) != (row.failing_since, row.pass_at):
+            self._connection.execute(SET_FAILING, (since, pass_at, row.id))
+
+    def _reopen(self, row: Row) -> Row:
+        """Put it into the line that is its own by the ordering as it is now."""
+        aggregate, event_type = self._connection.execute(AGGREGATE, (row.event,)).fetchone()
+        line = row.order_key
+        if not event_type.startswith(OWN_TYPES):
+            if row.subscription not in self._recipients:
+                found = recipients.find(self._connection, row.subscription)
+                self._recipients[row.subscription] = found
+            recipient = self._recipients[row.subscription]
+            if recipient is not None:
+                line = recipients.order_key(recipient.policy.ordering, aggregate)
+        self._connection.execute(REOPEN, (line, self._now_text, row.id))
+        return replace(row, order_key=line)
+
+    def _step_in(self, row: Row, after: Standing) -> Standing:
+        """Find a re-opened delivery's place in line; returns its standing there."""
+        head = self._head(row)
+        if head is None:
+            return after
+        if head[3] < row.event:
+            return replace(after, due_at=None)
+        self._connection.execute(SET_DUE, (None, head[0]))
+        return after
+
+    def _step_up(self, row: Row) -> None:
+        """Make the first that waits in this row's line the head of it."""
+        head = self._head(row)
+        if head is None or head[1] is not None:
+            return
+        # Delays are minima: one that was put back while it waited for its next try still waits.
+        self._connection.execute(SET_DUE, (max(self._now_text, head[2] or ""), head[0]))
+        self.ready.add(row.subscription)
+
+    def _head(self, row: Row) -> tuple[int, str | None, str | None, int] | None:
+        if row.order_key == NO_LINE:
+            return None
+        found: tuple[int, str | None, str | None, int] | None = self._connection.execute(
+            HEAD_OF_LINE, (row.subscription, row.order_key)
+        ).fetchone()
+        return found
+
+
+def _seen(standing: Standing) -> tuple[object, ...]:
+    """What the feed tells of it: a delivery keeps its sequence while this stays the same."""
+    return (
+        standing.state,
+        standing.reason,
+        standing.attempts,
+        standing.last_status,
+        standing.last_error,
+        standing.first_attempt_at,
+        standing.finished_at,
+    )
+
+
+def _text(moment: int | None) -> str | None:
+    return None if moment is None else to_text(moment)

@@ -1,0 +1,169 @@
+"""Writing an event down with the deliveries that it owes, in one stroke and in their lines."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from webhookd.core import rows
+from webhookd.core.model import SubscriptionKey
+from webhookd.store.driver import Connection
+from webhookd.store.recipients import NO_LINE, Recipient, Terms, order_key
+
+INSERT_EVENT: Final = (
+    "INSERT INTO webhookd_events (sequence, outbox_id, event_id, aggregate, event_type,"
+    " aggregate_type, aggregate_id, tenant, payload, occurred_at, time_guessed, ingested_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+MOVE_AGGREGATE: Final = (
+    "UPDATE webhookd_aggregates SET sequence = ?, event_type = ?, event_id = ?, occurred_at = ?"
+    " WHERE tenant = ? AND aggregate_type = ? AND aggregate_id = ? RETURNING key"
+)
+INSERT_AGGREGATE: Final = (
+    "INSERT INTO webhookd_aggregates (sequence, event_type, event_id, occurred_at, tenant,"
+    " aggregate_type, aggregate_id) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING key"
+)
+INSERT_DELIVERY: Final = (
+    "INSERT INTO webhookd_deliveries (id, sequence, event, subscription, subscription_name,"
+    " number, order_key, state, reason, attempts, tries, last_error, due_at, next_attempt_at,"
+    " created_at, coalesce_key) VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', '', 0, 0, '', ?, ?, ?, ?)"
+)
+IN_LINE: Final = (
+    "SELECT 1 FROM webhookd_deliveries INDEXED BY webhookd_deliveries_in_line"
+    " WHERE subscription = ? AND order_key = ? AND state = 'pending' AND order_key <> 0 LIMIT 1"
+)
+ADD_OWED: Final = (
+    "UPDATE webhookd_counters SET numbers = numbers + ?1, pending = pending + ?1"
+    " WHERE subscription = ?2"
+)
+
+
+@dataclass(slots=True)
+class Fanout:
+    """What one transaction adds: sums are written down by `close`."""
+
+    connection: Connection
+    terms: Terms
+    sequence: int
+    """THE counter, as far as it has been moved."""
+    now_text: str
+    events: int = 0
+    owed: Counter[SubscriptionKey] = field(default_factory=Counter)
+    numbers: dict[SubscriptionKey, int] = field(default_factory=dict)
+    ready: set[SubscriptionKey] = field(default_factory=set)
+    """Subscriptions that have a new delivery at the head of its line."""
+    crowded: set[tuple[SubscriptionKey, int]] = field(default_factory=set)
+    """Subscriptions and aggregates in which a new delivery may make older ones needless."""
+
+    def host_event(self, draft: rows.Draft) -> None:
+        """Write one of the host's events, its aggregate's place in the feed, and what it owes."""
+        self.sequence += 1
+        place = self.sequence
+        aggregate = self._move_aggregate(draft, place) if draft.aggregate_id else 0
+        self._insert_event(draft, place, aggregate)
+        thin = draft.payload is None
+        for key in self.terms.matcher.match(draft.event_type, draft.aggregate_type, draft.tenant):
+            recipient = self.terms.recipients[key]
+            merges = thin and aggregate if recipient.policy.coalesce else 0
+            line = order_key(recipient.policy.ordering, aggregate)
+            self.delivery(key, recipient, place, line, coalesce_key=merges)
+
+    def own_event(
+        self, draft: rows.Draft, recipients: Iterable[SubscriptionKey], line: int
+    ) -> None:
+        """Write one of webhookd's own events: in no feed of changes, and in a line of its kind."""
+        self.sequence += 1
+        place = self.sequence
+        self._insert_event(draft, place, 0)
+        for key in recipients:
+            self.delivery(key, self.terms.recipients[key], place, line)
+
+    def delivery(
+        self,
+        key: SubscriptionKey,
+        recipient: Recipient,
+        event: int,
+        line: int,
+        *,
+        coalesce_key: int = 0,
+    ) -> None:
+        """Write one delivery down, due now if nothing stands before it in line.
+
+        `event` is the newest of its line: nobody stands behind it.
+        """
+        self.sequence += 1
+        waits = (
+            line != NO_LINE and self.connection.execute(IN_LINE, (key, line)).fetchone() is not None
+        )
+        due = None if waits else self.now_text
+        self.connection.execute(
+            INSERT_DELIVERY,
+            (
+                self.sequence,
+                self.sequence,
+                event,
+                key,
+                recipient.name,
+                self._next_number(key),
+                line,
+                due,
+                due,
+                self.now_text,
+                coalesce_key,
+            ),
+        )
+        self.owed[key] += 1
+        if not waits:
+            self.ready.add(key)
+        if coalesce_key:
+            self.crowded.add((key, coalesce_key))
+
+    def close(self) -> int:
+        """Write the sums down; returns THE counter."""
+        for key, count in self.owed.items():
+            self.connection.execute(ADD_OWED, (count, key))
+        return self.sequence
+
+    def _move_aggregate(self, draft: rows.Draft, place: int) -> int:
+        """Make this the newest event of its aggregate; returns the aggregate's key."""
+        change = (
+            place,
+            draft.event_type,
+            draft.event_id,
+            draft.occurred_at,
+            draft.tenant,
+            draft.aggregate_type,
+            draft.aggregate_id,
+        )
+        found = self.connection.execute(MOVE_AGGREGATE, change).fetchone()
+        key: int = (found or self.connection.execute(INSERT_AGGREGATE, change).fetchone())[0]
+        return key
+
+    def _insert_event(self, draft: rows.Draft, place: int, aggregate: int) -> None:
+        self.connection.execute(
+            INSERT_EVENT,
+            (
+                place,
+                draft.outbox_id,
+                draft.event_id,
+                aggregate,
+                draft.event_type,
+                draft.aggregate_type,
+                draft.aggregate_id,
+                draft.tenant,
+                draft.payload,
+                draft.occurred_at,
+                draft.occurred_at_guessed,
+                self.now_text,
+            ),
+        )
+        self.events += 1
+
+    def _next_number(self, key: SubscriptionKey) -> int:
+        number = self.numbers.get(key)
+        if number is None:
+            number = self.connection.execute(
+                "SELECT numbers FROM webhookd_counters WHERE subscription = ?", (key,)
+            ).fetchone()[0]
+        self.numbers[key] = number + 1
+        return number + 1

@@ -1,0 +1,83 @@
+"""What writing transactions need to know of subscriptions: matching, ordering, policy."""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from webhookd.core import policy, profiles
+from webhookd.core.matching import Matcher
+from webhookd.core.model import (
+    Ordering,
+    Policy,
+    SubscriptionId,
+    SubscriptionKey,
+    SubscriptionState,
+)
+from webhookd.store.driver import Connection
+
+WHOLE_SUBSCRIPTION: Final = -1
+"""The order key of deliveries that stand in one line a subscription."""
+NO_LINE: Final = 0
+"""The order key of deliveries that wait for nothing."""
+
+_UNKNOWN: Final = Policy(timeout=1, retry_delays=())
+"""Of what a newer program wrote: ordered in the usual way, and judged by no rule. The daemon holds
+such a subscription back until it knows what it means; meanwhile what it is owed accrues."""
+
+_SELECT: Final = (
+    "SELECT id, name, state, profile, policy FROM webhookd_subscriptions"
+    " WHERE key = ? AND removed_at IS NULL"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One subscription, as far as ingest and recording go."""
+
+    id: SubscriptionId
+    name: str
+    state: SubscriptionState
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """By what rules rows are judged and matched; made anew whenever subscriptions change."""
+
+    matcher: Matcher
+    recipients: dict[SubscriptionKey, Recipient]
+    default_tenant: str
+    max_payload: int
+
+
+def find(connection: Connection, key: SubscriptionKey) -> Recipient | None:
+    """One subscription as it is in this transaction; None where it was removed."""
+    row = connection.execute(_SELECT, (key,)).fetchone()
+    if row is None:
+        return None
+    return Recipient(
+        SubscriptionId(row[0]),
+        row[1],
+        SubscriptionState(row[2]),
+        effective(row[3], json.loads(row[4])),
+    )
+
+
+def effective(profile: str, own: dict[str, object]) -> Policy:
+    """The policy in force: the profile's preset with the subscription's own laid over it."""
+    try:
+        return policy.apply(profiles.get(profile).policy, own)
+    except ValueError:
+        return _UNKNOWN
+
+
+def order_key(ordering: Ordering, aggregate: int) -> int:
+    """The line that a delivery stands in, by the ordering and its aggregate's key."""
+    if ordering is Ordering.SUBSCRIPTION:
+        return WHOLE_SUBSCRIPTION
+    return aggregate if ordering is Ordering.AGGREGATE else NO_LINE
+
+
+def own_order_key(about: SubscriptionKey) -> int:
+    """The line of webhookd's own events about one subscription: they have no aggregate."""
+    return -1 - about
