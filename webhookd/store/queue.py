@@ -43,7 +43,7 @@ _WAITING: Final = (
 )
 FIRST_WAITING: Final = _WAITING.format(index="webhookd_deliveries_first", kind="tries = 0")
 WAITING_AGAIN: Final = _WAITING.format(index="webhookd_deliveries_again", kind="tries > 0")
-EARLIEST_PASSED: Final = (
+NEXT_PASSED: Final = (
     "SELECT pass_at FROM webhookd_deliveries INDEXED BY webhookd_deliveries_pass"
     " WHERE pass_at IS NOT NULL ORDER BY pass_at LIMIT 1"
 )
