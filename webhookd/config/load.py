@@ -3,12 +3,14 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from webhookd.config import declared
+from webhookd.config.faults import advice, line, shown
 from webhookd.config.settings import Delivery, Log, Outbox, Settings, Status
 from webhookd.core.egress import EgressPolicy, parse_policy
 from webhookd.core.model import Millis
@@ -27,8 +29,6 @@ MOST_UNRECORDED: Final = 1_000_000
 """Outcomes in memory: at about 1 KiB each, as much as a small machine has."""
 LONGEST_TENANT: Final = 512
 """Characters, as for a tenant in the outbox."""
-_SHOWN: Final = 80
-"""Characters of a wrong value or name that an error repeats."""
 
 _UNITS: Final = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _SIZE: Final = re.compile(r"([0-9]{1,12}) ?(|B|KiB|MiB|GiB)")
@@ -59,6 +59,9 @@ def load(path: Path | None, *, database: str | None, environ: Mapping[str, str])
         if name in found:
             found[name] = make(**found[name])
     found["egress"] = _policy(found.get("egress", {}), place)
+    if path is not None:
+        blocks = found.get(declared.KEY, [])
+        found[declared.KEY] = declared.read(blocks, place, found["egress"])
     return Settings(**found)
 
 
@@ -67,17 +70,17 @@ def _parse(path: Path) -> dict[str, object]:
         data = path.read_bytes()
     except OSError as error:
         fault = error.strerror or type(error).__name__
-        raise ConfigError(_line(str(path), "", f"cannot be read: {fault}; see --config")) from error
+        raise ConfigError(line(str(path), "", f"cannot be read: {fault}; see --config")) from error
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        fault = f"line {line}: not UTF-8; save the file as UTF-8"
+        number = data.count(b"\n", 0, error.start) + 1
+        fault = f"line {number}: not UTF-8; save the file as UTF-8"
     except tomllib.TOMLDecodeError as error:
         fault = f"not valid TOML: {error}"
     except RecursionError:
         fault = "nested too deeply; no key takes more than a list"
-    raise ConfigError(_line(str(path), "", fault))
+    raise ConfigError(line(str(path), "", fault))
 
 
 def _read(
@@ -88,28 +91,18 @@ def _read(
     for name, value in table.items():
         key = f"{prefix}{name}"
         if name not in keys:
-            raise ConfigError(_line(place, key, f"unknown key; {_advice(name, keys)}"))
+            raise ConfigError(line(place, key, f"unknown key; {advice(name, keys)}"))
         inner = keys[name]
         if isinstance(inner, dict):
             if not isinstance(value, dict):
-                raise ConfigError(_line(place, key, f"is a table: write [{key}] above its keys"))
+                raise ConfigError(line(place, key, f"is a table: write [{key}] above its keys"))
             found[name] = _read(value, inner, place, f"{key}.")
             continue
         try:
             found[name] = inner(value)
         except ValueError as error:
-            raise ConfigError(_line(place, key, str(error))) from error
+            raise ConfigError(line(place, key, str(error))) from error
     return found
-
-
-def _line(place: str, key: str, fault: str) -> str:
-    parts = [printable(part, 200) for part in (place, key) if part]
-    return ": ".join([*parts, printable(fault, 400)])
-
-
-def _advice(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
 
 
 def _no_database(place: str, environ: Mapping[str, str]) -> str:
@@ -131,18 +124,14 @@ def _policy(lists: Mapping[str, tuple[str, ...]], place: str) -> EgressPolicy:
         policy = parse_policy(lists.get("allow", ()), lists.get("deny", ()))
     except ValueError as error:  # it begins with the key and the entry
         fault = f"{error}; name an address, a range or a host"
-        raise ConfigError(_line(place, "", fault)) from error
+        raise ConfigError(line(place, "", fault)) from error
     return replace(policy, source=place)
-
-
-def _shown(value: object) -> str:
-    return printable(repr(value), _SHOWN)
 
 
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value
-    raise ValueError(f"is text: write it in quotes, not {_shown(value)}")
+    raise ValueError(f"is text: write it in quotes, not {shown(value)}")
 
 
 def _path(value: object) -> str:
@@ -155,10 +144,10 @@ def _path(value: object) -> str:
 def _table(value: object) -> str:
     text = _text(value)
     if not text or not text.isprintable():
-        raise ValueError(f"is the name of a table, not {_shown(text)}")
+        raise ValueError(f"is the name of a table, not {shown(text)}")
     if text.lower().startswith(("sqlite_", "webhook_", "webhookd_")):
         raise ValueError(
-            f"{_shown(text)} is not the host's own table; name the table it inserts into"
+            f"{shown(text)} is not the host's own table; name the table it inserts into"
         )
     return text
 
@@ -174,7 +163,7 @@ def _tenant(value: object) -> str:
 
 def _number(least: int, most: int, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ValueError(f"is a whole number from {least} to {most}, not {_shown(value)}")
+        raise ValueError(f"is a whole number from {least} to {most}, not {shown(value)}")
     return value
 
 
@@ -190,7 +179,7 @@ def _size(value: object) -> int:
     ):
         raise ValueError(
             f'is bytes, or text with a unit (KiB, MiB): "1MiB", at most {LARGEST_PAYLOAD} bytes,'
-            f" not {_shown(value)}"
+            f" not {shown(value)}"
         )
     return amount
 
@@ -198,7 +187,7 @@ def _size(value: object) -> int:
 def _span(least: Millis, value: object) -> Millis:
     span = parse_duration(value)
     if span < least:
-        raise ValueError(f"is longer than {_shown(value)}: at least {least} ms")
+        raise ValueError(f"is longer than {shown(value)}: at least {least} ms")
     return span
 
 
@@ -207,22 +196,25 @@ def _start(value: object) -> str | int:
         return str(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
         return value
-    raise ValueError(
-        f'is "beginning", "end" or an id of the outbox (a number), not {_shown(value)}'
-    )
+    raise ValueError(f'is "beginning", "end" or an id of the outbox (a number), not {shown(value)}')
 
 
 def _choice(choices: tuple[str, ...], value: object) -> str:
     if value not in choices:
         listed = " or ".join(f'"{choice}"' for choice in choices)
-        raise ValueError(f"is {listed}, not {_shown(value)}")
+        raise ValueError(f"is {listed}, not {shown(value)}")
     return str(value)
 
 
 def _list(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-        raise ValueError(f'is a list of texts: ["10.1.0.0/16", "erp.local"], not {_shown(value)}')
+        raise ValueError(f'is a list of texts: ["10.1.0.0/16", "erp.local"], not {shown(value)}')
     return tuple(value)
+
+
+def _later(value: object) -> object:
+    """Read by `declared.read`, once it is known where subscriptions may lead to."""
+    return value
 
 
 _TABLES: Final[dict[str, Callable[..., Any]]] = {
@@ -244,6 +236,7 @@ _KEYS: Final[dict[str, Reader | dict[str, Reader]]] = {
     "delivery": {
         "shutdown_grace": partial(_span, 0),
         "max_in_flight": partial(_number, 1, MOST_IN_FLIGHT),
+        "max_per_host": partial(_number, 1, MOST_IN_FLIGHT),
         "max_unrecorded": partial(_number, 1, MOST_UNRECORDED),
     },
     "egress": {"allow": _list, "deny": _list},
@@ -252,4 +245,5 @@ _KEYS: Final[dict[str, Reader | dict[str, Reader]]] = {
         "level": partial(_choice, ("debug", "info", "warning", "error")),
     },
     "status": {"max_lag": partial(_span, 1), "max_owed_age": partial(_span, 1)},
+    declared.KEY: _later,
 }

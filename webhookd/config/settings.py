@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from webhookd.core.declaration import Declared
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.model import Millis
 
@@ -34,6 +35,8 @@ class Delivery:
     """How long attempts under way may take to finish once the daemon is asked to stop."""
     max_in_flight: int = 256
     """Attempts under way at once over all subscriptions."""
+    max_per_host: int = 64
+    """Attempts under way at once to one host, over all subscriptions that lead there."""
     max_unrecorded: int = 1_000
     """Outcomes kept in memory while the file cannot be written; at this many sending stops."""
 
@@ -66,3 +69,5 @@ class Settings:
     egress: EgressPolicy = field(default_factory=EgressPolicy)
     log: Log = Log()
     status: Status = Status()
+    subscriptions: tuple[Declared, ...] | None = None
+    """What the file declares; None where no file is read: then what one declared before stays."""

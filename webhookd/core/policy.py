@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any, Final
 
 from webhookd.core.model import Millis, Ordering, Policy
@@ -71,7 +72,7 @@ def show(policy: Policy) -> dict[str, object]:
         "ordering": policy.ordering.value,
         "concurrency": policy.concurrency,
         "retry_after_max": format_duration(policy.retry_after_max),
-        "rate_limit": f"{policy.rate_limit:g}/s" if policy.rate_limit else "off",
+        "rate_limit": _shown_rate(policy.rate_limit) if policy.rate_limit else "off",
         "max_age": _shown_span(policy.max_age),
         "max_block": _shown_span(policy.max_block),
         "coalesce": policy.coalesce,
@@ -85,6 +86,15 @@ def show(policy: Policy) -> dict[str, object]:
 
 def _shown_span(span: Millis) -> str:
     return format_duration(span) if span else "off"
+
+
+def _shown_rate(rate: float) -> str:
+    """The rate as `parse` reads it back: a whole number, over the shortest time that allows it."""
+    for unit, seconds in _PER.items():
+        text = f"{rate * seconds:.0f}"
+        if float(text) / seconds == rate:
+            return f"{text}/{unit}"
+    return f"{Decimal(repr(rate)):f}/s"
 
 
 def _timeout(value: object) -> int:
@@ -161,8 +171,8 @@ def _rate(value: object) -> float:
 def _switch(value: object) -> bool:
     if isinstance(value, bool):
         return value
-    if value in _SWITCHES:
-        return _SWITCHES[str(value)]
+    if isinstance(value, str) and value in _SWITCHES:
+        return _SWITCHES[value]
     raise ValueError("takes true or false")
 
 

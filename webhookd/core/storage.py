@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from webhookd.core.declaration import Declared, Difference
 from webhookd.core.delivery import Move, Standing
 from webhookd.core.health import Change, Health, Rule
 from webhookd.core.model import (
@@ -283,6 +284,19 @@ class Store(Protocol):
 
     def subscriptions(self) -> list[StoredSubscription]:
         """All that are not removed, by key."""
+
+    def difference(self, declared: Sequence[Declared]) -> Difference:
+        """What `apply_declared` would do. Raises ConfigError as that does; only reads."""
+
+    def apply_declared(self, declared: Sequence[Declared], now: Millis) -> Difference:
+        """Make the file's declared subscriptions what they are declared to be.
+
+        Raises:
+            ConfigError: a name is taken, or what cannot be changed is declared otherwise.
+        """
+
+    def set_terms(self, *, default_tenant: str, max_payload: int) -> None:
+        """By what rows are judged from the next batch on; says nothing to the file."""
 
     def check_file(self) -> None:
         """Raise DatabaseError when the path no longer leads to the file that was opened."""

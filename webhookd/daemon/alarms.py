@@ -48,6 +48,12 @@ class Alarms:
                 found.append(key)
         return found
 
+    def clear(self) -> None:
+        """Forget all times: the clock that they were set by was wrong."""
+        self._heap.clear()
+        self._earliest.clear()
+        self._sooner.set()
+
     async def wait(self) -> None:
         """Until the earliest time, or until a sooner one is set; never longer than a minute."""
         wait = LONGEST_WAIT

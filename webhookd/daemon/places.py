@@ -7,6 +7,8 @@ There are `total` places. Two rules keep them from being taken up by receivers t
 - lanes whose latest attempt spoke of ill health together have half of them at most.
 
 Lanes are served in turn, and a lane's own workers in the order of their asking.
+
+Each host has places of its own besides, shared by the same rules between the lanes that lead to it.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -77,6 +79,18 @@ class Places:
             self._queues(key)[key] = before.pop(key)
         self._serve()
 
+    def resize(self, total: int) -> None:
+        """Have so many places from now on; attempts under way keep theirs."""
+        self._total = total
+        self._reserve = total // 4
+        self._for_troubled = max(1, total // 2)
+        self._serve()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody holds a place or waits for one."""
+        return not self._wanting
+
     @property
     def _share(self) -> int:
         return -(-self._total // max(1, len(self._wanting)))
@@ -86,7 +100,7 @@ class Places:
 
     def _may_take(self, key: SubscriptionKey) -> bool:
         free = self._total - self._taken
-        if not free or (key in self._troubled and self._half_is_full):
+        if free <= 0 or (key in self._troubled and self._half_is_full):
             return False
         return self._held[key] < self._share or free > self._reserve
 
@@ -116,7 +130,7 @@ class Places:
         Only lanes that hold their share are passed over, so no more than there are places.
         """
         free = self._total - self._taken
-        if not free:
+        if free <= 0:
             return None
         above_share: SubscriptionKey | None = None
         for queues in (self._well_waiting, self._ill_waiting):
@@ -142,3 +156,38 @@ class Places:
             del self._held[key]
             if key not in self._queues(key):
                 self._wanting.discard(key)
+
+
+class HostPlaces:
+    """The places of every host that something is under way to, each with so many."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._hosts: dict[str, Places] = {}
+
+    async def take(self, host: str, key: SubscriptionKey) -> None:
+        """Wait for one of the host's places for an attempt of this lane."""
+        places = self._hosts.get(host)
+        if places is None:
+            places = self._hosts[host] = Places(self._total)
+        try:
+            await places.take(key)
+        except trio.Cancelled:
+            self._forget(host, places)
+            raise
+
+    def give_back(self, host: str, key: SubscriptionKey) -> None:
+        """The attempt is over."""
+        places = self._hosts[host]
+        places.give_back(key)
+        self._forget(host, places)
+
+    def resize(self, total: int) -> None:
+        """Give each host so many places from now on."""
+        self._total = total
+        for places in self._hosts.values():
+            places.resize(total)
+
+    def _forget(self, host: str, places: Places) -> None:
+        if places.is_idle:
+            del self._hosts[host]

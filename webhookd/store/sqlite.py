@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from webhookd.core.declaration import Declared, Difference
 from webhookd.core.health import Health
 from webhookd.core.model import DeliveryId, Event, Millis, Sequence, SubscriptionKey
 from webhookd.core.storage import (
@@ -30,6 +31,7 @@ from webhookd.store import (
     terms,
     upkeep,
 )
+from webhookd.store import declared as declarations
 from webhookd.store import file as files
 from webhookd.store.driver import Connection, connect, translated
 from webhookd.store.file import FileRow
@@ -308,6 +310,23 @@ class SqliteStore:
         """All that are not removed, by key."""
         with translated(self.path):
             return subscriptions.load(self._reader)
+
+    def difference(self, declared: Many[Declared]) -> Difference:
+        """What `apply_declared` would do."""
+        with translated(self.path):
+            return declarations.difference(self._reader, declared)
+
+    def apply_declared(self, declared: Many[Declared], now: Millis) -> Difference:
+        """See `webhookd.store.declared.apply`."""
+        with translated(self.path):
+            return declarations.apply(self._begun(), declared, now)
+
+    def set_terms(self, *, default_tenant: str, max_payload: int) -> None:
+        """By what rows are judged from the next batch on."""
+        self._default_tenant = default_tenant
+        self._max_payload = max_payload
+        self._outbox = Outbox(self.path, self._outbox.table, max_payload)
+        self._terms = None
 
     def check_file(self) -> None:
         """Raise DatabaseError when the path no longer leads to the file that was opened."""

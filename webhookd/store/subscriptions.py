@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from webhookd.core import health
 from webhookd.core.model import Millis, SubscriptionId, SubscriptionKey, SubscriptionState
 from webhookd.core.storage import StoredSecret, StoredSubscription
 from webhookd.core.times import from_text, to_text
 from webhookd.errors import NotFound, Refused
+from webhookd.store import checkup
 from webhookd.store.driver import Connection
 from webhookd.store.transaction import Transaction
 
@@ -145,13 +147,26 @@ def update(transaction: Transaction, key: SubscriptionKey, changes: Mapping[str,
 
 
 def set_state(
-    transaction: Transaction, key: SubscriptionKey, state: SubscriptionState, reason: str
+    transaction: Transaction,
+    key: SubscriptionKey,
+    state: SubscriptionState,
+    reason: str,
+    now: Millis | None = None,
 ) -> None:
-    """Enable, pause or disable; what is owed stays owed."""
+    """Enable, pause or disable; what is owed stays owed.
+
+    To enable it, also where it is enabled already, lets the rules that disable count anew and ends
+    a holding back. `now` is written down where it is disabled; None where nobody knows.
+    """
+    since = to_text(now) if state is SubscriptionState.DISABLED and now is not None else None
     transaction.connection.execute(
-        "UPDATE webhookd_subscriptions SET state = ?, state_reason = ? WHERE key = ?",
-        (state, reason, key),
+        "UPDATE webhookd_subscriptions SET state = ?, state_reason = ?, disabled_at = ?"
+        " WHERE key = ?",
+        (state, reason, since, key),
     )
+    if state is SubscriptionState.ENABLED:
+        found = checkup.read(transaction.connection, key)
+        checkup.write(transaction.connection, key, health.enabled(found))
     transaction.bump(roll=True)
 
 
@@ -188,6 +203,12 @@ def activate(transaction: Transaction, key: SubscriptionKey) -> bool:
     ).rowcount
     transaction.bump(roll=True)
     return gone > 0
+
+
+def forget_secrets(transaction: Transaction, key: SubscriptionKey) -> None:
+    """Take all secrets away: nothing is signed any more, where the profile does without."""
+    transaction.connection.execute("DELETE FROM webhookd_secrets WHERE subscription = ?", (key,))
+    transaction.bump(roll=True)
 
 
 def remove(transaction: Transaction, key: SubscriptionKey, now: Millis) -> None:

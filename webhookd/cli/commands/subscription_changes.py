@@ -8,6 +8,7 @@ import click
 from webhookd.cli import secrets
 from webhookd.cli.commands.subscriptions import details, in_words, summary
 from webhookd.cli.context import App, pass_app
+from webhookd.cli.declared import check_editable, check_removable, warn_undeclared
 from webhookd.cli.definition import (
     header_option,
     on_the_command_line,
@@ -89,6 +90,7 @@ def update(
         raise UsageError("nothing is to be changed; name an option, like --url or --timeout")
     with app.session(write=True) as session, session.write() as transaction:
         found = subscriptions.find(transaction.connection, subscription)
+        check_editable(app, found)
         with on_the_command_line():
             changes = _changes(given, policy, found, app.settings.egress)
         subscriptions.update(transaction, found.key, changes)
@@ -142,6 +144,7 @@ def enable(app: App, subscription: str, as_json: bool) -> None:
         found = _set_state(session, subscription, SubscriptionState.ENABLED, "")
         owed = _owed(session, found)
         runs = lockfile.is_held(session.path)
+    warn_undeclared(app, found)
     if as_json:
         document({**summary(found), "owed": owed})
         return
@@ -215,6 +218,7 @@ def rotate_secret(
     now = app.now()
     with app.session(write=True) as session:
         found = _find(session, subscription)
+        check_editable(app, found)
         profile = profiles.get(found.profile)
         chosen = secrets.choose(secret, profile)
         with session.write() as transaction:
@@ -247,6 +251,7 @@ def _who_signs(name: str, profile: Profile, until: str | None, span: Millis) -> 
 def _activate(app: App, subscription: str, *, as_json: bool) -> None:
     with app.session(write=True) as session, session.write() as transaction:
         found = subscriptions.find(transaction.connection, subscription)
+        check_editable(app, found)
         if not found.secrets:
             raise Refused(f"{found.name}: has no secret; leave --activate out to make one")
         ended = subscriptions.activate(transaction, found.key)
@@ -269,6 +274,7 @@ def remove(app: App, subscription: str, yes: bool, as_json: bool) -> None:
     """
     with app.session(write=True) as session:
         found = _find(session, subscription)
+        check_removable(app, found)
         if not yes:
             _confirm(found, _owed(session, found))
         now = app.now()

@@ -39,6 +39,7 @@ _CHANGES: Final = "webhookd.cli.commands.subscription_changes"
         "pause": f"{_CHANGES}:pause",
         "rotate-secret": f"{_CHANGES}:rotate_secret",
         "remove": f"{_CHANGES}:remove",
+        "apply": "webhookd.cli.commands.subscriptions_apply:apply",
     },
 )
 def subscriptions() -> None:
@@ -140,11 +141,13 @@ def list_all(app: App, as_json: bool) -> None:
             ",".join(one.events),
             one.tenant,
             one.profile,
+            one.managed_by,
             urls.parse(one.url).shown,
         )
         for one in found
     )
-    lines(*table(("NAME", "ID", "STATE", "OWED", "EVENTS", "TENANT", "PROFILE", "URL"), rows))
+    headings = ("NAME", "ID", "STATE", "OWED", "EVENTS", "TENANT", "PROFILE", "MANAGED BY", "URL")
+    lines(*table(headings, rows))
 
 
 @click.command()
@@ -176,6 +179,7 @@ def summary(one: StoredSubscription) -> dict[str, Any]:
         "method": one.method,
         "state": one.state.value,
         "state_reason": one.state_reason or None,
+        "managed_by": one.managed_by,
         "created_at": one.created_at,
     }
 
@@ -195,7 +199,6 @@ def details(one: StoredSubscription) -> dict[str, Any]:
     """What `show` says beyond the summary; of headers and secrets no value."""
     in_force = policy.apply(profiles.get(one.profile).policy, one.policy)
     return {
-        "managed_by": one.managed_by,
         "headers": {name: "***" for name, _ in one.headers},
         "secrets": [
             {
