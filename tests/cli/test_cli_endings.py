@@ -70,7 +70,7 @@ def test_the_commands():
                 f"subscriptions {name}"
                 for name in (
                     *("add", "list", "show", "update", "enable", "pause", "rotate-secret"),
-                    "remove",
+                    *("remove", "apply"),
                 )
             ),
             *("events emit", "events list", "events show"),

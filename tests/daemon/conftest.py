@@ -18,6 +18,7 @@ import pytest
 import trio
 
 from webhookd.config.settings import Delivery, Settings
+from webhookd.core.egress import EgressPolicy
 from webhookd.core.model import (
     Answer,
     Fault,
@@ -165,12 +166,17 @@ class FakeSender:
         self.under_way: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
         self.lines: Counter[tuple[str, str]] = Counter()
+        self.egress: list[EgressPolicy] = []
+        """Every policy that it was told to use, newest last."""
         self.one_line_at_a_time = True
         """Whether two requests of one aggregate at once fail the test."""
 
     def channel(self) -> FakeChannel:
         self.channels.append(FakeChannel(self))
         return self.channels[-1]
+
+    def use(self, egress: EgressPolicy) -> None:
+        self.egress.append(egress)
 
     def begin(self, seen: Seen) -> None:
         self.seen.append(seen)

@@ -6,8 +6,8 @@ import pytest
 
 from tests.store.conftest import NOW, Box
 from webhookd.core.delivery import Happening, IllegalTransition, Move
-from webhookd.core.model import DeliveryId, DeliveryState, Reason, Sequence
-from webhookd.core.storage import Record
+from webhookd.core.model import DeliveryId, DeliveryState, Reason
+from webhookd.core.storage import Record, Step
 from webhookd.core.times import to_text
 from webhookd.store import subscriptions
 from webhookd.store.record import BODY_CHANGED
@@ -156,26 +156,6 @@ def test_an_illegal_move_is_a_bug_and_writes_nothing(one: Box) -> None:
     assert one.results()[0]["sequence"] == 2
 
 
-def test_what_is_due_comes_in_order_of_its_time(box: Box) -> None:
-    key = box.subscribe(policy={"ordering": "none"}).key
-    for number in range(4):
-        box.put(aggregate_id=str(number), payload=f'"{number}"')
-    box.ingest()
-    box.retry(2, after=-1_000)
-    assert box.due(key) == [2, 4, 6, 8]
-    assert box.due(key, limit=2) == [2, 4]
-    assert [one.id for one in box.store.due(key, NOW, 2, {DeliveryId(2), DeliveryId(6)})] == [4, 8]
-    assert box.store.due(key, NOW, 0, {DeliveryId(99)}) == []
-    (first, *_) = box.store.due(key, NOW, 1, ())
-    assert (first.number, first.attempts, first.tries, first.order_key) == (1, 1, 1, 0)
-    assert (first.due_at, first.event) == (NOW - 1_000, 1)
-    event = box.store.event(first.event)
-    assert event is not None
-    assert (event.sequence, event.payload) == (1, b'"0"')
-    assert box.store.event(Sequence(99)) is None
-    assert box.store.next_due(key) == NOW - 1_000
-
-
 def test_a_removed_subscription_is_owed_nothing_more(box: Box) -> None:
     one = box.subscribe()
     for _ in range(5):
@@ -184,7 +164,7 @@ def test_a_removed_subscription_is_owed_nothing_more(box: Box) -> None:
     box.command(lambda t: subscriptions.remove(t, one.key, NOW))
     for expected in (5, 0):
         box.store.begin()
-        assert box.store.cancel_removed(NOW) == expected
+        assert box.store.carry_out(NOW) == Step(expected)
         box.store.commit()
     assert {row["reason"] for row in box.results()} == {"subscription_removed"}
     assert box.rows("SELECT pending, cancelled FROM webhookd_counters") == [(0, 5)]

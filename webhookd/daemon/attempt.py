@@ -18,6 +18,7 @@ from webhookd.core.model import (
     FaultKind,
     Millis,
     Phase,
+    Policy,
     Reason,
     SubscriptionKey,
     Url,
@@ -100,15 +101,25 @@ class Made:
     """There is no live secret to sign with, so nothing was sent."""
 
 
-async def make(member: Member, shared: Shared, channel: Channel, due: Due) -> Made:
+async def make(
+    current: Callable[[], Member], shared: Shared, channel: Channel, due: Due
+) -> Made:
     """Make one attempt for a delivery that has a place.
 
     Nothing of the outside raises; a bug costs the attempt and is recorded as `internal_error`.
 
+    Args:
+        current: the subscription as it is now: it may be edited while the request is under way,
+            and what comes after this attempt is by what it is then.
+        shared: what all lanes share.
+        channel: the worker's.
+        due: what is to be sent.
+
     Raises:
         WebhookdError: the file is no longer usable.
     """
-    policy, started, begun = member.subscription.policy, shared.clock.now(), trio.current_time()
+    member, started, begun = current(), shared.clock.now(), trio.current_time()
+    policy = member.subscription.policy
     if policy.max_age and due.since <= to_text(started - policy.max_age):
         await trio.lowlevel.checkpoint()
         move = Move(Happening.FAILED, started, Reason.EXPIRED)
@@ -152,7 +163,7 @@ async def make(member: Member, shared: Shared, channel: Channel, due: Due) -> Ma
     shared.brakes.outage.reached(member.subscription.key)
     duration = round((ended - begun) * 1000)
     attempt = _Attempt(member, due, event, request, started, duration)
-    return Made(_record(attempt, shared, result))
+    return Made(_record(attempt, current().subscription.policy, shared, result))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +171,7 @@ class _Attempt:
     """One that was made, and all that belongs to it."""
 
     member: Member
+    """As it was when the request was made."""
     due: Due
     event: Event | None
     request: Request | None
@@ -167,14 +179,16 @@ class _Attempt:
     duration: Millis
 
 
-def _record(attempt: _Attempt, shared: Shared, result: Answer | Fault) -> Record:
+def _record(
+    attempt: _Attempt, policy: Policy, shared: Shared, result: Answer | Fault
+) -> Record:
     """Judge the result of an attempt, tell it, and make its record."""
     subscription, due = attempt.member.subscription, attempt.due
     shared.places.report(subscription.key, healthy=not outcomes.is_ill(result))
     now = shared.clock.now()
     move = outcomes.judge(
         result,
-        subscription.policy,
+        policy,
         tries=due.tries,
         started=attempt.started,
         now=now,
@@ -205,13 +219,15 @@ def _record(attempt: _Attempt, shared: Shared, result: Answer | Fault) -> Record
         state=_STATE_AFTER[move.happening],
         next_attempt_at=None if move.retry_at is None else to_text(move.retry_at),
     )
-    signs = None if succeeded else outcomes.signs(result, subscription.policy, now)
+    signs = None if succeeded else outcomes.signs(result, policy, now)
     return Record(due.id, move, note, signs)
 
 
 def _put_off(member: Member, shared: Shared, due: Due, fault: Fault) -> Made:
     """This machine is at fault: no attempt is counted, and one record an outage says why."""
     subscription, now = member.subscription, shared.clock.now()
+    # Whoever waits for this machine must not take the places of those that it still serves.
+    shared.places.report(subscription.key, healthy=False)
     if not shared.brakes.outage.put_off(subscription.key, subscription.name, fault):
         return Made()
     move = outcomes.judge(

@@ -44,6 +44,12 @@ class Lane:
         self._nursery: trio.Nursery | None = None
         self._finished = trio.Event()
         self._edition = 0
+        self._unrecorded = 0
+        """Outcomes that the file does not have yet."""
+        self._unsettled = False
+        """What the file says of the health is to be taken over once it has all outcomes."""
+        self._disabled = False
+        """By a rule, as far as is known here: it ends, and the file decides what follows."""
         self._crash: Exception | None = None
         self.stopping = False
         self.missing_secret = False
@@ -84,16 +90,15 @@ class Lane:
         What was read from the file is read again: an operator may have changed that too.
         """
         self.member = member
-        self.stopping = self.missing_secret or self._crash is not None
+        self.stopping = self.missing_secret or self._disabled or self._crash is not None
         self.reread()
 
     def reread(self) -> None:
         """An operator changed deliveries, or let go what was held back: read it all again."""
         self._edition += 1
         self._window.clear()
-        if not self._under_way:  # else the file does not have all that is known here
-            with suppress(StoreBusy):
-                self._pace.settle(self._shared.store.health(self.member.subscription.key))
+        self._unsettled = True
+        self._settle()
         self.wake()
 
     def stop(self) -> None:
@@ -102,6 +107,13 @@ class Lane:
         self._window.clear()
         self._resting.unpark_all()
         self._finish_if_idle()
+
+    def _settle(self) -> None:
+        """Take over what the file says of the health, if it has all that is known here."""
+        if self._unsettled and not self._unrecorded:
+            with suppress(StoreBusy):
+                self._pace.settle(self._shared.store.health(self.member.subscription.key))
+                self._unsettled = False
 
     @property
     def _limit(self) -> int:
@@ -167,7 +179,6 @@ class Lane:
             self._may_be_more = due is not None
         if due is None:
             return None
-        self._pace.spend(subscription.policy)
         self._under_way[due.id] = due
         if due.order_key:
             self._closed.add(due.order_key)
@@ -225,7 +236,8 @@ class Lane:
                 shared.hosts.give_back(host, key)
         finally:
             if recorded is not None:
-                shared.recorder.put(Outcome(recorded, self._let_go))
+                self._unrecorded += 1
+                shared.recorder.put(Outcome(recorded, self._recorded))
             else:
                 # Not attempted, or cut off: it is due in the file as before.
                 if placed:
@@ -236,14 +248,15 @@ class Lane:
     @property
     def _may_go(self) -> bool:
         """Whether one more may be under way: while this one waited, others may have failed."""
-        known = self._pace.held_until(self.member.subscription.policy)
-        return known is None and self._sending < self._limit
+        until = self._pace.not_before(self.member.subscription.policy)
+        return until is None and self._sending < self._limit
 
     async def _attempt(self, channel: Channel, due: Due) -> Record | None:
         """One attempt; None where none could be made and nothing is to be recorded."""
         self._sending += 1
+        self._pace.spend(self.member.subscription.policy)
         try:
-            made = await make(self.member, self._shared, channel, due)
+            made = await make(lambda: self.member, self._shared, channel, due)
         finally:
             self._sending -= 1
         if made.missing_secret:
@@ -251,8 +264,19 @@ class Lane:
             self.stop()
         if made.record is not None and made.record.attempt is not None:
             policy = self.member.subscription.policy
-            self._pace.note(made.record.move, made.record.signs, policy)
+            if self._pace.note(made.record.move, made.record.signs, policy) is not None:
+                # Nothing more is sent from here on, however long the file has to be waited for.
+                self._disabled = True
+                self.stop()
         return made.record
+
+    def _recorded(self, delivery: DeliveryId) -> None:
+        self._unrecorded -= 1
+        was_unsettled = self._unsettled
+        self._settle()
+        self._let_go(delivery)
+        if was_unsettled and not self._unsettled:
+            self.wake()
 
     def _let_go(self, delivery: DeliveryId) -> None:
         """The file has the outcome, or there is none: the line is open again."""

@@ -5,12 +5,16 @@ same whether the endpoint's network is down or our own: no route, a resolver tha
 Those are ours when they hit across endpoints: a second host with such a fault, and no answer from
 anyone in between. So such a result waits a moment for a second witness before it is judged.
 
-While it lasts, each subscription tries again after 1, 2, 4 ... 60 seconds; the first answer from
-outside ends it for all.
+While it lasts, each subscription tries again after 1, 2, 4 ... 60 seconds, one request at a time.
+The first answer from outside ends it for all: each may try at once. Who then meets such a fault
+again waits on by its own pause, for that answer said nothing of what ails it: connections that were
+there before go on when no more can be made. And a host that others were reached beside often enough
+has its own trouble, and its attempts count.
 """
 
 import ipaddress
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,8 +26,12 @@ from webhookd.logs.actions import Action, log
 
 WITNESS_WAIT: Final = 2.0
 """Seconds that a fault which may be ours waits for a second host to meet one."""
-WITNESS_AGE: Final = 30.0
-"""Seconds for which a host that met one counts."""
+WITNESS_AGE: Final = 90.0
+"""Seconds for which a host that met one counts: longer than the longest pause and an attempt."""
+
+DISPROVED: Final = 8
+"""Times that others were reached after a host had met one, from which on its faults are its own:
+with the pauses between its tries that takes some minutes."""
 
 MOST_WITNESSES: Final = 1_000
 """Hosts that are remembered before those are dropped that no longer count."""
@@ -31,12 +39,16 @@ MOST_WITNESSES: Final = 1_000
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
 """Seconds between two tries of one subscription while this machine is at fault."""
+FORGOTTEN_AFTER: Final = 2 * LONGEST_PAUSE
+"""Seconds after an outage's end from which on the next fault is that of a new one."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Pause:
     seconds: float
     until: float
+    ended: bool = False
+    """Others were reached meanwhile, and it was let go once."""
 
 
 class Outage:
@@ -47,12 +59,18 @@ class Outage:
         self._on_end = on_end
         self._suspects: dict[str, float] = {}
         self._news = trio.Event()
+        self._disproved: Counter[str] = Counter()
         self._pauses: dict[SubscriptionKey, _Pause] = {}
 
     @property
     def is_on(self) -> bool:
         """Whether anyone waits for this machine to be well again."""
-        return bool(self._pauses)
+        now = trio.current_time()
+        return any(not one.ended or now < one.until for one in self._pauses.values())
+
+    def concerns(self, key: SubscriptionKey) -> bool:
+        """Whether this subscription's latest attempt met a fault of this machine."""
+        return key in self._pauses
 
     async def judge(self, host: str, result: Answer | Fault) -> Answer | Fault:
         """The result, as a fault of this machine if it is one; takes a moment in doubt.
@@ -64,8 +82,15 @@ class Outage:
         if isinstance(result, Fault) and result.kind is FaultKind.LOCAL:
             return result
         if not isinstance(result, Fault) or not result.may_be_ours:
-            if tells(host) and _came_from_outside(result):
+            if (
+                (self._suspects or self._pauses or self._disproved)
+                and _came_from_outside(result)
+                and tells(host)
+            ):
                 self._end()
+                self._disproved.pop(host, None)
+            return result
+        if self._disproved[host] >= DISPROVED:
             return result
         now = trio.current_time()
         if len(self._suspects) >= MOST_WITNESSES:
@@ -87,15 +112,14 @@ class Outage:
         """
         now = trio.current_time()
         before = self._pauses.get(key)
-        if before is None:
-            seconds = FIRST_PAUSE
+        if before is None or (before.ended and now >= before.until + FORGOTTEN_AFTER):
+            self._pauses[key] = _Pause(FIRST_PAUSE, now + FIRST_PAUSE)
             log(Action.MACHINE_FAULT, logging.ERROR, subscription=name, fault=fault.detail)
-        elif now < before.until:
-            return False  # another attempt of the same moment
-        else:
+            return True
+        if now >= before.until:  # else it is another attempt of the same moment
             seconds = min(2 * before.seconds, LONGEST_PAUSE)
-        self._pauses[key] = _Pause(seconds, now + seconds)
-        return before is None
+            self._pauses[key] = _Pause(seconds, now + seconds, before.ended)
+        return False
 
     def wait(self, key: SubscriptionKey) -> float:
         """Seconds that this subscription has to wait; 0 for none."""
@@ -111,11 +135,17 @@ class Outage:
         return sum(seen >= horizon for seen in self._suspects.values()) > 1
 
     def _end(self) -> None:
-        self._suspects.clear()
-        self._tell()
-        if self._pauses:
-            waited = list(self._pauses)
-            self._pauses.clear()
+        if self._suspects:
+            if len(self._disproved) >= MOST_WITNESSES:
+                self._disproved.clear()
+            self._disproved.update(self._suspects.keys())
+            self._suspects.clear()
+            self._tell()
+        waited = [key for key, pause in self._pauses.items() if not pause.ended]
+        if waited:
+            now = trio.current_time()
+            for key in waited:
+                self._pauses[key] = replace(self._pauses[key], until=now, ended=True)
             log(Action.MACHINE_WELL, logging.INFO, subscriptions=len(waited))
             self._on_end(waited)
 

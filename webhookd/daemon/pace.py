@@ -7,7 +7,7 @@ import trio
 
 from webhookd.core import health, rate
 from webhookd.core.delivery import Happening, Move
-from webhookd.core.health import Health, Opening
+from webhookd.core.health import Health, Opening, Rule
 from webhookd.core.model import Millis, Policy, SubscriptionKey
 from webhookd.core.outcomes import Signs
 from webhookd.daemon.clock import Clock
@@ -70,26 +70,29 @@ class Pace:
         return self._opening == health.PROBE
 
     def limit(self, policy: Policy) -> int:
-        """Attempts that may be under way at once."""
+        """Attempts that may be under way at once; one while this machine is at fault."""
+        if self._brakes.outage.concerns(self._key):
+            return 1
         return self._opening.limit(policy)
 
     def not_before(self, policy: Policy) -> Millis | None:
         """The wall time before which nothing may be sent; None if something may be now."""
         return self._brakes.not_before(self._key, policy, self._health)
 
-    def held_until(self, policy: Policy) -> Millis | None:
-        """Until when its receiver wants to be left alone, or None."""
-        return self._health.holds(self._brakes.clock.now(), policy)
-
     def spend(self, policy: Policy) -> None:
         """Count one attempt."""
         self._brakes.spend(self._key, policy)
 
-    def note(self, happened: Move, signs: Signs | None, policy: Policy) -> None:
-        """Follow the outcome of one attempt."""
-        self._health = health.after(self._health, happened, signs, policy).health
+    def note(self, happened: Move, signs: Signs | None, policy: Policy) -> Rule | None:
+        """Follow the outcome of one attempt; returns the rule that disables the subscription.
+
+        Whether it is disabled, the file says: an operator may have paused it meanwhile.
+        """
+        verdict = health.after(self._health, happened, signs, policy)
+        self._health = verdict.health
         succeeded = happened.happening is Happening.SUCCEEDED
         self._opening = self._opening.after(self._health, succeeded=succeeded, policy=policy)
+        return verdict.rule
 
     def settle(self, known: Health) -> None:
         """Take over what the file says: an operator may have changed it."""

@@ -62,13 +62,14 @@ class Upkeep:
 
     async def _notice_jump(self) -> None:
         drift = self._clock.now() - round(trio.current_time() * 1000)
-        before, self._drift = self._drift, drift
+        before = self._drift
         if before is None:  # it may have jumped while nobody looked
             await self._bring_forward()
         elif abs(drift - before) >= JUMP:
-            log(Action.CLOCK_JUMPED, logging.WARNING, by_ms=drift - before)
             await self._bring_forward()
+            log(Action.CLOCK_JUMPED, logging.WARNING, by_ms=drift - before)
             self._supervisor.clock_jumped()
+        self._drift = drift  # not before all is done: what could not be read is looked at again
 
     async def _bring_forward(self) -> None:
         """Make due in time what a clock that was ahead has put off for longer than any delay."""
@@ -87,7 +88,10 @@ class Upkeep:
             await self._do(lambda: store.bring_forward(key, latest))
 
     async def _expire(self) -> None:
-        for member in [one for one in self._supervisor.members if _max_age(one)]:
+        ageing = [one for one in self._supervisor.members if _max_age(one)]
+        for count, member in enumerate(ageing, 1):
+            if count % A_BREATH == 0:
+                await trio.lowlevel.checkpoint()
             key, age = member.subscription.key, _max_age(member)
             if self._store.store.has_expired(key, self._clock.now() - age):
                 await self._expire_one(member)

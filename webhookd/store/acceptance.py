@@ -14,7 +14,7 @@ from typing import Final
 from webhookd.core.matching import Matcher
 from webhookd.core.model import Millis
 from webhookd.errors import DatabaseError, Refused
-from webhookd.store import deliveries, lockfile, preflight, ranges
+from webhookd.store import deliveries, instructions, lockfile, preflight, ranges
 from webhookd.store import file as files
 from webhookd.store.ingest import take
 from webhookd.store.outbox import Outbox
@@ -90,6 +90,8 @@ def accept_clone(database: Path, *, default_tenant: str, max_payload: int, now: 
                 f"{session.path}: was prepared on this machine and at this path, so it is no copy; "
                 "nothing was cancelled. Name the copy with --database"
             )
+        with session.write() as transaction:
+            instructions.drop(transaction)  # what the original was to send is not the copy's
         taken_in = _take_in(session, terms, now)
         cancelled = cancel_in_batches(session, now, everything=True)
         with session.write() as transaction:

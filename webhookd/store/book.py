@@ -204,9 +204,7 @@ class Book:
 
     def place(self, row: Row) -> Place:
         """Where a delivery belongs now; where it is, if its subscription was removed."""
-        aggregate, event_type, thin, about = self._connection.execute(
-            KIND, (row.event,)
-        ).fetchone()
+        aggregate, event_type, thin, about = self._connection.execute(KIND, (row.event,)).fetchone()
         if row.subscription not in self._recipients:
             found = recipients.find(self._connection, row.subscription)
             self._recipients[row.subscription] = found

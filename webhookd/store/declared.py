@@ -74,7 +74,7 @@ def apply(transaction: Transaction, declared: Sequence[Declared], now: Millis) -
 def _carry_out(transaction: Transaction, step: _Step, now: Millis) -> None:
     key = step.stored.key
     if step.changes is not None:
-        subscriptions.update(transaction, key, step.changes)
+        subscriptions.update(transaction, key, step.changes, now)
     if "secret" in step.fields:
         # The file says which one signs: an old reference that leads nowhere any more would only
         # hold the subscription back.
@@ -83,8 +83,13 @@ def _carry_out(transaction: Transaction, step: _Step, now: Millis) -> None:
             subscriptions.rotate(transaction, key, secret, 0, now)
         else:
             subscriptions.forget_secrets(transaction, key)
-    if step.state is not None:
-        subscriptions.set_state(transaction, key, *step.state)
+    if step.state is None:
+        return
+    state, reason = step.state
+    if state is step.stored.state:
+        subscriptions.set_reason(transaction, key, reason)
+    else:
+        subscriptions.set_state(transaction, key, state, reason, now)
 
 
 def _plan(
@@ -124,17 +129,10 @@ def _check_same(one: Declared, before: StoredSubscription) -> None:
             "the configuration's to change; choose another name, or remove that subscription first"
         )
     definition = one.definition
-    # What is in line already would have to be put in line anew.
-    ordering = definition.profile.policy.ordering.value
     for field, was, wanted in (
         ("profile", before.profile, definition.profile.name),
         ("mode", before.mode, definition.mode),
         ("tenant", before.tenant, definition.tenant),
-        (
-            "ordering",
-            before.policy.get("ordering", ordering),
-            definition.policy.get("ordering", ordering),
-        ),
     ):
         if was != wanted:
             raise ConfigError(

@@ -82,7 +82,7 @@ def show_delivery(connection: Connection, delivery: int) -> dict[str, Any]:
         raise NotFound(f"no delivery {delivery}; `webhookd deliveries list` shows the newest")
     extra = _rows(
         connection,
-        "SELECT number, due_at FROM webhookd_deliveries WHERE id = ?",
+        "SELECT number, due_at, failing_since, passed_at FROM webhookd_deliveries WHERE id = ?",
         [delivery],
     )[0]
     return {**found[0], **extra, "attempts_made": attempts_of(connection, delivery)}

@@ -21,9 +21,9 @@ from webhookd.core.storage import (
 from webhookd.errors import DatabaseError
 from webhookd.store import (
     announce,
+    bulk,
     checkup,
     create,
-    instructions,
     preflight,
     queue,
     ranges,
@@ -216,7 +216,7 @@ class SqliteStore:
     def carry_out(self, now: Millis) -> Step:
         """Take the next step of what operators have instructed: a batch of rows."""
         with translated(self.path):
-            return instructions.carry_out(self._begun(), now)
+            return bulk.carry_out(self._begun(), now)
 
     def expire(self, key: SubscriptionKey, before: Millis, now: Millis) -> Step:
         """End a batch of what the subscription has been owed since before `before`."""
@@ -294,7 +294,7 @@ class SqliteStore:
     def has_expired(self, key: SubscriptionKey, before: Millis) -> bool:
         """Whether the subscription is owed anything since `before` or longer."""
         with translated(self.path):
-            return bool(upkeep.expired(self._reader, key, before))
+            return upkeep.has_expired(self._reader, key, before)
 
     def latest_due(self, key: SubscriptionKey) -> Millis | None:
         """The subscription's latest due time; None where nothing is due, ever."""

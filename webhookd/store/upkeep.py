@@ -13,7 +13,7 @@ from webhookd.store.recipients import NO_LINE
 from webhookd.store.transaction import BULK_ROWS, Transaction
 
 OWED: Final = (
-    "SELECT id, coalesce(opened_at, created_at), opened_at IS NOT NULL FROM webhookd_deliveries"
+    "SELECT id, created_at, opened_at FROM webhookd_deliveries"
     " INDEXED BY webhookd_deliveries_owed"
     " WHERE subscription = ? AND state = 'pending' AND id > ? ORDER BY id LIMIT ?"
 )
@@ -30,25 +30,33 @@ FIRST_TOO_LATE: Final = _TOO_LATE.format(index="webhookd_deliveries_first", kind
 AGAIN_TOO_LATE: Final = _TOO_LATE.format(index="webhookd_deliveries_again", kind="tries > 0")
 
 
-def expired(connection: Connection, key: SubscriptionKey, before: Millis) -> list[DeliveryId]:
-    """A batch of what the subscription has been owed since `before` or longer, oldest first.
+def has_expired(connection: Connection, key: SubscriptionKey, before: Millis) -> bool:
+    """Whether the subscription is owed anything since `before` or longer."""
+    return bool(_expired(connection, key, before, 1))
 
-    Ids ascend with time, but for deliveries that were re-opened: these are looked past.
+
+def _expired(
+    connection: Connection, key: SubscriptionKey, before: Millis, wanted: int
+) -> list[DeliveryId]:
+    """At most `wanted` of what the subscription has been owed since `before`, lowest ids first.
+
+    Ids ascend with the time of making, so nothing behind one that was made later has expired. What
+    was made before and re-opened since is looked past.
     """
-    limit, place = to_text(before), 0
+    limit, place, size = to_text(before), 0, wanted
     found: list[DeliveryId] = []
-    while len(found) < BULK_ROWS:
-        page = connection.execute(OWED, (key, place, BULK_ROWS)).fetchall()
-        found += [DeliveryId(row[0]) for row in page if row[1] <= limit]
-        if len(page) < BULK_ROWS or any(row[1] > limit and not row[2] for row in page):
+    while len(found) < wanted:
+        page = connection.execute(OWED, (key, place, size)).fetchall()
+        found += [DeliveryId(row[0]) for row in page if (row[2] or row[1]) <= limit]
+        if len(page) < size or page[-1][1] > limit:
             break
-        place = page[-1][0]
-    return found[:BULK_ROWS]
+        place, size = page[-1][0], min(2 * size, BULK_ROWS)
+    return found[:wanted]
 
 
 def expire(transaction: Transaction, key: SubscriptionKey, before: Millis, now: Millis) -> Step:
     """End a batch of what the subscription has been owed since `before` or longer."""
-    found = expired(transaction.connection, key, before)
+    found = _expired(transaction.connection, key, before, BULK_ROWS)
     with transaction.book(now) as book:
         # The newest first: then none has to make way for one that has expired too.
         for delivery in reversed(found):

@@ -35,7 +35,7 @@ _CHANGES: Final = "webhookd.cli.commands.subscription_changes"
         "list": f"{__name__}:list_all",
         "show": f"{__name__}:show",
         "update": f"{_CHANGES}:update",
-        "enable": f"{_CHANGES}:enable",
+        "enable": f"{__package__}.subscription_enable:enable",
         "pause": f"{_CHANGES}:pause",
         "rotate-secret": f"{_CHANGES}:rotate_secret",
         "remove": f"{_CHANGES}:remove",
