@@ -7,6 +7,7 @@ the receivers, and the wall clock. Time is Trio's mock clock, so an hour costs n
 import base64
 import contextlib
 import json
+import logging
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -30,9 +31,10 @@ from webhookd.core.model import (
     Url,
 )
 from webhookd.core.storage import Store
-from webhookd.daemon import storage, tailer
+from webhookd.daemon import storage, tailer, upkeep
 from webhookd.daemon.run import Daemon
 from webhookd.daemon.tailer import Hints
+from webhookd.logs.actions import Action
 from webhookd.store import create, deliveries, subscriptions
 from webhookd.store.driver import Connection, connect
 from webhookd.store.sqlite import SqliteStore
@@ -393,6 +395,13 @@ def make_world(tmp_path: Path) -> Iterator[Callable[[str], World]]:
 
 
 @pytest.fixture
+def warnings(expected_logs: list[Any]) -> Callable[[], Counter[Action]]:
+    """How often each action was said so far, of those that a person has to read; none is stray."""
+    return lambda: Counter(one.action for one in expected_logs if one.levelno >= logging.WARNING)
+
+
+@pytest.fixture
 def long_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Days of virtual time without a million looks at the file."""
     monkeypatch.setattr(tailer, "POLL", 300.0)
+    monkeypatch.setattr(upkeep, "EVERY", 300.0)

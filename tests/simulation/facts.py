@@ -1,5 +1,6 @@
 """What the model remembers: rows, events, subscriptions and deliveries, in its own words."""
 
+import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -79,6 +80,24 @@ class History:
 
 
 @dataclass(eq=False)
+class Secret:
+    """What a subscription's requests are signed with."""
+
+    at: float
+    """Since when it is there."""
+    key: bytes
+    until: History
+    """The wall time at which it ends."""
+    hidden: bool = False
+    """It is kept where it cannot always be found."""
+
+
+def new_secret(at: float, key: bytes, *, hidden: bool = False) -> Secret:
+    """One without an end."""
+    return Secret(at, key, History(math.inf, at), hidden)
+
+
+@dataclass(eq=False)
 class Sub:
     """A subscription as its operators made it."""
 
@@ -90,13 +109,18 @@ class Sub:
     url: History
     policy: History
     state: History
-    secrets: list[tuple[float, bytes]]
-    """Every signing key that it ever had, and since when."""
+    secrets: list["Secret"]
+    """All that it ever had, the newest last."""
     removed_at: float | None = None
     missing: str = ""
     """The variable that its newest secret is to be read from, while that is not set."""
     found_at: float = float("-inf")
     """When it was set."""
+
+    def replace_secrets(self, at: float, until: float) -> None:
+        """Those there are end by `until`, in wall time, at the latest."""
+        for secret in self.secrets:
+            secret.until.set(min(secret.until.now, until), at)
 
     def wants(self, event: Event) -> bool:
         """Whether it is owed this event."""
@@ -132,9 +156,10 @@ class Delivery:
     touched_at: float = float("-inf")
     """When an operator last moved it."""
     reopened_at: float = float("-inf")
+    not_before: str = ""
+    """When its next try may be, as its last attempt was recorded; '' once an operator moved it."""
     body: bytes | None = None
     """The bytes of its first request."""
-    webhook_id: str = ""
     requests: list[Any] = field(default_factory=list)
 
     @property

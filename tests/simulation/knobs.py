@@ -1,6 +1,9 @@
-"""The sizes of batches and windows, turned down at random, so that few rows meet every edge.
+"""Constants of the program, turned so that a short story meets every edge.
 
-A new constant is one more row of `KNOBS`.
+The sizes of batches and windows are turned down at random, so that few rows are enough (`KNOBS`).
+Waits that would fill a story with nothing are shortened in every seed (`WAITS`), and how often the
+daemon looks by itself is drawn, because most of a story's cost is such looks (`LOOKS`). A new
+constant is one more row. Whoever judges by one of them reads it from the program, as it is turned.
 """
 
 import random
@@ -10,7 +13,7 @@ from types import ModuleType
 from typing import Final
 from unittest.mock import patch
 
-from webhookd.daemon import lane, recorder
+from webhookd.daemon import alarms, lane, recorder, storage, supervisor, tailer
 from webhookd.store import deliveries, ingest, outbox, sqlite
 
 KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
@@ -22,15 +25,31 @@ KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
     (sqlite, "GAPS_A_SWEEP", (1, 2, 5)),
 )
 """Where, what, and the small values; the real one is as likely as all of them."""
+WAITS: Final[tuple[tuple[ModuleType, str, float], ...]] = (
+    (tailer, "SWEEP_EVERY", 60.0),
+    (alarms, "LONGEST_WAIT", 15.0),
+    (supervisor, "LOOK_AGAIN", 10_000),
+    (supervisor, "LONGEST_RESTART", 10.0),
+)
+"""Where, what, and how long it is in every seed."""
+LOOKS: Final[tuple[tuple[ModuleType, str, tuple[float, ...]], ...]] = (
+    (tailer, "POLL", (0.25, 0.5, 0.5)),
+    (storage, "LONGEST_PAUSE", (0.05, 0.25)),
+)
+"""Where, what, and the values it may have."""
 
 
 @contextmanager
-def turned(seed: int) -> Iterator[None]:
-    """The knobs of a seed, for the length of the block."""
+def turned(seed: int, real: frozenset[str]) -> Iterator[None]:
+    """The knobs of a seed, but for those that stay `real`, for the length of the block."""
     dice = random.Random(f"{seed} knobs")
     with ExitStack() as stack:
         for module, name, values in KNOBS:
             small = dice.choice(values)
-            if dice.random() < 0.5:
+            if dice.random() < 0.5 and name not in real:
                 stack.enter_context(patch.object(module, name, small))
+        for module, name, wait in WAITS:
+            stack.enter_context(patch.object(module, name, wait))
+        for module, name, looks in LOOKS:
+            stack.enter_context(patch.object(module, name, dice.choice(looks)))
         yield

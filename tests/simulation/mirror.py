@@ -13,7 +13,7 @@ _EVENTS = (
 )
 _DELIVERIES = (
     "SELECT id, sequence, event, subscription, number, state, reason, attempts, last_status,"
-    " retry_at, due_at FROM webhookd_deliveries WHERE sequence > ? ORDER BY sequence"
+    " last_error, retry_at, due_at FROM webhookd_deliveries WHERE sequence > ? ORDER BY sequence"
 )
 
 

@@ -2,23 +2,25 @@
 
 It shares no code with webhookd. It hears of everything that happens outside the daemon (the host's
 commits, the operators', each request and each answer), looks at the file after every commit, and
-says at once where the two do not go together. What can only be judged of the file as a whole, or
-at the end, is in `reckoning`.
+says at once where the two do not go together. What is judged by rules of its own is elsewhere: a
+request as it begins in `sending`, a recorded attempt in `recording`, the file as a whole and at the
+end in `reckoning` and `feeds`, and how soon things happen in `promptness`.
 """
 
-import base64
-import hmac
-import json
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from tests.simulation import recording, sending
 from tests.simulation.facts import PENDING, Delivery, Event, Line, Row, Sub, iso
 from tests.simulation.mirror import Mirror, Seen
 from tests.simulation.network import Request
 
 if TYPE_CHECKING:
     from tests.simulation.world import Source, World
+
+A_MOMENT, A_MOMENT_WRITTEN = "2026-01-31 12:00:00", "2026-01-31T12:00:00.000Z"
+"""A time as a host writes it, and as the file has it."""
 
 
 class Model:
@@ -78,6 +80,7 @@ class Model:
         if seen.cursor > self.cursor or seen.events:
             self.ingested_at = trio.current_time()
         self.cursor = seen.cursor
+        self._judge_sequences(seen)
         self._judge_events(seen)
         fresh: dict[int, set[int]] = {event.sequence: set() for event in seen.events}
         for row in seen.deliveries:
@@ -94,6 +97,13 @@ class Model:
         for row in self.waiting.values():
             if not row.low and row.id <= self.cursor:
                 self.wrong("G1", f"the cursor is at {self.cursor} and row {row.id} not taken in")
+
+    def _judge_sequences(self, seen: Seen) -> None:
+        """No number is given out twice, and none beyond the counter."""
+        given = [event.sequence for event in seen.events]
+        given += [row["sequence"] for row in seen.deliveries]
+        if len(given) != len(set(given)) or max(given, default=0) > seen.sequence:
+            self.wrong("G6", f"the counter is at {seen.sequence}, and given were {sorted(given)}")
 
     def _judge_events(self, seen: Seen) -> None:
         for event in seen.events:
@@ -139,6 +149,10 @@ class Model:
         }
         if given.get("event_id"):
             expected["event_id"] = given["event_id"]
+        if given.get("occurred_at") == A_MOMENT:
+            expected["occurred_at"] = A_MOMENT_WRITTEN
+        elif event.occurred_at > iso(self.world.clock.highest):
+            self.wrong("G1", f"{event} is said to have occurred in the future")
         for name, value in expected.items():
             if getattr(event, name) != value:
                 self.wrong("G1", f"{name} of {event} is not {value!r} as in row {row.id}")
@@ -155,6 +169,8 @@ class Model:
         elif sub.ordering == "aggregate" and event.aggregate is not None:
             line = (sub.key, *event.aggregate)
         made = Delivery(row["id"], event, sub, row["number"], line, row["sequence"])
+        if made.number != len([one for key, one in self.owed.items() if key[1] == sub.key]) + 1:
+            self.wrong("G1", f"{made} has the number {made.number}")
         if row["state"] != PENDING or row["attempts"]:
             self.wrong("G2", f"{made} was born as {row}")
         if (event.sequence, sub.key) in self.owed:
@@ -168,7 +184,7 @@ class Model:
         """A delivery has a new sequence: was it moved by what has happened to it?"""
         made = row["attempts"] - known.attempts
         before, after = known.state, row["state"]
-        request = self._outcome(known, row) if made else None
+        request = recording.answered(known, row) if made else None
         if source.kind == "operator":
             now = trio.current_time()
             known.touched_at = now
@@ -176,6 +192,7 @@ class Model:
             if reopened:
                 known.reopened_at = now
                 known.tries = 0
+                known.not_before = ""
             fine = (
                 (reopened and source.retried == known.id)
                 or (after == "cancelled" and source.cancelled == known.id)
@@ -190,8 +207,9 @@ class Model:
         elif source.kind != "daemon" or made != 1 or request is None:
             self.wrong("G3", f"{made} attempts of {known} were recorded by {source}: {row}")
         else:
-            self._judge_outcome(known, row, request)
+            recording.judge(self, known, row, request)
             known.tries += 1
+            known.not_before = row["retry_at"] or ""
         known.state, known.reason = after, row["reason"]
         known.attempts, known.sequence = row["attempts"], row["sequence"]
         line = self.lines.setdefault(known.line, {})
@@ -200,129 +218,13 @@ class Model:
         else:
             line.pop(known.id, None)
 
-    def _outcome(self, known: Delivery, row: dict[str, Any]) -> Request | None:
-        """The answered request that a recorded attempt is about."""
-        for request in reversed(known.requests):
-            if request.attempt == row["attempts"] and request.result is not None:
-                return request if not request.recorded else None
-        return None
-
-    def _judge_outcome(self, known: Delivery, row: dict[str, Any], request: Request) -> None:
-        request.recorded = True
-        before, after = known.state, row["state"]
-        status = getattr(request.result, "status", None)
-        if row["last_status"] != status:
-            self.wrong("G3", f"{known}: recorded {row}, but {request} brought {request.result}")
-        if request.succeeded:
-            if after != "delivered":
-                self.wrong("G2", f"{known} was accepted and is {after}")
-            return
-        if after == "delivered" and before != "delivered":
-            self.wrong("G2", f"{known} is delivered, but {request} brought {request.result}")
-        if before != PENDING:
-            if after != before:
-                self.wrong("G2", f"{request} moved {known} from {before} to {after}")
-            return
-        policies = request.extra["policies"]
-        left = [p for p in policies if known.tries < len(p["retry_delays"])]
-        if after == "failed":
-            if row["reason"] != "exhausted" or len(left) == len(policies):
-                self.wrong("G2", f"{known} has failed ({row['reason']}) at try {known.tries + 1}")
-            return
-        if not left:
-            self.wrong("G2", f"{known} goes on after its last try")
-            return
-        earliest = request.ended_wall + min(p["retry_delays"][known.tries] for p in left)
-        wish = getattr(request.result, "retry_after", "")
-        if wish.isdigit():
-            longest = min(p["retry_after_max"] for p in policies)
-            earliest = max(earliest, request.ended_wall + min(int(wish) * 1000, longest))
-        if (row["retry_at"] or "") < iso(earliest):
-            self.wrong("G3", f"{known} is tried again at {row['retry_at']}, before {iso(earliest)}")
-
     # The requests.
 
     def on_request(self, request: Request) -> None:
-        """The daemon sends something: is it owed, is it its turn, does it say what it should?"""
-        now = trio.current_time()
+        """The daemon sends something."""
         self.requests.append(request)
         request.life.requests.append(request)
-        sub = self.sub(request.who)
-        event = self.by_event_id.get(request.headers["webhook-id"])
-        known = None if sub is None or event is None else self.owed.get((event.sequence, sub.key))
-        if known is None or sub is None:
-            self.wrong("G1", f"{request} is of nothing that is owed: {request.headers}")
-            return
-        request.delivery, request.line = known.id, known.line
-        known.requests.append(request)
-        recent = now - request.life.grace
-        if int(request.headers["webhookd-sequence"]) != known.number:
-            self.wrong("G3", f"{request} has another number than {known.number}")
-        if request.attempt != known.attempts + 1:
-            self.wrong("G3", f"{request}: {known} has {known.attempts} attempts in the file")
-        changed_at = max(known.touched_at, sub.removed_at or float("-inf"))
-        if not known.pending and changed_at < recent:
-            self.wrong("G3", f"{request}: {known} is {known.state} already")
-        if sub.removed_at is not None and sub.removed_at < recent:
-            self.wrong("G2", f"{request}: removed long ago")
-        if "enabled" not in sub.state.since(recent):
-            self.wrong("G2", f"{request}: {sub.name} is {sub.state.now}")
-        if request.url not in sub.url.since(recent):
-            self.wrong("G2", f"{request}: went to {request.url}, not {sub.url.now}")
-        self._check_turn(known, request, recent)
-        self._check_bytes(known, sub, request)
-        self.open.append(request)
-
-    def _check_turn(self, known: Delivery, request: Request, recent: float) -> None:
-        line = self.lines.get(known.line, {}) if known.line else {}
-        ahead = [one for one in line.values() if one.id < known.id]
-        overtaken = any(one.reopened_at >= recent for one in ahead)
-        if ahead and not overtaken:
-            self.wrong("G4", f"{request}: {ahead[0]} stands before it")
-        alive = [one for one in self.open if one.life is request.life]
-        if any(
-            one.delivery == known.id or (known.line and one.line == known.line) for one in alive
-        ):
-            self.wrong("G4", f"{request}: its line is in flight already")
-        mine = [one for one in alive if one.who == request.who]
-        since = min((one.began for one in mine), default=recent) - request.life.grace
-        limit = max(p["concurrency"] for p in known.sub.policy.since(since))
-        if len(mine) >= limit:
-            self.wrong("G5", f"{request}: {len(mine)} are in flight, and {limit} allowed")
-        if len(alive) >= self.world.settings.delivery.max_in_flight:
-            self.wrong("G7", f"{request}: {len(alive)} are in flight")
-        due_at = self.mirror.due_at(known.id)
-        # What was read before the wall clock went back is still sent.
-        too_soon = due_at is None or due_at > iso(self.world.clock.highest)
-        if too_soon and known.pending and not overtaken and known.touched_at < recent:
-            self.wrong("G4", f"{request}: sent before it was due at {due_at}")
-
-    def _check_bytes(self, known: Delivery, sub: Sub, request: Request) -> None:
-        if known.body is None:
-            known.body = request.body
-            event = known.event
-            shown = json.loads(request.body)
-            if shown["type"] != event.event_type or shown["timestamp"] != event.occurred_at:
-                self.wrong("G3", f"{request} says {shown} of {event}")
-            if event.payload is not None and b'"data":' + event.payload not in request.body:
-                self.wrong("G3", f"{request} does not carry the payload of {event}")
-            if event.payload is None and shown["data"]["aggregate_id"] != (
-                event.aggregate_id or None
-            ):
-                self.wrong("G3", f"{request} says {shown} of {event}")
-        elif known.body != request.body:
-            self.wrong("G3", f"{request}: other bytes than before")
-        stamp = request.headers["webhook-timestamp"]
-        signed = f"{known.event.event_id}.{stamp}.".encode() + request.body
-        given = request.headers.get("webhook-signature", "").split(" ")
-
-        def signs(key: bytes) -> bool:
-            return "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode() in given
-
-        settled = [key for at, key in sub.secrets if at < request.began - request.life.grace]
-        fresh = [key for at, key in sub.secrets if at >= request.began - request.life.grace]
-        if not any(signs(key) for key in (*settled[-1:], *fresh)):
-            self.wrong("G3", f"{request}: not signed with the newest secret")
+        sending.judge(self, request)
 
     def on_end_of_request(self, request: Request) -> None:
         """It is over, answered or cut off."""
@@ -331,3 +233,5 @@ class Model:
             request.extra["policies"] = sub.policy.since(request.began - request.life.grace)
         if request in self.open:
             self.open.remove(request)
+        if request.result is not None:
+            request.life.unrecorded.append(request)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from tests.simulation.kinds import Spells
 from webhookd.core.model import Answer, Fault, FaultKind, Phase, Url
 
 if TYPE_CHECKING:
@@ -84,26 +85,13 @@ WAYS: Final[dict[str, Callable[[random.Random], Reply]]] = {
 }
 """Every way in which a receiver can behave towards one request."""
 
-SPELLS: Final = (
-    ("fast",),
-    ("fast",),
-    ("fast", "slow"),
-    ("slow",),
-    ("breaks",),
-    ("hangs", "late"),
-    ("unreached",),
-    ("fast", "breaks", "fast", "loses"),
-    ("fast", "resets", "throttles"),
-    tuple(WAYS),
-)
-"""What a receiver may be like for a while."""
-
 
 @dataclass
 class Receiver:
     """One endpoint."""
 
     dice: random.Random
+    spells: Spells
     healed: bool = False
     until: float = 0.0
     ways: tuple[str, ...] = ("fast",)
@@ -114,7 +102,7 @@ class Receiver:
             return "healed", _ok(self.dice, self.dice.uniform(0, 0.01))
         if now >= self.until:
             self.until = now + self.dice.uniform(1, 20)
-            self.ways = self.dice.choice(SPELLS)
+            self.ways = self.dice.choice(self.spells) or tuple(WAYS)
         way = self.dice.choice(self.ways)
         return way, WAYS[way](self.dice)
 
@@ -132,6 +120,8 @@ class Request:
     began: float
     wall: int
     serial: int
+    timeout: int
+    """Milliseconds that the daemon gives it."""
     delivery: int = 0
     """The delivery that the model takes it for."""
     arrived: bool = False
@@ -142,6 +132,12 @@ class Request:
     recorded: bool = False
     line: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
+
+    def was_recorded(self) -> None:
+        """The file has it."""
+        self.recorded = True
+        self.life.unrecorded.remove(self)
+        self.life.recorded_at = trio.current_time()
 
     @property
     def attempt(self) -> int:
@@ -181,7 +177,7 @@ class SimulatedChannel:
         """One exchange, in virtual time."""
         world, life = self._world, self._life
         life.check()
-        request = take_apart(url, wire, life, world)
+        request = take_apart(url, wire, timeout, life, world)
         world.model.on_request(request)
         way, reply = world.receiver(request.who).reply(trio.current_time())
         request.arrived = reply.arrives
@@ -206,7 +202,7 @@ class SimulatedChannel:
         await trio.lowlevel.checkpoint()
 
 
-def take_apart(url: Url, wire: bytes, life: "Life", world: "World") -> Request:
+def take_apart(url: Url, wire: bytes, timeout: int, life: "Life", world: "World") -> Request:
     """A request's bytes as a receiver reads them."""
     head, _, body = wire.partition(b"\r\n\r\n")
     _, *lines = head.decode("ascii").split("\r\n")
@@ -223,4 +219,5 @@ def take_apart(url: Url, wire: bytes, life: "Life", world: "World") -> Request:
         began=trio.current_time(),
         wall=world.clock.now(),
         serial=world.next_serial(),
+        timeout=timeout,
     )

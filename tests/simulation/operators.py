@@ -5,6 +5,7 @@ returns what the model is to believe once that is committed. A new command is on
 """
 
 import base64
+import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from tests.simulation.facts import Delivery, History, Sub
+from tests.simulation.facts import PENDING, Delivery, History, Sub, new_secret
 from tests.simulation.source import Source
 from webhookd.core.model import SubscriptionId, SubscriptionState
 from webhookd.errors import NotFound, Refused, StoreBusy
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 PATIENCE: Final = 30.0
 """Seconds that a command waits for the write lock."""
 ORDERINGS: Final = ("aggregate", "aggregate", "aggregate", "subscription", "none")
-PATTERNS: Final = (
-    ("*",),
-    ("*",),
-    ("order.*",),
-    ("SALESORDER.COMMITTED", "ping@v3"),
-    ("*.changed",),
-)
-DELAYS: Final = ([500, 2_000, 10_000], [1_000] * 8, [5_000, 60_000], [0, 0, 30_000], [])
 
 Effect = tuple[Source, Callable[[], None]]
 
@@ -52,9 +45,11 @@ class Operators:
     async def run(self) -> None:
         """Command now and then, until the world is to heal."""
         dice = self.dice
-        pace = dice.choice((0.1, 0.5, 3.0, 20.0))
-        names, weights = tuple(COMMANDS), [weight for weight, _ in COMMANDS.values()]
-        for _ in range(dice.randint(0, 25)):
+        kind = self.world.kind
+        pace = dice.choice(kind.command_paces)
+        odds = {name: weight for name, (weight, _) in COMMANDS.items()} | kind.weights
+        names, weights = tuple(odds), tuple(odds.values())
+        for _ in range(dice.randint(*kind.commands)):
             await trio.sleep(dice.expovariate(1 / pace))
             if self.healed:
                 break
@@ -70,7 +65,7 @@ class Operators:
             try:
                 self.do(work)
             except StoreBusy:
-                await trio.sleep(self.dice.uniform(0.001, 0.1))
+                await trio.sleep(self.dice.uniform(0.001, 0.5))
             else:
                 return
 
@@ -96,10 +91,12 @@ class Operators:
         """One in any state, more often one that waits to be sent, or one of the latest."""
         if not self.world.model.deliveries:
             return None
-        if self._about is not None and self.dice.random() < 0.3:
-            return self._about  # a second thought
-        self._about = self._choose()
-        return self._about
+        found = self._at_windows() if self.dice.random() < self.world.kind.at_windows else []
+        if found:
+            self._about = self.dice.choice(found)
+        elif self._about is None or self.dice.random() > 0.3:
+            self._about = self._choose()
+        return self._about  # perhaps that of the last command: a second thought
 
     def _choose(self) -> Delivery:
         model = self.world.model
@@ -111,14 +108,31 @@ class Operators:
             return self.dice.choice(waiting)
         return self.dice.choice(every[-10:] if self.dice.random() < 0.6 else every)
 
+    def _at_windows(self) -> list[Delivery]:
+        """What a lane may have read; for a retry what would go before that."""
+        lines = self.world.model.lines
+        heads = {name: min(line.values(), key=_id) for name, line in lines.items() if name and line}
+        if self._last is Operators.retry:
+            before = [
+                one
+                for one in self.world.model.deliveries.values()
+                if one.state != PENDING and one.line in heads
+            ]
+            # Rather before one that has been tried, and waits for its next try.
+            tried = [one for one in before if heads[one.line].tries]
+            return tried if self.dice.random() < 0.5 else before
+        begun = {request.delivery for request in self.world.model.open}
+        free = [*heads.values(), *lines.get((), {}).values()]
+        return sorted((one for one in free if one.id not in begun), key=_id)
+
     def policy(self) -> dict[str, Any]:
         """What may be edited at any time."""
         return {
-            "retry_delays": self.dice.choice(DELAYS),
+            "retry_delays": self.dice.choice(self.world.kind.delays),
             "timeout": self.dice.choice((1_000, 5_000, 15_000)),
-            "concurrency": self.dice.choice((1, 2, 8)),
+            "concurrency": self.dice.choice(self.world.kind.concurrency),
             "jitter": self.dice.choice((0.0, 0.1)),
-            "retry_after_max": self.dice.choice((0, 30_000)),
+            "retry_after_max": self.dice.choice((0, 12_000)),
         }
 
     def url(self, name: str) -> str:
@@ -142,8 +156,8 @@ class Operators:
             id=SubscriptionId("wh_" + name.ljust(22, "_")),
             name=name,
             url=self.url(name),
-            events=dice.choice(PATTERNS),
-            tenant=dice.choice(("", "", "t1")),
+            events=dice.choice(self.world.kind.patterns),
+            tenant=dice.choice(self.world.kind.sub_tenants),
             profile="standard",
             mode="",
             method="POST",
@@ -161,7 +175,7 @@ class Operators:
             url=History(new.url, now),
             policy=History(policy, now),
             state=History("enabled", now),
-            secrets=[(now, key)],
+            secrets=[new_secret(now, key)],
         )
         model = self.world.model
         return Source("operator", f"add {name}"), lambda: model.subs.update({sub.key: sub})
@@ -234,7 +248,7 @@ class Operators:
         sub = self.any_sub()
         if sub is None:
             return None
-        patterns = self.dice.choice(PATTERNS)
+        patterns = self.dice.choice(self.world.kind.patterns)
         subscriptions.update(transaction, _key(sub), {"events": patterns})
         source = Source("operator", f"other events for {sub.name}")
         return source, lambda: setattr(sub, "patterns", patterns)
@@ -246,8 +260,14 @@ class Operators:
             return None
         secret, key = self.secret()
         overlap, now = self.dice.choice((0, 2_000, 3_600_000)), trio.current_time()
-        subscriptions.rotate(transaction, _key(sub), secret, overlap, self.world.clock.now())
-        return Source("operator", f"rotate {sub.name}"), lambda: sub.secrets.append((now, key))
+        wall = self.world.clock.now()
+        subscriptions.rotate(transaction, _key(sub), secret, overlap, wall)
+
+        def happen() -> None:
+            sub.replace_secrets(now, wall + overlap if overlap else -math.inf)
+            sub.secrets.append(new_secret(now, key))
+
+        return Source("operator", f"rotate {sub.name}"), happen
 
     def hide_secret(self, transaction: Transaction) -> Effect | None:
         """A secret that is kept elsewhere and cannot be found yet: nothing may go unsigned."""
@@ -260,7 +280,8 @@ class Operators:
         subscriptions.rotate(transaction, _key(sub), reference, 0, self.world.clock.now())
 
         def hide() -> None:
-            sub.secrets.append((now, key))
+            sub.replace_secrets(now, -math.inf)
+            sub.secrets.append(new_secret(now, key, hidden=True))
             sub.missing = name
             self.world.hidden[name] = sub, new.value
 
@@ -272,7 +293,14 @@ class Operators:
         if sub is None:
             return None
         subscriptions.activate(transaction, _key(sub))
-        return Source("operator", f"activate {sub.name}"), lambda: None
+        now = trio.current_time()
+
+        def happen() -> None:
+            newest = sub.secrets.pop()
+            sub.replace_secrets(now, -math.inf)
+            sub.secrets.append(newest)
+
+        return Source("operator", f"activate {sub.name}"), happen
 
     def cancel(self, transaction: Transaction) -> Effect | None:
         """Take one delivery back."""
@@ -289,8 +317,15 @@ class Operators:
             return None
         deliveries.retry(transaction, one.id, self.world.clock.now())
         now = trio.current_time()
-        source = Source("operator", f"retry {one.id}", retried=one.id)
-        return source, lambda: setattr(one, "touched_at", now)
+
+        def happen() -> None:
+            one.touched_at, one.not_before = now, ""
+
+        return Source("operator", f"retry {one.id}", retried=one.id), happen
+
+
+def _id(one: Delivery) -> int:
+    return one.id
 
 
 def _key(sub: Sub) -> Any:

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from tests.simulation.facts import iso
+from webhookd.daemon import alarms, supervisor
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Life
     from tests.simulation.world import World
 
-AGAIN: Final = 61.0
-"""Seconds after which a subscription without a secret, or whose lane met a bug, is tried again."""
-AFTER_A_JUMP: Final = 62.0
-"""Seconds after which the clock is looked at again, at the latest, after a jump."""
+ENOUGH: Final = 12
+"""Places with which a hanging receiver can hold nobody up for longer than `machine.A_QUEUE`."""
+A_BREATH: Final = 2.0
+"""Seconds: a little more than one of the waits below."""
 
 
 class Auditor:
@@ -57,24 +58,35 @@ class Auditor:
         prompt = life.prompt
         clear_from = max(self._clear_from, life.born)
         if world.clock.jumped_at >= life.born:
-            clear_from = max(clear_from, world.clock.jumped_at + AFTER_A_JUMP - prompt)
+            clear_from = max(clear_from, world.clock.jumped_at + _after_a_jump() - prompt)
         if now - clear_from < prompt:
             return
         rows_from = max(clear_from, self._rows_from, world.model.ingested_at)
         self._check_rows(now - prompt, rows_from)
         self._check_deliveries(life, now - prompt, unrecorded)
+        self._check_records(life, now - prompt)
 
     def _is_full(self, life: "Life", unrecorded: int) -> bool:
-        """Whether all subscriptions together are as far as the daemon's limits let them."""
+        """Whether all subscriptions together are as far as the daemon's limits let them.
+
+        With places for each of them nobody's waiting for an answer is an excuse for the others.
+        """
         limits = self._world.settings.delivery
         flying = sum(one.life is life for one in self._world.model.open)
-        return flying >= limits.max_in_flight or unrecorded >= limits.max_unrecorded
+        few = limits.max_in_flight < ENOUGH
+        return (few and flying >= limits.max_in_flight) or unrecorded >= limits.max_unrecorded
 
     def _check_rows(self, recent: float, moved_at: float) -> None:
         model = self._world.model
         rows = [row for row in model.waiting.values() if not row.low and row.at < recent]
         if rows and moved_at < recent:
             model.wrong("G1", f"row {rows[0].id} waits since {rows[0].at:.3f}, and nothing moves")
+
+    def _check_records(self, life: "Life", recent: float) -> None:
+        """What was answered gets into the file, one after the other."""
+        late = [one for one in life.unrecorded if one.ended < recent]
+        if late and life.recorded_at < recent:
+            self._world.model.wrong("G3", f"{late[0]} ended at {late[0].ended:.3f}: no record yet")
 
     def _check_deliveries(self, life: "Life", recent: float, unrecorded: set[int]) -> None:
         world, model = self._world, self._world.model
@@ -88,9 +100,19 @@ class Auditor:
             one = model.deliveries[row["id"]]
             sub = one.sub
             enabled = sub.removed_at is None and sub.state.since(recent) == ["enabled"]
-            enabled &= not sub.missing and max(sub.found_at, life.crashed_at) + AGAIN < recent
+            enabled &= not sub.missing and max(sub.found_at, life.crashed_at) + _again() < recent
             # The look for a missing secret is set by the wall clock, and goes back with it.
             enabled &= sub.found_at < 0 or world.clock.went_back_at < life.born
             if enabled and sub.name not in busy and one.id not in unrecorded:
                 model.wrong("G5", f"{one} has been due for long, and nothing is sent to {sub.name}")
                 return
+
+
+def _again() -> float:
+    """Seconds after which a subscription without a secret, or whose lane met a bug, is tried."""
+    return max(supervisor.LOOK_AGAIN / 1000, supervisor.LONGEST_RESTART) + A_BREATH
+
+
+def _after_a_jump() -> float:
+    """Seconds after which the clock is looked at again, at the latest, after a jump."""
+    return alarms.LONGEST_WAIT + A_BREATH

@@ -3,7 +3,8 @@
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.facts import PENDING
+from tests.simulation.facts import PENDING, iso
+from tests.simulation.feeds import check_feeds
 
 if TYPE_CHECKING:
     from tests.simulation.model import Model
@@ -82,6 +83,7 @@ def check_end(model: "Model", *, swept: bool) -> None:
             model.wrong("G2", f"{one} is delivered, and nobody has accepted it")
     check_requests(model)
     _check_attempts(model)
+    check_feeds(model)
     check_file(model)
 
 
@@ -106,8 +108,12 @@ def _check_attempts(model: "Model") -> None:
             model.wrong("G3", f"{one}: kept {made}, made {sorted(recorded)}")
             continue
         for row in made:
-            if row["status"] != getattr(recorded[row["number"]].result, "status", None):
-                model.wrong("G3", f"{one}: kept {row}, but {recorded[row['number']].result}")
+            request = recorded[row["number"]]
+            kept = row["status"], row["started_at"], row["duration_ms"], not row["error_class"]
+            status = getattr(request.result, "status", None)
+            took = round((request.ended - request.began) * 1000)
+            if kept != (status, iso(request.wall), took, request.succeeded):
+                model.wrong("G3", f"{one}: kept {row}, but {request} brought {request.result}")
 
 
 def still_owed(model: "Model") -> bool:

@@ -81,7 +81,7 @@ def test_newest_only_keeps_the_newest_of_each_aggregate(box: Box, ordering: str)
 def test_newest_only_looks_at_what_is_owed_alone(box: Box, ordering: str) -> None:
     """The newest event may be one that was not for it, or is finished."""
     box.subscribe(policy={"ordering": ordering}, events=("supplier.created",))
-    first, second, third = fill(box, "A", "A", "A")
+    *_, third = fill(box, "A", "A", "A")
     box.put("supplier.other", aggregate_id="A")
     box.ingest_all()
     box.cancel(third)
@@ -127,7 +127,7 @@ def test_newest_only_with_many_events_that_were_not_for_it(box: Box) -> None:
 @pytest.mark.parametrize(("give", "after"), [(skip, SKIPPED), (newest_only, PENDING)])
 def test_what_was_opened_again_since_is_left_alone(box: Box, give: Give, after: str) -> None:
     box.subscribe()
-    first, _, other = fill(box, "A", "A", "B")
+    first, *_ = fill(box, "A", "A", "B")
     box.cancel(first)
     box.now += 10
     give(box)
@@ -336,7 +336,7 @@ def test_two_at_once_change_nothing_twice(box: Box) -> None:
 @pytest.mark.parametrize("give", [skip, newest_only])
 def test_a_success_meets_a_row_that_was_cancelled_meanwhile(box: Box, give: Give) -> None:
     box.subscribe()
-    first, second = fill(box, "A", "A")
+    first, _ = fill(box, "A", "A")
     in_flight = box.outcome(first, Happening.SUCCEEDED, status=200)
     give(box)
     finish(box)
@@ -359,7 +359,7 @@ def test_a_failure_that_meets_a_cancelled_row_adds_its_attempt(box: Box) -> None
 
 def test_an_outcome_meets_a_row_that_was_opened_again(box: Box) -> None:
     box.subscribe()
-    first, second = fill(box, "A", "A")
+    first, _ = fill(box, "A", "A")
     in_flight = box.outcome(first, Happening.RETRY, retry_at=box.now + 5_000)
     box.cancel(first)
     order_replay(box)
@@ -460,4 +460,4 @@ def test_the_feed_goes_forward(box: Box) -> None:
     taken += [row[0] for row in box.rows("SELECT sequence FROM webhookd_events")]
     assert key not in taken
     assert len(set(taken)) == len(taken)
-    assert NOW == box.now
+    assert box.now == NOW

@@ -9,6 +9,7 @@ import pkgutil
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +17,9 @@ import pytest
 
 import webhookd.store
 from tests.store.conftest import NOW, Box, secret
-from webhookd.core.model import SubscriptionState
+from webhookd.core.delivery import Happening
+from webhookd.core.model import Reason, SubscriptionState
+from webhookd.core.outcomes import Signs
 from webhookd.store import deliveries, feeds, outbox, status, subscriptions
 from webhookd.store.transaction import Session
 
@@ -125,6 +128,42 @@ def test_a_text_with_places_to_fill_in_is_private_and_filled_in_nearby() -> None
         assert ready, where
 
 
+def upkeep_and_health(box: Box) -> None:
+    """What time and endpoints in ill health make the store do."""
+    policy = {"coalesce": True, "max_block": 1, "failing_after": 1, "disable_after_failures": 1}
+    three = box.subscribe("three", policy=policy)
+    box.subscribe("ops", events=("webhookd.*",))
+    for _ in range(3):
+        box.put(aggregate_id="S-3")
+        box.ingest()
+    store, key = box.store, three.key
+    for happening in (Happening.RETRY, Happening.SUCCEEDED):
+        again = box.now if happening is Happening.RETRY else None
+        made = box.outcome(box.due(key)[0], happening, retry_at=again)
+        box.record(replace(made, signs=Signs(ill=True)))
+        box.now += 1_000
+        store.begin()
+        store.let_pass(box.now)
+        store.bring_forward(key, box.now)
+        store.announce_rejected(box.now)
+        store.commit()
+    box.put(aggregate_id="S-3")
+    box.ingest()
+    made = box.outcome(box.due(key)[0], Happening.FAILED, reason=Reason.EXHAUSTED)
+    box.record(replace(made, signs=Signs(ill=True, held_until=NOW)))
+    box.put(aggregate_id="S-3")
+    box.ingest()
+    for look in (store.has_expired, store.next_due):
+        look(key, box.now)
+    for ask in (store.latest_due, store.health):
+        ask(key)
+    store.next_pass()
+    store.waiting()
+    store.begin()
+    assert store.expire(key, box.now, box.now).rows
+    store.commit()
+
+
 def busy(box: Box) -> list[str]:
     """Everything that the store says to SQLite while it does all that it does often."""
     heard: list[str] = []
@@ -149,6 +188,7 @@ def busy(box: Box) -> list[str]:
     for number in box.due(one.key):
         box.succeed(number)
 
+    upkeep_and_health(box)
     with Session(box.path, write=True) as session:
         session.connection.set_trace_callback(heard.append)
         first = box.results()[0]["delivery_id"]

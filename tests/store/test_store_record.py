@@ -6,7 +6,7 @@ import pytest
 
 from tests.store.conftest import NOW, Box
 from webhookd.core.delivery import Happening, IllegalTransition, Move
-from webhookd.core.model import DeliveryId, DeliveryState, Reason
+from webhookd.core.model import DeliveryId, DeliveryState, Reason, SubscriptionKey
 from webhookd.core.storage import Record, Step
 from webhookd.core.times import to_text
 from webhookd.store import subscriptions
@@ -170,3 +170,37 @@ def test_a_removed_subscription_is_owed_nothing_more(box: Box) -> None:
     assert box.rows("SELECT pending, cancelled FROM webhookd_counters") == [(0, 5)]
     box.put(aggregate_id="S-1")
     assert box.ingest().deliveries == 0
+
+
+def test_an_outcome_from_before_it_was_opened_again_is_only_counted(one: Box) -> None:
+    (was,) = one.store.due(SubscriptionKey(1), NOW, 10, ())
+    late = replace(one.outcome(2, Happening.FAILED, reason=Reason.EXHAUSTED), since=was.since)
+    one.now += 1_000
+    one.cancel(2)
+    one.reopen_delivery(2)
+    assert one.record(late).ready == {1}
+    (row,) = one.results()
+    assert (row["state"], row["attempts"], row["last_error"]) == ("pending", 1, "http 500")
+    assert one.one("SELECT tries FROM webhookd_deliveries") == 0
+    assert one.due(1) == [2], "the schedule begins again, at once"
+
+
+def test_what_expired_before_it_was_opened_again_has_not_ended(one: Box) -> None:
+    (was,) = one.store.due(SubscriptionKey(1), NOW, 10, ())
+    ended = Move(Happening.FAILED, NOW, Reason.EXPIRED)
+    one.now += 1_000
+    one.cancel(2)
+    one.reopen_delivery(2)
+    done = one.record(Record(DeliveryId(2), ended, None, since=was.since))
+    assert done.ready == {1}
+    assert one.results()[0]["state"] == "pending"
+
+
+def test_a_success_from_before_it_was_opened_again_is_a_success(one: Box) -> None:
+    (was,) = one.store.due(SubscriptionKey(1), NOW, 10, ())
+    made = replace(one.outcome(2, Happening.SUCCEEDED, status=200), since=was.since)
+    one.now += 1_000
+    one.cancel(2)
+    one.reopen_delivery(2)
+    one.record(made)
+    assert one.results()[0]["state"] == "delivered"

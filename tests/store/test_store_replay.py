@@ -385,8 +385,6 @@ def test_what_a_walk_says_to_sqlite_is_no_scan(box: Box) -> None:
     for name in ("DELIVERED", "WAS_PENDING", "EVENTS", "NEXT_EVENT"):
         assert faults(box, statements[name]) == []
     plan = box.rows(f"EXPLAIN QUERY PLAN {newest.DELIVERED}", *[None] * 5)
-    assert [row[3] for row in plan] == [
-        "SEARCH e USING COVERING INDEX webhookd_events_aggregate"
-        " (aggregate=? AND sequence>? AND sequence<?)",
-        "SEARCH d USING INDEX webhookd_deliveries_event (event=? AND subscription=?) LEFT-JOIN",
-    ]
+    events, deliveries = (row[3] for row in plan)
+    assert events.startswith("SEARCH e USING COVERING INDEX webhookd_events_aggregate (aggregate=?")
+    assert deliveries.startswith("SEARCH d USING INDEX webhookd_deliveries_event (event=? AND")

@@ -10,7 +10,7 @@ from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryId, SubscriptionKey
 from webhookd.core.storage import NO_STEP, Record, Step
 from webhookd.core.times import to_text
-from webhookd.store import subscriptions
+from webhookd.store import driver, subscriptions
 from webhookd.store.transaction import BULK_ROWS
 
 ONE = SubscriptionKey(1)
@@ -63,6 +63,18 @@ def insert(box: Box, count: int) -> None:
         f" (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) SELECT 'a', 'hot' FROM n"
     )
     box.ingest_all()
+
+
+def each_step_of(connection: driver.Connection) -> list[int]:
+    """Counts SQLite's own steps one by one."""
+    count = [0]
+
+    def tick() -> int:
+        count[0] += 1
+        return 0
+
+    connection.set_progress_handler(tick, 1)
+    return count
 
 
 # max_age
@@ -180,16 +192,10 @@ def test_to_ask_whether_anything_expired_reads_one_row(box: Box) -> None:
     """It is asked every few seconds for each subscription that has a max_age."""
     key = box.subscribe().key
     insert(box, BULK_ROWS)
-    count = [0]
-
-    def tick() -> int:
-        count[0] += 1
-        return 0
-
-    box.store._reader.set_progress_handler(tick, 10)
+    count = each_step_of(box.store._reader)
     for _ in range(10):
         assert not box.store.has_expired(key, NOW - 1)
-    assert count[0] <= 30
+    assert count[0] <= 300
 
 
 def test_E12_one_in_flight_that_expired_and_then_came_through(box: Box) -> None:
@@ -382,13 +388,13 @@ def test_to_let_pass_is_as_cheap_with_many_behind(box: Box, ordering: str) -> No
     for count in (10, 20_000):
         insert(box, count)
         box.retry(2)
-        ticks = steps_of(box, box.store._writer)
+        ticks = each_step_of(box.store._writer)
         box.now += BLOCK
         assert let_pass(box).rows == 1
         counted.append(ticks[0])
         box.fail(2)
         box.reopen_delivery(2)
-    assert counted[1] <= counted[0] + 3
+    assert counted[1] < counted[0] + 50
 
 
 def test_many_heads_in_batches(box: Box) -> None:

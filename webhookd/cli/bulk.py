@@ -16,7 +16,7 @@ from webhookd.store.transaction import Session
 @contextlib.contextmanager
 def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
     """A bar on stderr, moved by saying how much of `length` is done; none but on a terminal."""
-    if length <= 0 or not sys.stderr.isatty():
+    if length <= 0 or not _is_watched():
         yield lambda _: None
         return
     with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
@@ -47,3 +47,8 @@ def complete(
     except KeyboardInterrupt:
         say("interrupted: what is left is for the daemon to do, which does it when it runs")
         raise
+
+
+def _is_watched() -> bool:
+    """Whether there is somebody to see a bar."""
+    return sys.stderr.isatty()

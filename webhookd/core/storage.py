@@ -71,6 +71,9 @@ class Record:
     """None where nothing was attempted (it could not be rendered, say)."""
     signs: Signs | None = None
     """What a failed attempt says of the endpoint; None where it says nothing."""
+    since: str = ""
+    """`Due.since` of what was attempted: which opening of the delivery it was; `''` for the one
+    that it now has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class Alarms:
         self._sooner.set()
 
     async def wait(self) -> None:
-        """Until the earliest time, or until a sooner one is set; never longer than `LONGEST_WAIT`."""
+        """Until the earliest time, or a sooner one is set; never longer than `LONGEST_WAIT`."""
         wait = LONGEST_WAIT
         if self._heap:
             wait = min(wait, max(0.0, (self._heap[0][0] - self._now()) / 1000))

@@ -101,9 +101,7 @@ class Made:
     """There is no live secret to sign with, so nothing was sent."""
 
 
-async def make(
-    current: Callable[[], Member], shared: Shared, channel: Channel, due: Due
-) -> Made:
+async def make(current: Callable[[], Member], shared: Shared, channel: Channel, due: Due) -> Made:
     """Make one attempt for a delivery that has a place.
 
     Nothing of the outside raises; a bug costs the attempt and is recorded as `internal_error`.
@@ -123,7 +121,7 @@ async def make(
     if policy.max_age and due.since <= to_text(started - policy.max_age):
         await trio.lowlevel.checkpoint()
         move = Move(Happening.FAILED, started, Reason.EXPIRED)
-        return Made(Record(due.id, move, None))
+        return Made(Record(due.id, move, None, since=due.since))
     event: Event | None = None
     request: Request | None = None
     try:
@@ -179,9 +177,7 @@ class _Attempt:
     duration: Millis
 
 
-def _record(
-    attempt: _Attempt, policy: Policy, shared: Shared, result: Answer | Fault
-) -> Record:
+def _record(attempt: _Attempt, policy: Policy, shared: Shared, result: Answer | Fault) -> Record:
     """Judge the result of an attempt, tell it, and make its record."""
     subscription, due = attempt.member.subscription, attempt.due
     shared.places.report(subscription.key, healthy=not outcomes.is_ill(result))
@@ -220,7 +216,7 @@ def _record(
         next_attempt_at=None if move.retry_at is None else to_text(move.retry_at),
     )
     signs = None if succeeded else outcomes.signs(result, policy, now)
-    return Record(due.id, move, note, signs)
+    return Record(due.id, move, note, signs, due.since)
 
 
 def _put_off(member: Member, shared: Shared, due: Due, fault: Fault) -> Made:
@@ -233,7 +229,7 @@ def _put_off(member: Member, shared: Shared, due: Due, fault: Fault) -> Made:
     move = outcomes.judge(
         fault, subscription.policy, tries=due.tries, started=now, now=now, jitter=0.0
     )
-    return Made(Record(due.id, move, None))
+    return Made(Record(due.id, move, None, since=due.since))
 
 
 def _unrenderable(member: Member, due: Due, event: Event | None, error: str, now: Millis) -> Record:
@@ -246,7 +242,7 @@ def _unrenderable(member: Member, due: Due, event: Event | None, error: str, now
         fault=error,
     )
     move = Move(Happening.FAILED, now, Reason.UNRENDERABLE, error=printable(error, MAX_ERROR))
-    return Record(due.id, move, None)
+    return Record(due.id, move, None, since=due.since)
 
 
 def _excerpt(attempt: _Attempt, result: Answer | Fault) -> bytes:

@@ -84,6 +84,12 @@ class Lane:
         self._may_be_more = True
         self._employ()
 
+    def news(self) -> None:
+        """The file has something new at the head of a line; perhaps in the place of another."""
+        if self.member.subscription.policy.coalesce:
+            self._window.clear()  # what gave way must not be sent any more
+        self.wake()
+
     def update(self, member: Member) -> None:
         """The subscription was edited (or enabled again): that counts from the next attempt on.
 

@@ -139,7 +139,7 @@ class Supervisor:
             if lane is None:
                 self._start(key)
             else:
-                lane.wake()
+                lane.news()
 
     def look(self, key: SubscriptionKey) -> None:
         """Start the subscription's lane if something is due, or set an alarm for when it is."""

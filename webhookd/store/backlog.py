@@ -25,7 +25,7 @@ PENDING: Final = (
 FAILED: Final = (
     "SELECT id, finished_at, reason FROM webhookd_deliveries INDEXED BY webhookd_deliveries_failed"
     " WHERE subscription = ?1 AND state = 'failed' AND (finished_at, id) > (?2, ?3)"
-    " AND finished_at <= ?4 ORDER BY finished_at, id LIMIT ?5"
+    " AND sequence <= ?4 ORDER BY finished_at, id LIMIT ?5"
 )
 STREAK: Final = frozenset({Reason.EXHAUSTED, Reason.PERMANENT_STATUS, Reason.GONE})
 """What counts for a disabling: what expired or could not be rendered says nothing of an endpoint,
@@ -93,7 +93,7 @@ def retry_failed(transaction: Transaction, one: Instruction, budget: Budget, now
             one.subscription,
             one.options["since"],
             one.position,
-            one.options["until"],
+            one.last,
             budget.changes,
         ),
     ).fetchall()

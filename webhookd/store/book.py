@@ -26,8 +26,8 @@ from webhookd.store.recipients import NO_LINE
 
 SELECT: Final = (
     "SELECT subscription, order_key, state, reason, attempts, tries, last_status, last_error,"
-    " first_attempt_at, finished_at, due_at, retry_at, body_hash, event, failing_since, pass_at"
-    " FROM webhookd_deliveries WHERE id = ?"
+    " first_attempt_at, finished_at, due_at, retry_at, body_hash, event, failing_since, pass_at,"
+    " coalesce(opened_at, created_at) FROM webhookd_deliveries WHERE id = ?"
 )
 RESCHEDULE: Final = (
     "UPDATE webhookd_deliveries SET tries = ?, due_at = ?, retry_at = ?, body_hash = ? WHERE id = ?"
@@ -81,6 +81,8 @@ class Row:
     event: int
     failing_since: str | None
     pass_at: str | None
+    since: str
+    """When it was taken in, or re-opened since then."""
 
 
 @dataclass(frozen=True, slots=True)

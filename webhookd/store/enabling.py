@@ -56,7 +56,6 @@ def enable(
             instructions.give(transaction, backlog, key, position=last + 1, last=last, now=now)
         )
     if retry_failed and since is not None:
-        span = {"since": to_text(since), "until": to_text(now)}
         given.append(
             instructions.give(
                 transaction,
@@ -65,7 +64,7 @@ def enable(
                 position=0,
                 last=last,
                 now=now,
-                options=span,
+                options={"since": to_text(since)},
             )
         )
     return Enabled(owed, since, given)

@@ -40,17 +40,25 @@ def record(
             standings[row.id] = row.standing
             book.ready.add(row.subscription)
             continue
+        happened = item.move
+        another_opening = item.since not in {"", row.since}
+        if another_opening and happened.happening is not Happening.SUCCEEDED:
+            # It was finished and opened again meanwhile: what was judged belongs to the past.
+            if attempt is None:
+                book.ready.add(row.subscription)
+                continue
+            happened = replace(happened, happening=Happening.NOTED, reason=None, retry_at=None)
         body_hash = attempt.body_hash if attempt is not None and attempt.body_hash else None
         recipient = terms.recipients.get(row.subscription)
         standings[row.id] = book.apply(
             row,
-            item.move,
+            happened,
             body_hash=body_hash,
             max_block=recipient.policy.max_block if recipient is not None else 0,
         )
         if attempt is None:
             continue
-        checkup.note(row.subscription, _as_told(row, item.move), item.signs)
+        checkup.note(row.subscription, _as_told(row, happened), item.signs)
         if row.body_hash is not None and body_hash is not None and row.body_hash != body_hash:
             changed.add(row.id)
             attempt = replace(attempt, note=f"{attempt.note}; {BODY_CHANGED}".removeprefix("; "))
