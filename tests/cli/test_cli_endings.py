@@ -63,6 +63,7 @@ def test_the_commands():
                 "results",
                 "changes",
                 "feed-events",
+                "replay",
                 "demo",
             ),
             *("subscriptions", "events", "deliveries"),
@@ -73,7 +74,7 @@ def test_the_commands():
                     *("remove", "apply"),
                 )
             ),
-            *("events emit", "events list", "events show"),
+            *(f"events {name}" for name in ("emit", "list", "show", "explain", "retry-rejected")),
             *(f"deliveries {name}" for name in ("list", "show", "retry", "cancel")),
         ]
     )

@@ -99,8 +99,6 @@ class Recorded:
     """Deliveries whose body is another one than at their first attempt."""
     notices: tuple[Notice, ...] = ()
     """What changed in the health of subscriptions, in its order."""
-    passed: frozenset[DeliveryId] = frozenset()
-    """Deliveries that have held up their lines for too long: those behind them pass."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,10 @@ class Lane:
             self._may_be_more = False
             shared.alarm(key, until)
             return None
+        if self._pace.is_probing and self._window:
+            # Few requests go out, so each is chosen anew: what came in meanwhile may go before.
+            self._window.clear()
+            self._may_be_more = True
         due = self._next_in_window()
         if due is None and self._may_be_more:
             self._passed_over = False

@@ -145,6 +145,8 @@ class Book:
         if happened.happening is Happening.REOPENED:
             row = self._reopen(row)
         retry_at = _text(happened.retry_at) if after.state is DeliveryState.PENDING else None
+        if happened.happening is Happening.NOTED:
+            retry_at = row.retry_at
         pending_before = before.state is DeliveryState.PENDING
         if after.state is DeliveryState.PENDING:
             if not pending_before:
@@ -290,6 +292,8 @@ class Book:
 
     def _set_failing(self, row: Row, after: Standing, happened: Move, max_block: Millis) -> None:
         """Keep since when it has been failing, and until when it may hold up its line."""
+        if happened.happening is Happening.NOTED:
+            return
         since = pass_at = None
         if after.state is DeliveryState.PENDING and happened.happening is Happening.RETRY:
             since = row.failing_since
