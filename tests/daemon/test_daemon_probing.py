@@ -157,7 +157,7 @@ async def test_C33_an_endpoint_that_comes_and_goes(
     assert all(one is not two for one, two in itertools.pairwise(told))
     # Each time down, a few requests at once find that out; then they go one by one.
     for down in range(60, 240, 60):
-        assert _alone(world, down + 3, down + 40), down
+        assert _alone(world, down + 8, down + 40), down
     assert set(world.states()) == {"delivered"}
     assert warnings().keys() == {Action.SUBSCRIPTION_FAILING}
     last: dict[str, int] = {}

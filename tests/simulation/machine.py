@@ -16,7 +16,7 @@ import trio
 from tests.simulation.host import MAX_PAYLOAD
 from tests.simulation.network import Network, Request
 from webhookd.daemon import tailer
-from webhookd.daemon.lane import LINGER
+from webhookd.daemon.attempt import LINGER
 from webhookd.daemon.run import Daemon
 from webhookd.daemon.storage import AsyncStore
 from webhookd.errors import DatabaseError, StoreBusy, StoreUnwritable

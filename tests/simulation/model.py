@@ -3,18 +3,23 @@
 It shares no code with webhookd. It hears of everything that happens outside the daemon (the host's
 commits, the operators', each request and each answer), looks at the file after every commit, and
 says at once where the two do not go together. What is judged by rules of its own is elsewhere: a
-request as it begins in `sending`, a recorded attempt in `recording`, the file as a whole and at the
-end in `reckoning` and `feeds`, and how soon things happen in `promptness`.
+request as it begins in `sending`, a recorded attempt in `recording`, what happens without one in
+`moves`, bulk changes in `instructed`, the health of subscriptions in `wellness`, the file as a whole
+and at the end in `reckoning` and `feeds`, and how soon things happen in `promptness`.
 """
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from tests.simulation import recording, sending
-from tests.simulation.facts import PENDING, Delivery, Event, Line, Row, Sub, iso
+from tests.simulation import moves, reckoning, recording, sending
+from tests.simulation.facts import OWN, PENDING, Delivery, Event, Line, Row, Sub, iso, millis
+from tests.simulation.instructed import Instructed
 from tests.simulation.mirror import Mirror, Seen
 from tests.simulation.network import Request
+from tests.simulation.wellness import Wellness
+from webhookd.core.model import Fault, FaultKind
 
 if TYPE_CHECKING:
     from tests.simulation.world import Source, World
@@ -46,6 +51,9 @@ class Model:
         self.cursor = -(2**63)
         self.ingested_at = 0.0
         """When rows were last taken in."""
+        self.rejected = self.announced = 0
+        self.wellness = Wellness(self)
+        self.instructed = Instructed(self)
         self._last_in_order: Row | None = None
 
     def wrong(self, guarantee: str, text: str) -> None:
@@ -77,23 +85,30 @@ class Model:
             return
         if source.kind != "daemon" and (seen.events or seen.rejected or seen.cursor > self.cursor):
             self.wrong("G1", f"rows were taken in by a commit of {source}")
-        if seen.cursor > self.cursor or seen.events:
+        if seen.cursor > self.cursor or any(not event.is_own for event in seen.events):
             self.ingested_at = trio.current_time()
         self.cursor = seen.cursor
         self._judge_sequences(seen)
         self._judge_events(seen)
         fresh: dict[int, set[int]] = {event.sequence: set() for event in seen.events}
+        self.wellness.begin(seen.states)
         for row in seen.deliveries:
             known = self.deliveries.get(row["id"])
             if known is not None:
                 self._judge_move(known, row, source)
-            elif self._new_delivery(row, fresh) is None:
+            elif self._new_delivery(row, fresh, source) is None:
                 return
+        self.wellness.end(seen.events)
+        self._judge_own(seen)
+        self._look_at_passed()
         for sequence, keys in fresh.items():
             event = self.events[sequence]
             wanted = {sub.key for sub in self.subs.values() if sub.wants(event)}
             if keys != wanted:
                 self.wrong("G1", f"{event} is owed to {sorted(keys)}, not {sorted(wanted)}")
+        self._judge_crowds(fresh)
+        if seen.instructions is not None:
+            self.instructed.look(seen.instructions)
         for row in self.waiting.values():
             if not row.low and row.id <= self.cursor:
                 self.wrong("G1", f"the cursor is at {self.cursor} and row {row.id} not taken in")
@@ -110,6 +125,9 @@ class Model:
             self.events[event.sequence] = event
             if event.event_id in self.by_event_id:
                 self.wrong("G1", f"two events have the id {event.event_id}")
+            if event.is_own:
+                self.by_event_id[event.event_id] = event
+                continue
             row = self.waiting.pop(event.outbox_id, None)
             if row is None:
                 self.wrong("G1", f"an event of outbox row {event.outbox_id}, which is not waiting")
@@ -157,66 +175,118 @@ class Model:
             if getattr(event, name) != value:
                 self.wrong("G1", f"{name} of {event} is not {value!r} as in row {row.id}")
 
-    def _new_delivery(self, row: dict[str, Any], fresh: dict[int, set[int]]) -> Delivery | None:
+    def _judge_own(self, seen: Seen) -> None:
+        """A summary of rejected rows counts each of them once."""
+        self.rejected += len(seen.rejected) - self.rejected if seen.rejected else 0
+        for event in seen.events:
+            if event.event_type == f"{OWN}events.rejected":
+                self.announced += json.loads(event.payload or b"")["rejected"]
+        if self.announced > self.rejected:
+            self.wrong("events", f"{self.announced} rejections are told of {self.rejected}")
+
+    def _judge_crowds(self, fresh: dict[int, set[int]]) -> None:
+        """Of what coalesces only the newest of each kind still waits."""
+        for sequence, keys in fresh.items():
+            for key in keys:
+                one = self.owed[sequence, key]
+                if one.sub.policy.now["coalesce"] and one.kind and not self.instructed.of(one.sub):
+                    left = [
+                        other
+                        for other in (one, *moves.newer(self, one))
+                        if other.pending and other.event.sequence <= sequence
+                    ]
+                    if len(left) > 1:
+                        self.wrong("G2", f"{left} wait side by side, and coalesce")
+
+    def _new_delivery(
+        self, row: dict[str, Any], fresh: dict[int, set[int]], source: "Source"
+    ) -> Delivery | None:
         sub = self.subs[row["subscription"]]
         event = self.events.get(row["event"])
-        if event is None or row["event"] not in fresh:
+        if event is None:
             self.wrong("G1", f"delivery {row['id']} came without its event")
             return None
-        line: Line = ()
-        if sub.ordering == "subscription":
-            line = (sub.key,)
-        elif sub.ordering == "aggregate" and event.aggregate is not None:
-            line = (sub.key, *event.aggregate)
-        made = Delivery(row["id"], event, sub, row["number"], line, row["sequence"])
+        made = Delivery(
+            row["id"],
+            event,
+            sub,
+            row["number"],
+            sub.line_of(event),
+            row["sequence"],
+            row["created_at"],
+        )
+        if row["event"] in fresh:
+            fresh[event.sequence].add(sub.key)
+        elif not self.instructed.may_make(sub, event):
+            self.wrong("G1", f"{made} was made by {source} for an event of long ago")
+        made.touched_at = trio.current_time()
+        if event.is_own or row["event"] not in fresh:
+            made.reopened_at = trio.current_time()  # it may step in before others
         if made.number != len([one for key, one in self.owed.items() if key[1] == sub.key]) + 1:
             self.wrong("G1", f"{made} has the number {made.number}")
-        if row["state"] != PENDING or row["attempts"]:
-            self.wrong("G2", f"{made} was born as {row}")
         if (event.sequence, sub.key) in self.owed:
             self.wrong("G1", f"{made} is there twice")
-        fresh[event.sequence].add(sub.key)
         self.deliveries[made.id] = self.owed[event.sequence, sub.key] = made
-        self.lines.setdefault(line, {})[made.id] = made
+        if row["state"] != PENDING:
+            moves.judge(self, made, row, source)
+            made.state, made.reason = row["state"], row["reason"]
+            made.finished_at = row["finished_at"]
+        if row["attempts"]:
+            self.wrong("G2", f"{made} was born as {row}")
+        self._put_in_line(made)
         return made
 
     def _judge_move(self, known: Delivery, row: dict[str, Any], source: "Source") -> None:
         """A delivery has a new sequence: was it moved by what has happened to it?"""
         made = row["attempts"] - known.attempts
-        before, after = known.state, row["state"]
         request = recording.answered(known, row) if made else None
-        if source.kind == "operator":
-            now = trio.current_time()
-            known.touched_at = now
-            reopened = before != PENDING and after == PENDING
-            if reopened:
-                known.reopened_at = now
-                known.tries = 0
-                known.not_before = ""
-            fine = (
-                (reopened and source.retried == known.id)
-                or (after == "cancelled" and source.cancelled == known.id)
-                or (after == "cancelled" and source.removed == known.sub.key)
-            )
-            if made or not fine:
-                self.wrong("G2", f"{source} moved {known} from {before} to {row}")
-        elif source.kind == "daemon" and not made:
-            gone = known.sub.removed_at is not None and row["reason"] == "subscription_removed"
-            if not (before == PENDING and after == "cancelled" and gone):
-                self.wrong("G2", f"the daemon moved {known} from {before} to {row}, unattempted")
+        if not made:
+            moves.judge(self, known, row, source)
         elif source.kind != "daemon" or made != 1 or request is None:
             self.wrong("G3", f"{made} attempts of {known} were recorded by {source}: {row}")
         else:
             recording.judge(self, known, row, request)
-            known.tries += 1
-            known.not_before = row["retry_at"] or ""
-        known.state, known.reason = after, row["reason"]
+        known.state, known.reason = row["state"], row["reason"]
         known.attempts, known.sequence = row["attempts"], row["sequence"]
-        line = self.lines.setdefault(known.line, {})
+        known.finished_at = row["finished_at"]
+        if not known.pending:
+            known.failing_since, known.passed = None, False
+        self._put_in_line(known)
+
+    def _put_in_line(self, known: Delivery) -> None:
+        for line in [one for one in self.lines.values() if known.id in one]:
+            del line[known.id]
         if known.pending:
-            line[known.id] = known
-        else:
-            line.pop(known.id, None)
+            self.lines.setdefault(known.line, {})[known.id] = known
+
+    def reorder(self, sub: Sub) -> None:
+        """A subscription's ordering is another one: so are the lines of what it is owed."""
+        for one in self.deliveries.values():
+            if one.sub is sub and not one.passed:
+                one.line = sub.line_of(one.event)
+                self._put_in_line(one)
+
+    def _look_at_passed(self) -> None:
+        """What is passed in the file has held up its line for as long as it may, and goes alone."""
+        if not any(sub.policy.now["max_block"] for sub in self.subs.values()):
+            return
+        for row in self.mirror.table(
+            "SELECT id, passed_at FROM webhookd_deliveries"
+            " WHERE passed_at IS NOT NULL AND state = 'pending'"
+        ):
+            known = self.deliveries[row["id"]]
+            if known.passed:
+                continue
+            limit = known.sub.policy.now["max_block"]
+            since = known.failing_since
+            if not limit or since is None or millis(row["passed_at"]) - since < limit:
+                self.wrong("G4", f"{known} is passed, failing since {since}: {row}, {limit}")
+            known.passed, known.line = True, ()
+            self._put_in_line(known)
+
+    def check_lines(self) -> None:
+        """The lines in the file are those that the orderings make."""
+        reckoning.check_lines(self)
 
     # The requests.
 
@@ -233,5 +303,10 @@ class Model:
             request.extra["policies"] = sub.policy.since(request.began - request.life.grace)
         if request in self.open:
             self.open.remove(request)
-        if request.result is not None:
+        if request.result is None:
+            return
+        result = request.result
+        request.void = isinstance(result, Fault) and result.kind is FaultKind.LOCAL
+        if not request.void:
             request.life.unrecorded.append(request)
+            sending.learn(self, request)

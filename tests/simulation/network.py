@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
+def is_ours(result: Answer | Fault) -> bool:
+    """Whether it is, or may be, a fault of the daemon's own machine."""
+    return isinstance(result, Fault) and (result.kind is FaultKind.LOCAL or result.may_be_ours)
+
+
+THOUGHT_OVER: Final = 2_100
+"""Milliseconds within which a fault that may be this machine's own is judged."""
+
+
 class Planted(RuntimeError):
     """A bug of the sender's, put there on purpose."""
 
@@ -130,18 +139,31 @@ class Request:
     ended: float = 0.0
     ended_wall: int = 0
     recorded: bool = False
+    void: bool = False
+    """It met a fault of this machine: it is no attempt."""
     line: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def was_recorded(self) -> None:
         """The file has it."""
         self.recorded = True
-        self.life.unrecorded.remove(self)
+        if self in self.life.unrecorded:
+            self.life.unrecorded.remove(self)
         self.life.recorded_at = trio.current_time()
 
     @property
     def attempt(self) -> int:
         return int(self.headers["webhookd-attempt"])
+
+    @property
+    def may_be_ours(self) -> bool:
+        """Whether it was not clear whose fault it was."""
+        return isinstance(self.result, Fault) and self.result.may_be_ours
+
+    @property
+    def judged_by(self) -> int:
+        """The wall time by which it was known what it came to."""
+        return self.ended_wall + (THOUGHT_OVER if self.may_be_ours else 0)
 
     @property
     def succeeded(self) -> bool:

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.simulation.facts import PENDING, Delivery, iso
+import trio
+
+from tests.simulation.facts import PENDING, Delivery, iso, millis
 from tests.simulation.network import Request
+from webhookd.core.model import Fault, FaultKind
 
 if TYPE_CHECKING:
     from tests.simulation.model import Model
@@ -25,20 +28,20 @@ class Case:
     """And as the file has it now."""
 
     @property
-    def failed_in_line(self) -> bool:
-        """Whether the schedule decides what comes next."""
-        return not self.request.succeeded and self.known.state == PENDING
+    def noted(self) -> bool:
+        """Whether it is of an opening that is over: it counts, and uses up nothing."""
+        request, known, row = self.request, self.known, self.row
+        if request.succeeded or known.reopened_at < request.began - request.life.grace:
+            return False
+        # Opened again a moment before it began, of which the lane need not have known yet.
+        unclear = known.reopened_at < request.began
+        return not unclear or (row["state"] == PENDING and row["retry_at"] is None)
 
     @property
     def policies(self) -> list[dict[str, Any]]:
         """Those that may have been in force when the request ended."""
         found: list[dict[str, Any]] = self.request.extra["policies"]
         return found
-
-    @property
-    def left(self) -> list[dict[str, Any]]:
-        """Those of them by which there is one more try."""
-        return [one for one in self.policies if self.known.tries < len(one["retry_delays"])]
 
 
 def answered(known: Delivery, row: dict[str, Any]) -> Request | None:
@@ -50,12 +53,23 @@ def answered(known: Delivery, row: dict[str, Any]) -> Request | None:
 
 
 def judge(model: "Model", known: Delivery, row: dict[str, Any], request: Request) -> None:
-    """An attempt was recorded."""
+    """An attempt was recorded, and that moved its delivery."""
     request.was_recorded()
     case = Case(request, known, row)
     for promise in PROMISES:
         for guarantee, text in promise(case):
             model.wrong(guarantee, f"{request}, which brought {request.result}: {text}")
+    noted = case.noted
+    model.wellness.note(known, row, request, noted=noted)
+    if noted or request.succeeded or not known.pending:
+        return
+    known.tries += 1
+    known.not_before = row["retry_at"] or ""
+    if known.not_before:
+        ahead = millis(known.not_before) - model.world.clock.now()
+        known.not_before_of = trio.current_time(), ahead
+    if known.failing_since is None:
+        known.failing_since = request.ended_wall
 
 
 Wrong = Iterator[tuple[str, str]]
@@ -83,46 +97,51 @@ def moved(case: Case) -> Wrong:
         yield "G2", f"moved {case.known} from {before} to {after}"
 
 
-def as_often_as_agreed(case: Case) -> Wrong:
-    """It is given up after the last try of its schedule, neither before nor later."""
-    if not case.failed_in_line:
+def as_agreed(case: Case) -> Wrong:
+    """A failure has the one consequence that the policy gives it, neither sooner nor later."""
+    if case.request.succeeded or case.known.state != PENDING:
         return
-    if case.row["state"] == "failed":
-        if case.row["reason"] != "exhausted" or len(case.left) == len(case.policies):
-            yield "G2", f"failed ({case.row['reason']}) at try {case.known.tries + 1}"
-    elif not case.left:
-        yield "G2", "goes on after its last try"
+    if case.noted:
+        if case.row["state"] != PENDING or case.row["retry_at"] is not None:
+            yield "G2", f"uses up something of the schedule that began since: {case.row}"
+        return
+    agreed = [_consequence(case, policy) for policy in case.policies]
+    have = case.row["state"], case.row["reason"], case.row["retry_at"] or ""
+    if not any(state == have[:2] and first <= have[2] <= last for state, first, last in agreed):
+        yield "G2", f"it is {have}, not one of {agreed}"
 
 
-def when_agreed(case: Case) -> Wrong:
-    """Delays are minima; jitter and the receiver's own wish lengthen them, within limits."""
-    if not case.failed_in_line or case.row["state"] != PENDING or not case.left:
-        return
-    tries, left, ended = case.known.tries, case.left, case.request.ended_wall
-    delays = [one["retry_delays"][tries] for one in left]
-    soonest, latest = (
-        min(delays),
-        max(int(delay * (1 + one["jitter"])) for delay, one in zip(delays, left, strict=True)),
-    )
-    if case.known.reopened_at >= case.request.began:
-        # Taken back and opened again meanwhile: the place it had in the schedule may still count.
-        latest = max(
-            int(delay * (1 + one["jitter"])) for one in left for delay in one["retry_delays"]
-        )
-    wish = getattr(case.request.result, "retry_after", "")
-    if wish.isdigit():
-        longest = [one["retry_after_max"] for one in case.policies]
-        soonest = max(soonest, min(int(wish) * 1000, min(longest)))
-        latest = max(latest, min(int(wish) * 1000, max(longest)))
-    retry_at = case.row["retry_at"] or ""
-    if not iso(ended + soonest) <= retry_at <= iso(ended + latest):
-        yield "G3", f"again at {retry_at}, not {iso(ended + soonest)} to {iso(ended + latest)}"
+def _consequence(case: Case, policy: dict[str, Any]) -> tuple[tuple[str, str], str, str]:
+    """State and reason by this policy, and between which times it is tried again."""
+    result, tries = case.request.result, case.known.tries
+    ended, by = case.request.ended_wall, case.request.judged_by
+    status = getattr(result, "status", None)
+    if status == 410 and policy["gone_disables"]:
+        return (PENDING, ""), iso(ended), iso(ended)
+    permanent = policy["permanent_statuses"]
+    by_class = status not in (None, 408, 425, 429) and f"{status // 100}xx" in permanent
+    if str(status) in permanent or by_class:
+        return ("failed", "gone" if status == 410 else "permanent_status"), "", ""
+    if tries >= len(policy["retry_delays"]):
+        return ("failed", "exhausted"), "", ""
+    delay = policy["retry_delays"][tries]
+    wish = getattr(result, "retry_after", "")
+    least = min(int(wish) * 1000, policy["retry_after_max"]) if wish.isdigit() else 0
+    longest = int(delay * (1 + policy["jitter"]))
+    return (PENDING, ""), iso(ended + max(delay, least)), iso(by + max(longest, least))
+
+
+def not_this_machines(case: Case) -> Wrong:
+    """What fails for this machine's own sake is no attempt."""
+    result = case.request.result
+    if isinstance(result, Fault) and result.kind is FaultKind.LOCAL:
+        yield "E", "this machine was at fault"
 
 
 PROMISES: Final[tuple[Callable[[Case], Wrong], ...]] = (
     truthful,
     moved,
-    as_often_as_agreed,
-    when_agreed,
+    as_agreed,
+    not_this_machines,
 )
 """What is promised of every attempt that is in the file."""

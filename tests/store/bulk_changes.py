@@ -2,18 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.store.conftest import Box
-from webhookd.core.model import SubscriptionKey
-from webhookd.core.storage import Step, StoredSubscription
+from webhookd.core.delivery import Happening
+from webhookd.core.model import Reason, SubscriptionKey
+from webhookd.core.outcomes import Signs
+from webhookd.core.storage import Recorded, Step, StoredSubscription
 from webhookd.store import bulk, enabling, instructions, replay, subscriptions
 from webhookd.store.instructions import Instruction, Kind
 from webhookd.store.newest import Budget
 from webhookd.store.transaction import Session
 
+SKIPPED, OLDER, PENDING = "cancelled backlog_skipped", "cancelled newest_only", "pending"
 ORDERINGS = ("aggregate", "subscription", "none")
 
 
@@ -37,7 +41,7 @@ def command_step(box: Box, key: int) -> Instruction | None:
     with Session(box.path, write=True) as session, session.write() as transaction:
         one = instructions.find(transaction.connection, key)
         if one is not None and not one.is_done:
-            bulk._carry_out_until(transaction, one, box.now)
+            bulk._carry_out_of(transaction, one.subscription, box.now)
         return instructions.find(transaction.connection, key)
 
 
@@ -137,3 +141,28 @@ def check(box: Box) -> None:
         "SELECT (SELECT count(*) FROM webhookd_deliveries)"
         " = (SELECT count(DISTINCT sequence) FROM webhookd_deliveries)"
     )
+
+
+def fill(box: Box, *aggregates: str | None) -> list[int]:
+    """An event for each; returns the ids of the deliveries that they owe the first subscription."""
+    for name in aggregates:
+        box.put(aggregate_id=name)
+    box.ingest_all()
+    return [
+        row[0]
+        for row in box.rows(
+            "SELECT id FROM webhookd_deliveries WHERE subscription = 1 ORDER BY id DESC LIMIT ?",
+            len(aggregates),
+        )
+    ][::-1]
+
+
+def fail(box: Box, delivery: int, reason: Reason = Reason.EXHAUSTED, status: int = 500) -> Recorded:
+    """Its last attempt failed, and that speaks of ill health."""
+    made = box.outcome(delivery, Happening.FAILED, reason=reason, status=status)
+    return box.record(replace(made, signs=Signs(ill=True)))
+
+
+def is_done(box: Box, key: int) -> bool:
+    found = box.command(lambda t: instructions.find(t.connection, key))
+    return found is None or found.is_done

@@ -1,19 +1,23 @@
 """Bulk changes: what each kind does, whoever carries it out, and whoever dies on the way."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.store.bulk_changes import (
-    ORDERINGS,
+    PENDING,
+    SKIPPED,
     check,
     command_step,
     counts,
     daemon_step,
     enable,
+    fail,
+    fill,
     finish,
     held,
+    is_done,
     newest_only,
     order_replay,
     reorder,
@@ -22,186 +26,12 @@ from tests.store.bulk_changes import (
     states,
 )
 from tests.store.conftest import NOW, Box
-from webhookd.core.delivery import Happening, Move
-from webhookd.core.model import Reason, SubscriptionState
-from webhookd.core.outcomes import Signs
-from webhookd.core.storage import Record, Recorded
-from webhookd.store import bulk, instructions, subscriptions
+from webhookd.core.delivery import Happening
+from webhookd.store import acceptance, bulk, instructions, lockfile, subscriptions
 from webhookd.store.instructions import KEPT, Kind
 from webhookd.store.transaction import Session
 
 Give = Callable[[Box], int]
-SKIPPED, OLDER, PENDING = "cancelled backlog_skipped", "cancelled newest_only", "pending"
-
-
-def fill(box: Box, *aggregates: str | None) -> list[int]:
-    """An event for each; returns the ids of the deliveries that they owe the first subscription."""
-    for name in aggregates:
-        box.put(aggregate_id=name)
-    box.ingest_all()
-    return [
-        row[0]
-        for row in box.rows(
-            "SELECT id FROM webhookd_deliveries WHERE subscription = 1 ORDER BY id DESC LIMIT ?",
-            len(aggregates),
-        )
-    ][::-1]
-
-
-@pytest.mark.parametrize("ordering", ORDERINGS)
-def test_skip_cancels_what_was_pending_then(box: Box, ordering: str) -> None:
-    box.subscribe(policy={"ordering": ordering})
-    box.subscribe("other")
-    fill(box, "A", "B", None, "A")
-    key = skip(box)
-    fill(box, "A", "C")
-    with small_steps():
-        assert finish(box) > 2
-    assert states(box) == [SKIPPED] * 4 + [PENDING] * 2
-    assert states(box, 2) == [PENDING] * 6
-    assert counts(box, key) == {"cancelled": 4}
-    check(box)
-
-
-@pytest.mark.parametrize("ordering", ORDERINGS)
-def test_newest_only_keeps_the_newest_of_each_aggregate(box: Box, ordering: str) -> None:
-    box.subscribe(policy={"ordering": ordering})
-    fill(box, "A", "B", None, "A", "A", "B", None, "C")
-    key = newest_only(box)
-    fill(box, "A")  # of what was pending then: this one counts for nothing
-    with small_steps():
-        assert finish(box) > 2
-    kept = [OLDER, OLDER, PENDING, OLDER, PENDING, PENDING, PENDING, PENDING]
-    assert states(box) == [*kept, PENDING]
-    assert counts(box, key) == {"cancelled": 3, "kept": 5}
-    check(box)
-
-
-@pytest.mark.parametrize("ordering", ORDERINGS)
-def test_newest_only_looks_at_what_is_owed_alone(box: Box, ordering: str) -> None:
-    """The newest event may be one that was not for it, or is finished."""
-    box.subscribe(policy={"ordering": ordering}, events=("supplier.created",))
-    *_, third = fill(box, "A", "A", "A")
-    box.put("supplier.other", aggregate_id="A")
-    box.ingest_all()
-    box.cancel(third)
-    key = newest_only(box)
-    finish(box)
-    assert states(box) == [OLDER, PENDING, "cancelled operator"]
-    assert counts(box, key) == {"cancelled": 1, "kept": 1}
-    check(box)
-
-
-def newest_wanted(box: Box) -> int:
-    found = box.one("SELECT max(sequence) FROM webhookd_events WHERE event_type = 'wanted'")
-    assert isinstance(found, int)
-    return found
-
-
-def test_newest_only_with_many_events_that_were_not_for_it(box: Box) -> None:
-    """A walk through them is broken off and gone on with, by another worker too."""
-    box.subscribe(events=("wanted",))
-    box.host.execute(
-        "INSERT INTO outbox (event_type, aggregate_id) WITH RECURSIVE n (i) AS"
-        " (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900)"
-        " SELECT CASE WHEN i % 300 = 1 THEN 'wanted' ELSE 'other' END, 'hot' FROM n"
-    )
-    box.ingest_all()
-    key = newest_only(box)
-    with small_steps(100):
-        broken_off = command_step(box, key)
-        assert broken_off is not None
-        assert (broken_off.position, broken_off.done) == (broken_off.last + 1, 0)
-        aggregate, down_to = broken_off.options["newest"]["walk"]
-        box.reopen()
-        daemon_step(box)
-        gone_on = box.command(lambda t: instructions.find(t.connection, key))
-        assert gone_on.options["newest"]["walk"] is None
-        assert gone_on.options["newest"]["kept"] == {str(aggregate): newest_wanted(box)}
-        assert newest_wanted(box) < down_to
-        finish(box)
-    assert states(box) == [OLDER, OLDER, PENDING]
-    check(box)
-
-
-@pytest.mark.parametrize(("give", "after"), [(skip, SKIPPED), (newest_only, PENDING)])
-def test_what_was_opened_again_since_is_left_alone(box: Box, give: Give, after: str) -> None:
-    box.subscribe()
-    first, *_ = fill(box, "A", "A", "B")
-    box.cancel(first)
-    box.now += 10
-    give(box)
-    box.now += 10
-    box.reopen_delivery(first)
-    finish(box)
-    assert states(box) == [PENDING, after, after]
-    check(box)
-
-
-@pytest.mark.parametrize("ordering", ORDERINGS)
-def test_retry_failed_opens_the_streak(box: Box, ordering: str) -> None:
-    box.subscribe(policy={"ordering": ordering, "disable_after_failures": 3})
-    ids = fill(box, "A", "B", "A", "A", "C", "A")
-    box.succeed(ids[0])
-    fail(box, ids[1])
-    box.now += 1_000
-    box.record(expired(box, ids[2]))
-    fail(box, ids[3])
-    box.now += 1_000
-    done = fail(box, ids[4], Reason.PERMANENT_STATUS, 404)
-    assert done.notices[-1].rule == "disable_after_failures"
-    box.now += 1_000
-    given = enable(box, retry_failed=True)
-    assert given.owed == 1
-    with small_steps():
-        finish(box)
-    assert states(box) == [
-        "delivered", PENDING, "failed expired", PENDING, PENDING, PENDING
-    ]  # fmt: skip
-    assert counts(box, given.given[0]) == {"reopened": 3}
-    check(box)
-    first = [ids[1], ids[3], ids[4]]
-    assert box.due(1) == {
-        "aggregate": first, "subscription": [ids[1]], "none": [ids[5], *first]
-    }[ordering]  # fmt: skip
-
-
-def expired(box: Box, delivery: int) -> Record:
-    return Record(delivery, Move(Happening.FAILED, box.now, Reason.EXPIRED), None)  # type: ignore[arg-type]
-
-
-def fail(box: Box, delivery: int, reason: Reason = Reason.EXHAUSTED, status: int = 500) -> Recorded:
-    """Its last attempt failed, and that speaks of ill health."""
-    made = box.outcome(delivery, Happening.FAILED, reason=reason, status=status)
-    return box.record(replace(made, signs=Signs(ill=True)))
-
-
-def test_a_failure_from_before_the_streak_stays(box: Box) -> None:
-    box.subscribe()
-    ids = fill(box, None, None, None)
-    fail(box, ids[0])
-    box.now += 1
-    box.succeed(ids[1])
-    assert enable(box, retry_failed=True).given == []
-    box.now += 1
-    fail(box, ids[2])
-    key = enable(box, retry_failed=True).given[0]
-    finish(box)
-    assert states(box) == ["failed exhausted", "delivered", PENDING]
-    assert counts(box, key) == {"reopened": 1}
-
-
-def test_skip_and_retry_together(box: Box) -> None:
-    """In the order of giving: what failed is not skipped with the rest."""
-    box.subscribe()
-    ids = fill(box, "A", "A", "B")
-    fail(box, ids[0])
-    enable(box, backlog=Kind.SKIP_BACKLOG, retry_failed=True)
-    assert box.store.subscriptions()[0].state is SubscriptionState.ENABLED
-    with small_steps():
-        finish(box)
-    assert states(box) == [PENDING, SKIPPED, SKIPPED]
-    check(box)
 
 
 def test_nothing_owed_needs_no_instruction(box: Box) -> None:
@@ -224,17 +54,12 @@ def test_a_subscription_is_held_until_all_is_done(box: Box) -> None:
     assert held(box)
     assert not held(box, 2)
     with small_steps(11):
-        while not counts_done(box, key):
+        while not is_done(box, key):
             assert held(box)
             daemon_step(box)
     assert not held(box)
     assert box.store.outlook().roll > given.roll
     check(box)
-
-
-def counts_done(box: Box, key: int) -> bool:
-    found = box.command(lambda t: instructions.find(t.connection, key))
-    return found is None or found.is_done
 
 
 KINDS = {
@@ -273,7 +98,7 @@ def test_it_does_not_matter_who_dies_when(box: Box, kind: str) -> None:
     assert key is not None
     with small_steps(12):
         turn = 0
-        while not counts_done(box, key):
+        while not is_done(box, key):
             turn += 1
             if turn % 3 == 0:  # the command dies in the middle of its step
                 with pytest.raises(ZeroDivisionError):
@@ -298,7 +123,7 @@ def dying(box: Box, key: int) -> None:
     with Session(box.path, write=True) as session, session.write() as transaction:
         one = instructions.find(transaction.connection, key)
         assert one is not None
-        bulk._carry_out_until(transaction, one, box.now)
+        bulk._carry_out_of(transaction, one.subscription, box.now)
         raise ZeroDivisionError
 
 
@@ -322,7 +147,7 @@ def test_two_at_once_change_nothing_twice(box: Box) -> None:
     prepared(box)
     key = newest_only(box)
     with small_steps(30):
-        while not counts_done(box, key):
+        while not is_done(box, key):
             command_step(box, key)
             daemon_step(box)
     sums = counts(box, key)
@@ -444,7 +269,7 @@ def test_steps_are_short(box: Box) -> None:
     fill(box, *([None] * 450))
     key = skip(box)
     changed = []
-    while not counts_done(box, key):
+    while not is_done(box, key):
         changed.append(daemon_step(box).rows)
     assert changed == [200, 200, 50]
 
@@ -461,3 +286,20 @@ def test_the_feed_goes_forward(box: Box) -> None:
     assert key not in taken
     assert len(set(taken)) == len(taken)
     assert box.now == NOW
+
+
+def test_E25_a_clone_carries_out_nothing_of_the_originals(box: Box, tmp_path: Path) -> None:
+    box.subscribe()
+    (first,) = fill(box, "A")
+    box.cancel(first)
+    order_replay(box)
+    copy = tmp_path / "clone.db"
+    box.host.execute("VACUUM INTO ?", (str(copy),))
+    acceptance.accept_clone(copy, default_tenant="", max_payload=1_000, now=NOW)
+    clone = Box(copy, known_mark=lockfile.read(copy))
+    finish(clone)
+    assert states(clone) == ["cancelled operator"]
+    assert not held(clone)
+    clone.close()
+    finish(box)
+    assert states(box) == [PENDING]

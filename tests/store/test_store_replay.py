@@ -186,6 +186,23 @@ def test_a_newer_one_behind_many_that_were_not_for_it(box: Box) -> None:
     }  # fmt: skip
 
 
+def test_no_more_answers_are_kept_than_there_is_room_for(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, few in (("ANSWERS", 1), ("A_LOOK", 2), ("A_GLANCE", 1)):
+        monkeypatch.setattr(newest, name, few)
+    box.subscribe(events=("wanted",))
+    for event in put(box, "A", "B", "A", "B", event_type="wanted"):
+        box.succeed(delivery(box, event))
+    put(box, *"ABABABAB", event_type="other")
+    key = order_replay(box)
+    with small_steps():
+        while not (one := command_step(box, key)) or not one.is_done:
+            assert one is not None
+            assert len(one.options["newest"]["kept"]) <= 1
+    assert states(box) == ["delivered"] * 2 + [PENDING] * 2
+
+
 def test_failed_only(box: Box) -> None:
     put(box, None)
     box.subscribe()
@@ -267,6 +284,19 @@ def test_a_replay_of_a_coalescing_subscription(box: Box) -> None:
     check(box)
 
 
+def test_what_a_replay_makes_coalesces_too(box: Box) -> None:
+    put(box, "A", "A", "B")
+    box.put("supplier.created", aggregate_id="A", payload="{}")
+    box.ingest_all()
+    box.subscribe(policy={"coalesce": True})
+    key = order_replay(box)
+    with small_steps():
+        finish(box)
+    assert told(box, key) == {"made": 4, "superseded": 1}
+    assert states(box) == ["superseded coalesced", PENDING, PENDING, PENDING]
+    check(box)
+
+
 def test_one_that_is_opened_again_coalesces_as_its_policy_is_now(box: Box) -> None:
     one = box.subscribe()
     events = put(box, "A", "A")
@@ -315,6 +345,22 @@ def test_realign_keeps_the_least_wait_of_one_that_comes_to_the_head(box: Box) ->
     box.succeed(ids[0])
     assert box.due(1) == []
     assert box.due(1, box.now + 60_000) == [ids[1]]
+    check(box)
+
+
+def test_realign_keeps_the_least_wait_of_one_that_waited_behind_another(box: Box) -> None:
+    """Behind one with an older event and a higher id, which is put in order later."""
+    older = put(box, "A")[0]
+    one = box.subscribe()
+    newer = put(box, "A")[0]
+    box.retry(delivery(box, newer), after=60_000)
+    order_replay(box)
+    finish(box)
+    assert box.due(1, box.now + 60_000) == [delivery(box, older)]
+    reorder(box, one, ordering="none")
+    finish(box)
+    assert box.due(1) == [delivery(box, older)]
+    assert len(box.due(1, box.now + 60_000)) == 2
     check(box)
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from webhookd.core.model import Millis, SubscriptionKey
 from webhookd.core.storage import Step
-from webhookd.store import backlog, deliveries, instructions, realign, recipients, replay
+from webhookd.store import backlog, deliveries, instructions, realign, replay
 from webhookd.store.acceptance import BREATH
 from webhookd.store.instructions import Instruction, Kind
 from webhookd.store.newest import Budget
@@ -70,27 +70,24 @@ def complete(
             if one is None or one.is_done:
                 instructions.forget(transaction, key)
                 return one
-            _carry_out_until(transaction, one, clock())
+            _carry_out_of(transaction, one.subscription, clock())
             one = instructions.find(transaction.connection, key)
         if one is not None:
             tell(one)
         time.sleep(BREATH)
 
 
-def _carry_out_until(transaction: Transaction, last: Instruction, now: Millis) -> None:
-    """One step's worth of what holds the subscription of `last`, up to that instruction."""
+def _carry_out_of(transaction: Transaction, key: SubscriptionKey, now: Millis) -> None:
+    """As much as one transaction may do of what holds one subscription."""
     budget = Budget()
     while not budget.is_spent:
-        one = instructions.first(transaction.connection, last.subscription)
-        if one is None or one.key > last.key:
+        one = instructions.first(transaction.connection, key)
+        if one is None:
             return
         _step(transaction, one, budget, now)
 
 
 def _step(transaction: Transaction, one: Instruction, budget: Budget, now: Millis) -> Done:
-    if recipients.find(transaction.connection, one.subscription) is None:
-        instructions.drop(transaction, one.subscription)
-        return Done(one, is_last=True, rows=0)
     done = _KINDS[one.kind](transaction, one, budget, now)
     budget.look()  # so that many small ones, too, come to an end of the transaction
     if done.is_last:
