@@ -10,6 +10,7 @@ from webhookd.cli.main import cli
 from webhookd.config.settings import Log
 from webhookd.errors import AnotherDaemon, ConfigError
 from webhookd.store.lockfile import LockFile
+from webhookd.store.schema import MIGRATIONS
 
 HOST = """
 import sqlite3, sys
@@ -37,7 +38,7 @@ def test_init_json(bare):
     assert bare.json("init") == {
         "database": str(bare.database.resolve()),
         "created": True,
-        "migrations": ["0001_first"],
+        "migrations": [name for name, _ in MIGRATIONS],
         "outbox": "outbox",
         "outbox_ours": True,
         "begins_after": None,

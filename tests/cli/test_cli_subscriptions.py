@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 
 from webhookd.cli.commands import subscription_changes
+from webhookd.cli.definition import POLICY
 from webhookd.core import profiles
+from webhookd.core.policy import PARSERS
 
 SECRET = "whsec_" + "QUFB" * 8
 OTHER = "whsec_" + "QkJC" * 8
@@ -397,3 +399,7 @@ def test_G11_no_command_tells_a_secret(webhookd):
             assert result.exit_code in (0, 2, 6), result.output
             for hushed in ("HUSHHUSH", secret, OTHER, secret.removeprefix("whsec_")[:12]):
                 assert hushed not in result.output, args
+
+
+def test_every_key_of_the_policy_has_an_option() -> None:
+    assert {*POLICY, "ordering"} == set(PARSERS)

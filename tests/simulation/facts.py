@@ -225,6 +225,10 @@ class Delivery:
     def pending(self) -> bool:
         return self.state == PENDING
 
+    def before(self, other: "Delivery") -> bool:
+        """Whether it comes first where both stand in one line."""
+        return self.event.sequence < other.event.sequence
+
     @property
     def since(self) -> str:
         """From when on its age counts."""

@@ -45,7 +45,7 @@ def _about(event: Event) -> dict[str, Any]:
 def _event(event: Event) -> dict[str, Any]:
     return _about(event) | {
         "sequence": event.sequence,
-        "outbox_id": event.outbox_id,
+        "outbox_id": None if event.is_own else event.outbox_id,
         "occurred_at": event.occurred_at,
     }
 
@@ -60,7 +60,7 @@ def _result(one: Delivery) -> dict[str, Any]:
     return _about(one.event) | {
         "sequence": one.sequence,
         "delivery_id": one.id,
-        "outbox_id": one.event.outbox_id,
+        "outbox_id": None if one.event.is_own else one.event.outbox_id,
         "subscription_name": one.sub.name,
         "state": one.state,
         "reason": one.reason or None,

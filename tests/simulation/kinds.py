@@ -63,6 +63,8 @@ class Kind:
     """The fewest and the most of them."""
     command_paces: tuple[float, ...] = (0.1, 0.5, 3.0, 20.0)
     """Seconds between two commands, on average."""
+    rules: float = 0.1
+    """The share of policies that have any one rule beside their delays."""
     weights: dict[str, int] = field(default_factory=dict)
     """How often a command is given, in the place of what `operators.COMMANDS` says."""
     at_windows: float = 0.0

@@ -98,6 +98,12 @@ class Life:
         self.requests: list[Request] = []
         self.unrecorded: list[Request] = []
         """Those that were answered, and are not in the file yet."""
+        self.held: dict[int, int] = {}
+        """Until when subscriptions are to be left alone, by what their receivers answered."""
+        self.rooms: dict[int, int] = {}
+        """How many may be under way at once to those that have only just recovered."""
+        self.buckets: dict[int, tuple[float, float]] = {}
+        """What is left of the rates of subscriptions, and as of when."""
         self.recorded_at = float("-inf")
         """When an attempt was last recorded."""
         self.stop_asked_at = float("inf")

@@ -177,7 +177,7 @@ class Model:
 
     def _judge_own(self, seen: Seen) -> None:
         """A summary of rejected rows counts each of them once."""
-        self.rejected += len(seen.rejected) - self.rejected if seen.rejected else 0
+        self.rejected = max(self.rejected, len(seen.rejected))
         for event in seen.events:
             if event.event_type == f"{OWN}events.rejected":
                 self.announced += json.loads(event.payload or b"")["rejected"]
@@ -217,11 +217,10 @@ class Model:
         )
         if row["event"] in fresh:
             fresh[event.sequence].add(sub.key)
-        elif not self.instructed.may_make(sub, event):
-            self.wrong("G1", f"{made} was made by {source} for an event of long ago")
-        made.touched_at = trio.current_time()
-        if event.is_own or row["event"] not in fresh:
-            made.reopened_at = trio.current_time()  # it may step in before others
+        else:
+            made.touched_at = made.reopened_at = trio.current_time()  # it may step in before others
+            if not self.instructed.may_make(sub, event):
+                self.wrong("G1", f"{made} was made by {source} for an event of long ago")
         if made.number != len([one for key, one in self.owed.items() if key[1] == sub.key]) + 1:
             self.wrong("G1", f"{made} has the number {made.number}")
         if (event.sequence, sub.key) in self.owed:

@@ -25,6 +25,29 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 30.0
 """Seconds that a command waits for the write lock."""
+NO_RULES: Final[dict[str, Any]] = {
+    "rate_limit": 0.0,
+    "max_age": 0,
+    "max_block": 0,
+    "coalesce": False,
+    "permanent_statuses": [],
+    "gone_disables": True,
+    "failing_after": 5,
+    "disable_after_failures": 0,
+    "disable_after": 0,
+}
+RULES: Final[dict[str, tuple[Any, ...]]] = {
+    "rate_limit": (2.0, 10.0),
+    "max_age": (4_000, 15_000),
+    "max_block": (1_500, 8_000),
+    "coalesce": (True,),
+    "permanent_statuses": (["4xx"], ["404", "503"], ["5xx"]),
+    "gone_disables": (False,),
+    "failing_after": (2, 3),
+    "disable_after_failures": (1, 3),
+    "disable_after": (3_000, 20_000),
+}
+"""What a policy may say beside its delays, and what it says then."""
 ORDERINGS: Final = ("aggregate", "aggregate", "aggregate", "subscription", "none")
 
 Effect = tuple[Source, Callable[[], None]]
@@ -127,12 +150,17 @@ class Operators:
 
     def policy(self) -> dict[str, Any]:
         """What may be edited at any time."""
-        return {
-            "retry_delays": self.dice.choice(self.world.kind.delays),
-            "timeout": self.dice.choice((1_000, 5_000, 15_000)),
-            "concurrency": self.dice.choice(self.world.kind.concurrency),
-            "jitter": self.dice.choice((0.0, 0.1)),
-            "retry_after_max": self.dice.choice((0, 12_000)),
+        dice, kind = self.dice, self.world.kind
+        rules = {
+            name: dice.choice(values) for name, values in RULES.items() if dice.random() < kind.rules
+        }
+        return NO_RULES | {
+            "retry_delays": dice.choice(kind.delays),
+            "timeout": dice.choice((1_000, 5_000, 15_000)),
+            "concurrency": dice.choice(kind.concurrency),
+            "jitter": dice.choice((0.0, 0.1)),
+            "retry_after_max": dice.choice((0, 12_000)),
+            **rules,
         }
 
     def url(self, name: str) -> str:
@@ -150,7 +178,7 @@ class Operators:
         """A new subscription."""
         dice, now = self.dice, trio.current_time()
         self._names += 1
-        name, ordering, policy = f"s{self._names}", dice.choice(ORDERINGS), self.policy()
+        name, policy = f"s{self._names}", self.policy() | {"ordering": dice.choice(ORDERINGS)}
         secret, key = self.secret()
         new = subscriptions.NewSubscription(
             id=SubscriptionId("wh_" + name.ljust(22, "_")),
@@ -162,7 +190,7 @@ class Operators:
             mode="",
             method="POST",
             headers=(),
-            policy={**policy, "ordering": ordering},
+            policy=policy,
             managed_by="cli",
         )
         stored = subscriptions.add(transaction, new, [secret], self.world.clock.now())
@@ -170,7 +198,6 @@ class Operators:
             key=stored.key,
             name=name,
             tenant=new.tenant,
-            ordering=ordering,
             patterns=new.events,
             url=History(new.url, now),
             policy=History(policy, now),
@@ -219,20 +246,52 @@ class Operators:
 
     def _state(self, transaction: Transaction, sub: Sub, state: str) -> Effect:
         reason = "" if state == "enabled" else "operator"
-        subscriptions.set_state(transaction, _key(sub), SubscriptionState(state), reason)
+        wall = self.world.clock.now()
+        subscriptions.set_state(transaction, _key(sub), SubscriptionState(state), reason, wall)
         now = trio.current_time()
-        return Source("operator", f"{state} {sub.name}"), lambda: sub.state.set(state, now)
+
+        def happen() -> None:
+            sub.state.set(state, now)
+            if state == "enabled":
+                self.enabled(sub)
+
+        return Source("operator", f"{state} {sub.name}"), happen
+
+    def enabled(self, sub: Sub) -> None:
+        """The rules count anew, and nothing is held back."""
+        sub.enabled_at = trio.current_time()
+        sub.health.enabled()
+        if self.world.machine.life is not None:
+            self.world.machine.life.held.pop(sub.key, None)
 
     def edit_policy(self, transaction: Transaction) -> Effect | None:
         """Other delays, another timeout, another concurrency."""
         sub = self.any_sub()
         if sub is None:
             return None
-        policy = self.policy()
-        written = {**policy, "ordering": sub.ordering}
-        subscriptions.update(transaction, _key(sub), {"policy": written})
-        now = trio.current_time()
-        return Source("operator", f"edit {sub.name}"), lambda: sub.policy.set(policy, now)
+        policy = self.policy() | {"ordering": sub.policy.now["ordering"]}
+        return self._edit(transaction, sub, policy)
+
+    def edit_ordering(self, transaction: Transaction) -> Effect | None:
+        """Another ordering: what is owed is put into other lines."""
+        sub = self.any_sub()
+        if sub is None:
+            return None
+        policy = sub.policy.now | {"ordering": self.dice.choice(ORDERINGS)}
+        return self._edit(transaction, sub, policy)
+
+    def _edit(self, transaction: Transaction, sub: Sub, policy: dict[str, Any]) -> Effect:
+        now, wall = trio.current_time(), self.world.clock.now()
+        given = subscriptions.update(transaction, _key(sub), {"policy": policy}, wall)
+
+        def happen() -> None:
+            before = sub.policy.now
+            sub.policy.set(policy, now)
+            self.world.model.instructed.give(given, "realign", sub)
+            if policy["ordering"] != before["ordering"]:
+                self.world.model.reorder(sub)
+
+        return Source("operator", f"edit {sub.name} ({policy['ordering']})"), happen
 
     def edit_url(self, transaction: Transaction) -> Effect | None:
         """Another URL."""
@@ -348,6 +407,7 @@ COMMANDS: Final[dict[str, tuple[int, Command]]] = {
     "cancel removed": (2, Operators.cancel_removed),
     "set state": (6, Operators.set_state),
     "edit policy": (3, Operators.edit_policy),
+    "edit ordering": (2, Operators.edit_ordering),
     "edit url": (3, Operators.edit_url),
     "edit events": (2, Operators.edit_events),
     "rotate": (2, Operators.rotate),

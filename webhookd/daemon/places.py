@@ -1,9 +1,11 @@
 """The attempts under way at once over all lanes, shared so that nobody's trouble is another's.
 
-There are `total` places. Two rules keep them from being taken up by receivers that hang:
+There are `total` places. Three rules keep them from being taken up by receivers that hang:
 
 - a lane that has its equal share gets more only while a quarter of all is free, and after those
   that have less;
+- the last eighth is for lanes that have none: so those whose receivers have just begun to hang, and
+  of whom nobody knows it yet, leave the others a way out;
 - lanes whose latest attempt spoke of ill health together have half of them at most.
 
 Lanes are served in turn, and a lane's own workers in the order of their asking.
@@ -27,6 +29,7 @@ class Places:
     def __init__(self, total: int) -> None:
         self._total = total
         self._reserve = total // 4
+        self._for_first = total // 8
         self._for_troubled = max(1, total // 2)
         self._held: Counter[SubscriptionKey] = Counter()
         self._taken = 0
@@ -83,6 +86,7 @@ class Places:
         """Have so many places from now on; attempts under way keep theirs."""
         self._total = total
         self._reserve = total // 4
+        self._for_first = total // 8
         self._for_troubled = max(1, total // 2)
         self._serve()
 
@@ -102,7 +106,12 @@ class Places:
         free = self._total - self._taken
         if free <= 0 or (key in self._troubled and self._half_is_full):
             return False
-        return self._held[key] < self._share or free > self._reserve
+        return self._is_entitled(key, free) or free > self._reserve
+
+    def _is_entitled(self, key: SubscriptionKey, free: int) -> bool:
+        """Whether it is to have one of so many that are free before those with their share."""
+        held = self._held[key]
+        return held == 0 or (held < self._share and free > self._for_first)
 
     @property
     def _half_is_full(self) -> bool:
@@ -127,7 +136,7 @@ class Places:
     def _next(self) -> SubscriptionKey | None:
         """Whose turn it is; None when nobody who waits may have a place.
 
-        Only lanes that hold their share are passed over, so no more than there are places.
+        Only lanes that hold a place are passed over, so no more than there are places.
         """
         free = self._total - self._taken
         if free <= 0:
@@ -137,7 +146,7 @@ class Places:
             if queues is self._ill_waiting and self._half_is_full:
                 continue
             for key in queues:
-                if self._held[key] < self._share:
+                if self._is_entitled(key, free):
                     return key
                 if above_share is None:
                     above_share = key
