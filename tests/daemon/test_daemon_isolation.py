@@ -14,7 +14,7 @@ from webhookd.logs.actions import Action
 
 HEALTHY = 4
 ROWS = 150
-HOT = 20_000
+HOT = 10_000
 REFUSED = Fault(FaultKind.REFUSED, "connection refused", Phase.CONNECT)
 
 
@@ -118,7 +118,7 @@ async def test_C27_a_hundred_that_begin_to_hang_all_at_once(make_world, autojump
     known = [row for row in beside if row[1] >= 140]
     assert len(known) == HEALTHY * 11
     assert known == [row for row in alone if row[1] >= 140]
-    assert warnings() == {}
+    assert warnings().keys() <= {Action.SUBSCRIPTION_FAILING}
 
 
 async def test_G5_a_hot_aggregate_that_is_sent_changes_nothing_but_by_its_share(

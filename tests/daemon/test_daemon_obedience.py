@@ -100,13 +100,18 @@ async def test_E11_ten_thousand_quiet_ones_are_not_read_for_the_sake_of_one(worl
     async with world.running() as daemon:
         await trio.sleep(2)
         store, calls = daemon.store.store, Counter()
-        for name in ("subscriptions", "next_due", "health", "waiting", "latest_due", "has_expired"):
 
-            def count(*args, real=getattr(store, name), name=name):
+        def counted(name):
+            real = getattr(store, name)
+
+            def count(*args):
                 calls[name] += 1
                 return real(*args)
 
-            setattr(store, name, count)
+            return count
+
+        for name in ("subscriptions", "next_due", "health", "waiting", "latest_due", "has_expired"):
+            setattr(store, name, counted(name))
         for _ in range(2):
             world.retry(world.deliveries()[0]["delivery_id"])
             await trio.sleep(EVERY + 1)

@@ -10,7 +10,8 @@ from tests.simulation.network import SimulatedChannel
 from tests.simulation.planting import defect, instead
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.storage import AttemptNote, Record
-from webhookd.daemon import recorder
+from webhookd.daemon import lane, recorder
+from webhookd.daemon.attempt import Made
 from webhookd.daemon.lane import Lane
 from webhookd.daemon.recorder import Outcome, Recorder
 from webhookd.daemon.supervisor import Supervisor
@@ -21,17 +22,17 @@ def result_recorded_before_the_answer(stack: ExitStack) -> None:
     """What has not failed within 50 ms is taken for a success."""
 
     def make(right: Any) -> Any:
-        async def attempt(self: Lane, channel: Any, due: Any) -> Any:
-            started = self._shared.clock.now()
+        async def attempt(current: Any, shared: Any, channel: Any, due: Any) -> Any:
+            started = shared.clock.now()
             with trio.move_on_after(0.05):
-                return await right(self, channel, due)
+                return await right(current, shared, channel, due)
             move = Move(Happening.SUCCEEDED, started, attempted_at=started, status=200)
             note = AttemptNote(due.attempts + 1, started, 50, 200, "", "", "", b"", b"")
-            return Record(due.id, move, note)
+            return Made(Record(due.id, move, note))
 
         return attempt
 
-    instead(stack, Lane, "_attempt", make)
+    instead(stack, lane, "make", make)
 
 
 @defect
@@ -118,14 +119,14 @@ def window_kept_after_a_change(stack: ExitStack) -> None:
     """What a lane has read is sent, whatever operators have changed of it since."""
 
     def make(right: Any) -> Any:
-        def update(self: Lane, member: Any) -> None:
+        def reread(self: Lane) -> None:
             kept = list(self._window)
-            right(self, member)
+            right(self)
             self._window.extend(kept)
 
-        return update
+        return reread
 
-    instead(stack, Lane, "update", make)
+    instead(stack, Lane, "reread", make)
 
 
 @defect
@@ -133,14 +134,14 @@ def turn_kept_after_a_change(stack: ExitStack) -> None:
     """What waits for its turn is sent then, whatever operators have changed of it since."""
 
     def make(right: Any) -> Any:
-        def update(self: Lane, member: Any) -> None:
+        def reread(self: Lane) -> None:
             edition = self._edition
-            right(self, member)
+            right(self)
             self._edition = edition
 
-        return update
+        return reread
 
-    instead(stack, Lane, "update", make)
+    instead(stack, Lane, "reread", make)
 
 
 @defect

@@ -9,8 +9,8 @@ from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryState
 from webhookd.core.storage import AttemptNote
 from webhookd.store import file as files
-from webhookd.store import ranges, record, sqlite
-from webhookd.store.record import Book
+from webhookd.store import book, deliveries, ranges, sqlite
+from webhookd.store.book import Book
 from webhookd.store.sqlite import SqliteStore
 
 
@@ -127,13 +127,13 @@ def feed_changed_in_place(stack: ExitStack) -> None:
 
         return seen
 
-    instead(stack, record, "_seen", make)
+    instead(stack, book, "_seen", make)
 
 
 @defect
 def removed_stays_owed(stack: ExitStack) -> None:
     """What a removed subscription was owed is not cancelled by the daemon."""
-    instead(stack, SqliteStore, "cancel_removed", lambda _: lambda *_: 0)
+    instead(stack, deliveries, "cancel_removed", lambda _: lambda *_: 0)
 
 
 @defect
@@ -166,7 +166,7 @@ def delay_forgotten_in_the_line(stack: ExitStack) -> None:
     def make(right: Any) -> Any:
         def head(self: Book, row: Any) -> Any:
             found = right(self, row)
-            return None if found is None else (found[0], found[1], None)
+            return None if found is None else (found[0], found[1], None, found[3])
 
         return head
 

@@ -148,6 +148,8 @@ class Sub:
     """When it was set."""
     health: Health = field(default_factory=Health)
     """What its recorded attempts say of it, by the model's own account."""
+    instructed_at: float = float("-inf")
+    """When an instruction for it was last under way."""
     enabled_at: float = float("-inf")
     """When an operator last enabled it."""
 

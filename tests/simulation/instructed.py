@@ -159,9 +159,6 @@ class Instructed:
             for one in self.of(sub)
         )
 
-    def was_opened(self, known: Delivery) -> None:
-        """Somebody has opened one again."""
-
     @property
     def _clock_went_back(self) -> bool:
         return self._model.world.clock.went_back_at > float("-inf")
@@ -187,6 +184,7 @@ class Instructed:
                 self._judge(given)
             else:
                 given.moved_at = now
+            given.sub.instructed_at = now
 
     def _judge(self, given: Given) -> None:
         """It is said to be done."""

@@ -44,6 +44,7 @@ class Kind:
         ("order.*",),
         ("SALESORDER.COMMITTED", "ping@v3"),
         ("*.changed",),
+        ("*", "webhookd.*"),
     )
     """What subscriptions want."""
     sub_tenants: tuple[str, ...] = ("", "", "t1")
@@ -63,6 +64,10 @@ class Kind:
     """The fewest and the most of them."""
     command_paces: tuple[float, ...] = (0.1, 0.5, 3.0, 20.0)
     """Seconds between two commands, on average."""
+    weather: dict[str, int] = field(default_factory=dict)
+    """How often something befalls the machine, in the place of once."""
+    troubles: tuple[int, ...] = (0, 0, 1, 3, 6)
+    """How many things befall it."""
     rules: float = 0.1
     """The share of policies that have any one rule beside their delays."""
     weights: dict[str, int] = field(default_factory=dict)
@@ -96,6 +101,65 @@ KINDS: Final[dict[str, tuple[int, Kind]]] = {
             real=frozenset({"WINDOW"}),
         ),
     ),
+    "bulk": (
+        2,
+        Kind(
+            trouble=(8, 20),
+            host_paces=(0.1, 0.5),
+            transactions=(5, 12),
+            bursts=(1, 3, 5),
+            aggregates=(1, 3),
+            patterns=(("*",), ("*",), ("order.*",), ("*.changed",)),
+            sub_tenants=("",),
+            spells=(("fast", "breaks"), ("slow", "refuses"), ("breaks",), ("fast", "slow")),
+            delays=([500, 2_000], [300], [], []),
+            commands=(15, 40),
+            command_paces=(0.2, 0.6),
+            weights={
+                "enable": 14,
+                "replay": 14,
+                "take a step": 20,
+                "edit ordering": 14,
+                "set state": 8,
+                "edit events": 4,
+                "remove": 1,
+            },
+        ),
+    ),
+    "ill": (
+        2,
+        Kind(
+            trouble=(8, 20, 40),
+            host_paces=(0.1, 0.5),
+            bursts=(1, 3, 12),
+            patterns=(("*",), ("*",), ("*", "webhookd.*"), ("webhookd.subscription.*",)),
+            sub_tenants=("",),
+            spells=(
+                ("breaks",),
+                ("throttles", "fast"),
+                ("fast", "is gone"),
+                ("refuses", "fast"),
+                ("breaks", "hangs"),
+                ("fast", "slow"),
+            ),
+            concurrency=(2, 8),
+            commands=(5, 20),
+            rules=0.35,
+            weights={"enable": 10, "edit policy": 8, "edit ordering": 0, "remove": 1},
+        ),
+    ),
+    "machine": (
+        1,
+        Kind(
+            trouble=(15, 40),
+            patterns=(("*",), ("*",), ("order.*",)),
+            spells=(("fast",), ("fast", "breaks"), ("no route", "fast"), ("unreached",)),
+            troubles=(3, 6, 10),
+            weather={"the network is down": 6, "the clock jumps": 5, "the power goes": 0},
+            ends={"lives": 20},
+            rules=0.15,
+        ),
+    ),
     "quarrel": (
         1,
         Kind(
@@ -118,7 +182,9 @@ KINDS: Final[dict[str, tuple[int, Kind]]] = {
 }
 """Every kind of world, and how often it is.
 
-In a backlog lanes have long windows, which they work off slowly, while operators change what is in
+Bulk changes come thick and fast in one of their name, while receivers are of two minds. Where they
+are ill, rules disable them, and operators enable them again. In a machine's trouble the network and
+the clock fail. In a backlog lanes have long windows, which they work off slowly, while operators change what is in
 them. In a quarrel operators take back and re-open, again and again, what stands in a few lines or
 is under way, while receivers are of two minds.
 """

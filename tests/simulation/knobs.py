@@ -9,19 +9,26 @@ constant is one more row. Whoever judges by one of them reads it from the progra
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 from unittest.mock import patch
 
 from webhookd.daemon import alarms, lane, recorder, storage, supervisor, tailer
-from webhookd.store import deliveries, ingest, outbox, sqlite
+from webhookd.store import bulk, deliveries, ingest, newest, outbox, replay, sqlite, upkeep
+from webhookd.store.newest import Budget
 
-KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
+KNOBS: Final[tuple[tuple[ModuleType | tuple[ModuleType, ...], str, tuple[Any, ...]], ...]] = (
     (outbox, "BATCH_ROWS", (1, 2, 5)),
     (ingest, "DELIVERIES_A_BATCH", (1, 3, 10)),
     (lane, "WINDOW", (1, 2, 7)),
     (recorder, "BATCH", (1, 2, 10)),
-    (deliveries, "BULK_ROWS", (1, 3)),
+    ((deliveries, bulk), "BULK_ROWS", (1, 3)),
+    (upkeep, "BULK_ROWS", (1, 3)),
+    (bulk, "Budget", (partial(Budget, 1), partial(Budget, 25))),
+    (newest, "A_GLANCE", (1, 2)),
+    (newest, "A_LOOK", (1, 2)),
+    (replay, "PAGE", (1, 3)),
     (sqlite, "GAPS_A_SWEEP", (1, 2, 5)),
 )
 """Where, what, and the small values; the real one is as likely as all of them."""
@@ -47,7 +54,8 @@ def turned(seed: int, real: frozenset[str]) -> Iterator[None]:
         for module, name, values in KNOBS:
             small = dice.choice(values)
             if dice.random() < 0.5 and name not in real:
-                stack.enter_context(patch.object(module, name, small))
+                for one in module if isinstance(module, tuple) else (module,):
+                    stack.enter_context(patch.object(one, name, small))
         for module, name, wait in WAITS:
             stack.enter_context(patch.object(module, name, wait))
         for module, name, looks in LOOKS:

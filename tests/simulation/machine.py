@@ -107,6 +107,8 @@ class Life:
         self.recorded_at = float("-inf")
         """When an attempt was last recorded."""
         self.stop_asked_at = float("inf")
+        self.machine_fault_at = float("-inf")
+        """When a request last met what is, or may be, a fault of this machine."""
         self.crashed_at = float("-inf")
         """When a lane last met a bug that was put there on purpose."""
         self.clumsiness = 0.0 if world.healed else dice.choice((0.0, 0.0, 0.0, 0.03))

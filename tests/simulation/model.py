@@ -17,7 +17,7 @@ from tests.simulation import moves, reckoning, recording, sending
 from tests.simulation.facts import OWN, PENDING, Delivery, Event, Line, Row, Sub, iso, millis
 from tests.simulation.instructed import Instructed
 from tests.simulation.mirror import Mirror, Seen
-from tests.simulation.network import Request
+from tests.simulation.network import Request, is_ours
 from tests.simulation.wellness import Wellness
 from webhookd.core.model import Fault, FaultKind
 
@@ -92,12 +92,13 @@ class Model:
         self._judge_events(seen)
         fresh: dict[int, set[int]] = {event.sequence: set() for event in seen.events}
         self.wellness.begin(seen.states)
-        for row in seen.deliveries:
-            known = self.deliveries.get(row["id"])
-            if known is not None:
-                self._judge_move(known, row, source)
-            elif self._new_delivery(row, fresh, source) is None:
+        for row in sorted(seen.deliveries, key=lambda row: int(row["id"])):
+            if row["id"] not in self.deliveries and not self._new_delivery(row, fresh, source):
                 return
+        for row in seen.deliveries:
+            known = self.deliveries[row["id"]]
+            if known.sequence != row["sequence"]:
+                self._judge_move(known, row, source)
         self.wellness.end(seen.events)
         self._judge_own(seen)
         self._look_at_passed()
@@ -212,7 +213,7 @@ class Model:
             sub,
             row["number"],
             sub.line_of(event),
-            row["sequence"],
+            row["id"],
             row["created_at"],
         )
         if row["event"] in fresh:
@@ -226,12 +227,6 @@ class Model:
         if (event.sequence, sub.key) in self.owed:
             self.wrong("G1", f"{made} is there twice")
         self.deliveries[made.id] = self.owed[event.sequence, sub.key] = made
-        if row["state"] != PENDING:
-            moves.judge(self, made, row, source)
-            made.state, made.reason = row["state"], row["reason"]
-            made.finished_at = row["finished_at"]
-        if row["attempts"]:
-            self.wrong("G2", f"{made} was born as {row}")
         self._put_in_line(made)
         return made
 
@@ -305,6 +300,8 @@ class Model:
         if request.result is None:
             return
         result = request.result
+        if is_ours(result):
+            request.life.machine_fault_at = trio.current_time()
         request.void = isinstance(result, Fault) and result.kind is FaultKind.LOCAL
         if not request.void:
             request.life.unrecorded.append(request)

@@ -60,7 +60,6 @@ def judge(model: "Model", known: Delivery, row: dict[str, Any], source: "Source"
         known.tries, known.not_before, known.failing_since = 0, "", None
         known.passed = False
         known.line = known.sub.line_of(known.event)
-        model.instructed.was_opened(known)
 
 
 def _unknown(case: Case) -> Wrong:
@@ -91,7 +90,8 @@ def _cancelled(case: Case) -> Wrong:
 def _removed(case: Case) -> Wrong:
     if case.known.sub.removed_at is None:
         yield "its subscription is there"
-    if case.source.kind == "operator" and case.source.removed != case.known.sub.key:
+    source = case.source
+    if source.kind == "operator" and source.removed != case.known.sub.key and not source.carries:
         yield "that is not what was commanded"
 
 

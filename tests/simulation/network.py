@@ -76,6 +76,22 @@ def _loses(dice: random.Random) -> Reply:
     return Reply(dice.uniform(0, 1), fault, accepted=True)
 
 
+def _no_route(dice: random.Random) -> Reply:
+    """It looks as if our own network were down."""
+    kind = dice.choice((FaultKind.DNS, FaultKind.UNREACHABLE))
+    fault = Fault(kind, "no route", Phase.CONNECT, may_be_ours=True)
+    return Reply(dice.uniform(0, 0.5), fault, arrives=False)
+
+
+def _no_sockets(dice: random.Random) -> Reply:
+    return Reply(0.0, Fault(FaultKind.LOCAL, "too many open files", Phase.CONNECT), arrives=False)
+
+
+MACHINE_FAULTS: Final[dict[str, Callable[[random.Random], Reply]]] = {
+    "no network": _no_route,
+    "no sockets": _no_sockets,
+}
+"""What becomes of every request while this machine is at fault."""
 WAYS: Final[dict[str, Callable[[random.Random], Reply]]] = {
     "fast": lambda dice: _ok(dice, dice.uniform(0, 0.02)),
     "at once": lambda dice: _ok(dice, 0.0),
@@ -89,6 +105,8 @@ WAYS: Final[dict[str, Callable[[random.Random], Reply]]] = {
     "hangs": lambda _: Reply(1_000.0, Answer(500)),
     "unreached": _unreached,
     "resets": _resets,
+    "no route": _no_route,
+    "is gone": _status(410),
     "loses": _loses,
     "meets a bug": lambda _: Reply(0.1, Fault(FaultKind.INTERNAL, "Planted", Phase.SEND)),
 }
@@ -202,6 +220,9 @@ class SimulatedChannel:
         request = take_apart(url, wire, timeout, life, world)
         world.model.on_request(request)
         way, reply = world.receiver(request.who).reply(trio.current_time())
+        if world.machine_fault:
+            way = world.machine_fault
+            reply = MACHINE_FAULTS[way](world.receiver(request.who).dice)
         request.arrived = reply.arrives
         world.trace(f"{request} begins, {way}")
         try:

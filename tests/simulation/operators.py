@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from tests.simulation import bulk_commands
 from tests.simulation.facts import PENDING, Delivery, History, Sub, new_secret
 from tests.simulation.source import Source
 from webhookd.core.model import SubscriptionId, SubscriptionState
@@ -413,6 +414,9 @@ COMMANDS: Final[dict[str, tuple[int, Command]]] = {
     "rotate": (2, Operators.rotate),
     "hide secret": (1, Operators.hide_secret),
     "activate": (1, Operators.activate),
+    "enable": (4, bulk_commands.enable),
+    "replay": (3, bulk_commands.order_replay),
+    "take a step": (5, bulk_commands.take_a_step),
     "cancel": (5, Operators.cancel),
     "retry": (12, Operators.retry),
 }

@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from tests.simulation.facts import PENDING, Delivery, iso, millis
-from tests.simulation.network import Request
+from tests.simulation.network import Request, is_ours
 from webhookd.core.model import Fault, FaultKind
 
 if TYPE_CHECKING:
     from tests.simulation.model import Model
+
+
+DISPROVED: Final = 8
+"""Answers of others after which a host's trouble may be its own."""
+WITNESS: Final = 1.9
+"""Seconds, or a little more, for which such a fault waits for a second host to meet one."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Case:
         if request.succeeded or known.reopened_at < request.began - request.life.grace:
             return False
         # Opened again a moment before it began, of which the lane need not have known yet.
-        unclear = known.reopened_at < request.began
+        unclear = known.reopened_at <= request.began
         return not unclear or (row["state"] == PENDING and row["retry_at"] is None)
 
     @property
@@ -106,7 +112,12 @@ def as_agreed(case: Case) -> Wrong:
             yield "G2", f"uses up something of the schedule that began since: {case.row}"
         return
     agreed = [_consequence(case, policy) for policy in case.policies]
+    clock = case.request.life.world.clock
     have = case.row["state"], case.row["reason"], case.row["retry_at"] or ""
+    # A clock that jumped while it was thought over has moved the time as well.
+    moved = case.request.may_be_ours and clock.jumped_at >= case.request.ended
+    if moved:
+        agreed = [(state, "", "~" if state[0] == PENDING else "") for state, _, _ in agreed]
     if not any(state == have[:2] and first <= have[2] <= last for state, first, last in agreed):
         yield "G2", f"it is {have}, not one of {agreed}"
 
@@ -133,9 +144,29 @@ def _consequence(case: Case, policy: dict[str, Any]) -> tuple[tuple[str, str], s
 
 def not_this_machines(case: Case) -> Wrong:
     """What fails for this machine's own sake is no attempt."""
-    result = case.request.result
+    request, life = case.request, case.request.life
+    result = request.result
     if isinstance(result, Fault) and result.kind is FaultKind.LOCAL:
         yield "E", "this machine was at fault"
+    if not request.may_be_ours:
+        return
+    ended = [one for one in life.requests if one.result is not None and one is not request]
+    others = [one for one in ended if one.may_be_ours and one.who != request.who]
+    answers = [one.ended for one in ended if not is_ours(one.result) and not _silent(one.result)]
+    if len([at for at in answers if at >= life.requests[0].began]) >= DISPROVED:
+        return  # it may be its own trouble, as others were reached again and again
+    for one in others:
+        first, last = sorted((one.ended, request.ended))
+        near = request.ended - 60 <= one.ended <= request.ended + WITNESS
+        if near and not any(first <= at <= last + WITNESS for at in answers):
+            yield "E", f"{one} met the same: this machine was at fault"
+            return
+
+
+def _silent(result: Any) -> bool:
+    """Whether nobody out there has said anything."""
+    quiet = (FaultKind.TIMEOUT, FaultKind.INTERNAL, FaultKind.DNS, FaultKind.UNREACHABLE)
+    return isinstance(result, Fault) and result.kind in quiet
 
 
 PROMISES: Final[tuple[Callable[[Case], Wrong], ...]] = (

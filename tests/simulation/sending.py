@@ -144,9 +144,17 @@ def due(case: Case) -> Wrong:
         yield "G4", f"sent before it was due at {due_at}"
     recorded_at, ahead = known.not_before_of
     waited = (trio.current_time() - recorded_at) * 1000
-    # A clock that went back since shortens a wait in wall time, never in time that has passed.
+    # A clock that went back since shortens a wait in wall time, never in time that has passed; and
+    # at a start or a jump nothing waits longer than any delay of its policy, as it is by then.
+    ahead = min(ahead, *(longest(one) for one in case.sub.policy.since(recorded_at)))
     if known.not_before > iso(model.world.clock.highest) and waited < ahead:
         yield "G3", f"sent before its next try could be, at {known.not_before}"
+
+
+def longest(policy: dict[str, Any]) -> int:
+    """The longest wait that a policy can ask for, in milliseconds."""
+    delays = [int(delay * (1 + policy["jitter"])) for delay in policy["retry_delays"]]
+    return max(policy["retry_after_max"], *delays, 0)
 
 
 def young(case: Case) -> Wrong:

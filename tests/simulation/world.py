@@ -135,14 +135,23 @@ class World:
         self.read_trouble = self._weather.choice((0.0, 0.0, 0.0, 0.05))
         """The share of reads that a writer keeps out, as outside WAL mode."""
         self.reads_were_troubled = self.read_trouble > 0
+        self.machine_fault = ""
+        """What becomes of every request, as in `network.MACHINE_FAULTS`; '' for nothing."""
+        self.settings = Settings(database=path)
+        self.draw_limits(self._weather)
+
+    def draw_limits(self, dice: random.Random) -> None:
+        """Other limits are in force from now on."""
         limits: dict[str, tuple[int, ...]] = {
             "max_in_flight": self.kind.max_in_flight,
             "max_unrecorded": (3, 1_000),
-            "shutdown_grace": (0, 8),
+            "max_per_host": (2, 64),
+            "shutdown_grace": (0, 8_000),
         }
-        chosen = {name: self._weather.choice(values) for name, values in limits.items()}
-        chosen["shutdown_grace"] *= 1_000
-        self.settings = Settings(database=path, delivery=replace(Delivery(), **chosen))
+        chosen = {name: dice.choice(values) for name, values in limits.items()}
+        delivery = replace(Delivery(), **chosen)
+        self.settings = replace(self.settings, delivery=delivery)
+        self.limits_changed_at = trio.current_time()
 
     def dice(self, name: str) -> random.Random:
         """A generator of its own for each, so that one who draws more changes nobody else."""
@@ -246,11 +255,12 @@ class World:
     async def _be_weather(self) -> None:
         """Full disks and clocks that jump, until the world is to heal."""
         dice = self._weather
-        for _ in range(dice.choice((0, 0, 1, 3, 6))):
+        for _ in range(dice.choice(self.kind.troubles)):
             await trio.sleep(dice.uniform(0.5, 15))
             if self.healed:
                 break
-            name = dice.choice(tuple(WEATHER))
+            odds = dict.fromkeys(WEATHER, 1) | self.kind.weather
+            name = dice.choices(tuple(odds), tuple(odds.values()))[0]
             self.trace(name)
             await WEATHER[name](self, dice)
 
@@ -261,7 +271,9 @@ class World:
         self.read_trouble = 0.0
         self.find_secrets()
         self.machine.spare()
-        self.clock.set_right()
+        self.machine_fault = ""
+        if self._weather.random() < 0.5:
+            self.clock.set_right()
         for receiver in self._receivers.values():
             receiver.healed = True
         if self._weather.random() < 0.7:

@@ -29,7 +29,7 @@ from tests.store.conftest import NOW, Box
 from webhookd.core.delivery import Happening
 from webhookd.store import acceptance, bulk, instructions, lockfile, subscriptions
 from webhookd.store.instructions import KEPT, Kind
-from webhookd.store.transaction import Session
+from webhookd.store.transaction import BULK_ROWS, Session
 
 Give = Callable[[Box], int]
 
@@ -271,7 +271,7 @@ def test_steps_are_short(box: Box) -> None:
     changed = []
     while not is_done(box, key):
         changed.append(daemon_step(box).rows)
-    assert changed == [200, 200, 50]
+    assert changed == [BULK_ROWS] * 4 + [50]
 
 
 def test_the_feed_goes_forward(box: Box) -> None:
