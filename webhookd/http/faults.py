@@ -56,9 +56,7 @@ class PeerClosed(ConnectionError):
     """The other side ended the connection in good order, at a moment when it should not have."""
 
 
-def fault(
-    kind: FaultKind, detail: str, phase: Phase, *, may_be_ours: bool = False
-) -> Fault:
+def fault(kind: FaultKind, detail: str, phase: Phase, *, may_be_ours: bool = False) -> Fault:
     """A `Fault` whose detail is fit to be shown, and never empty."""
     return Fault(kind, printable(detail, MAX_DETAIL) or str(kind), phase, may_be_ours)
 
