@@ -52,6 +52,15 @@ def test_drain_from_the_lock_to_the_exit(world, sent, expected_logs) -> None:
     assert warned == [Action.STORE_LIBRARY] * has_wal_reset_bug()
 
 
+def test_E22_an_upgrade_is_told_before_it_begins(world, sent, expected_logs, monkeypatch) -> None:
+    monkeypatch.setattr(run.create, "upgrade_ahead", lambda path: 7)
+    assert run.main(world.settings, drain=True) == EXIT_OK
+    told = [r for r in expected_logs if r.levelno >= logging.INFO]
+    assert told[0].action is Action.STORE_UPGRADING
+    assert told[0].fields == {"database": str(world.path), "deliveries": 7}
+    assert told[1].action is Action.DAEMON_STARTED
+
+
 def test_E1_a_signal_stops_gently(world, sent, expected_logs) -> None:
     world.subscribe("a", concurrency=1)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from webhookd.config.references import resolve
 from webhookd.core import policy, profiles, urls
-from webhookd.core.model import Millis, Secret, Subscription
+from webhookd.core.model import Millis, Policy, Secret, Subscription
 from webhookd.core.request import Renderer
 from webhookd.core.storage import StoredSubscription
 from webhookd.errors import ConfigError
@@ -28,6 +28,8 @@ class HeldBack:
 
     name: str
     problem: str
+    policy: Policy | None
+    """What time does to what it is owed goes by it; None where it is of a newer program."""
 
 
 def enroll(
@@ -45,9 +47,8 @@ def enroll(
             if secret.expires_at is None or secret.expires_at > now
         )
         if profile.requires_secret and not secrets:
-            return HeldBack(
-                stored.name, f"profile {profile.name} signs every request: set a secret"
-            )
+            problem = f"profile {profile.name} signs every request: set a secret"
+            return HeldBack(stored.name, problem, _policy(stored))
         subscription = Subscription(
             key=stored.key,
             id=stored.id,
@@ -67,4 +68,11 @@ def enroll(
         )
         return Member(subscription, Renderer(profile, subscription))
     except (ConfigError, ValueError) as error:
-        return HeldBack(stored.name, str(error))
+        return HeldBack(stored.name, str(error), _policy(stored))
+
+
+def _policy(stored: StoredSubscription) -> Policy | None:
+    try:
+        return policy.apply(profiles.get(stored.profile).policy, stored.policy)
+    except ValueError:
+        return None

@@ -20,6 +20,9 @@ WHOLE_SUBSCRIPTION: Final = -1
 NO_LINE: Final = 0
 """The order key of deliveries that wait for nothing."""
 
+Crowd = tuple[SubscriptionKey, int]
+"""The deliveries of one subscription, and one aggregate, that may take each other's place."""
+
 _UNKNOWN: Final = Policy(timeout=1, retry_delays=())
 """Of what a newer program wrote: ordered in the usual way, and judged by no rule. The daemon holds
 such a subscription back until it knows what it means; meanwhile what it is owed accrues."""

@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,12 +18,13 @@ from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import json_line, json_option, lines, say
 from webhookd.cli.types import HIGHEST, Share, Whole
 from webhookd.config.references import is_reference, resolve
-from webhookd.core import profiles, registration
+from webhookd.core import profiles, registration, urls
+from webhookd.core.egress import judge_url
 from webhookd.core.secrets import MADE_BYTES, make
 from webhookd.core.text import printable_bytes
 from webhookd.core.times import to_text
 from webhookd.core.verify import Verdict, verify
-from webhookd.errors import UsageError
+from webhookd.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from webhookd.core.profiles import Profile
@@ -81,7 +83,15 @@ def listen(
         raise UsageError(f"--profile: {error}") from None
     key = _secret(secret, chosen)
     desk = _Desk(profile, key, fail_rate, as_json=as_json)
-    _run(desk, port, most, _Advice(profile, "" if secret else key, app.config))
+    _run(desk, port, most, _Advice(profile, "" if secret else key, app.config, _is_allowed(app)))
+
+
+def _is_allowed(app: App) -> bool:
+    """Whether the configuration lets subscriptions lead here already."""
+    try:
+        return judge_url(urls.parse(f"http://{HOST}/"), app.settings.egress) is None
+    except ConfigError:
+        return False
 
 
 def _secret(given: str | None, profile: "Profile") -> str:
@@ -103,20 +113,23 @@ class _Advice:
     made: str = field(repr=False)
     """The secret, if it was made here; `''` for one that was given, which is not repeated."""
     config: Path | None
+    is_allowed: bool
 
-    def lines(self, url: str) -> tuple[str, str]:
-        """The command, with the secret where no list of processes shows it, and the setting."""
+    def lines(self, url: str) -> Iterator[str]:
+        """The command, with the secret where no list of processes shows it, and the setting
+        where it is missing."""
         program = "webhookd"
         if self.config is not None:
             program += f" --config {shlex.quote(str(self.config))}"
         command = f"{program} subscriptions add {url} --profile {self.profile} --secret -"
         if self.made:
-            how = f"subscribe it: echo {shlex.quote(self.made)} | {command}"
+            yield f"subscribe it: echo {shlex.quote(self.made)} | {command}"
         else:
-            how = f"subscribe it, with the same secret on standard input: {command}"
-        place = self.config or registration.NO_FILE
-        needs = f'[egress] allow = ["{HOST}"] in {place}'
-        return how, f"that command and the daemon need {needs}"
+            yield f"subscribe it, with the same secret on standard input: {command}"
+        if not self.is_allowed:
+            place = self.config or registration.NO_FILE
+            needs = f'[egress] allow = ["{HOST}"] in {place}'
+            yield f"that command and the daemon need {needs}"
 
 
 @dataclass(slots=True)
