@@ -89,6 +89,28 @@ async def test_max_age_goes_on_while_nothing_is_sent(world, autojump_clock, warn
     assert warnings() == {Action.DELIVERIES_EXPIRED: 1}
 
 
+async def test_max_age_that_was_taken_back_ends_nothing_more(world, autojump_clock, warnings):
+    """However long the steps take that end what is too old."""
+
+    async def slow(commit):
+        commit()
+        await trio.sleep(2)
+
+    key = world.subscribe("a", max_age=60_000)
+    world.state(key, PAUSED)
+    for _ in range(450):
+        world.insert("x")
+    async with world.running() as daemon:
+        await trio.sleep(30)
+        daemon.store._commit = slow
+        await trio.sleep(37)
+        world.update(key, policy={"max_age": 0})
+        await trio.sleep(60)
+    ended = sum(state == "failed" for state, _ in _said(world))
+    assert 0 < ended <= 300
+    assert warnings() == {Action.DELIVERIES_EXPIRED: 1}
+
+
 async def test_max_block_successors_pass_and_the_head_goes_on_alone(
     world, autojump_clock, warnings
 ):

@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from webhookd.core.model import Millis, Policy, SubscriptionKey
+from webhookd.core.model import Millis, SubscriptionKey
 from webhookd.core.retry import longest_wait
 from webhookd.core.storage import NO_STEP, Step
 from webhookd.core.times import LATEST
@@ -139,13 +139,15 @@ class Upkeep:
             if policy is None or not policy.max_age or not self._steadiness.is_trusted:
                 continue
             if self._store.store.has_expired(one.key, self._clock.now() - policy.max_age):
-                await self._expire_one(one.key, one.name, policy)
+                await self._expire_one(one.key, one.name)
 
-    async def _expire_one(self, key: SubscriptionKey, name: str, policy: Policy) -> None:
+    async def _expire_one(self, key: SubscriptionKey, name: str) -> None:
         store = self._store.store
 
         def step() -> Step:
-            if not self._steadiness.is_trusted:  # it may have been waited for
+            # It may have been waited for, and more may have come in since the step before.
+            policy = self._supervisor.policy(key)
+            if policy is None or not policy.max_age or not self._steadiness.is_trusted:
                 return NO_STEP
             now = self._clock.now()
             return store.expire(key, now - policy.max_age, now)
