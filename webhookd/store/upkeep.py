@@ -6,7 +6,7 @@ from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryId, Millis, Reason, SubscriptionKey
 from webhookd.core.storage import Step
 from webhookd.core.times import from_text, to_text
-from webhookd.store import recipients
+from webhookd.store import queue, recipients
 from webhookd.store.book import Book
 from webhookd.store.driver import Connection
 from webhookd.store.recipients import NO_LINE
@@ -21,12 +21,10 @@ OVERDUE_HEADS: Final = (
     " WHERE pass_at IS NOT NULL AND pass_at <= ? ORDER BY pass_at LIMIT ?"
 )
 STAY: Final = "UPDATE webhookd_deliveries SET pass_at = ? WHERE id = ?"
-_TOO_LATE: Final = (
+TOO_LATE: Final = queue.both(
     "SELECT id FROM webhookd_deliveries INDEXED BY {index} WHERE subscription = ?"
     " AND due_at IS NOT NULL AND {kind} AND due_at > ? ORDER BY due_at DESC LIMIT ?"
 )
-FIRST_TOO_LATE: Final = _TOO_LATE.format(index="webhookd_deliveries_first", kind="tries = 0")
-AGAIN_TOO_LATE: Final = _TOO_LATE.format(index="webhookd_deliveries_again", kind="tries > 0")
 IN_TIME: Final = (
     "UPDATE webhookd_deliveries SET due_at = ?1,"
     " retry_at = CASE WHEN retry_at > ?1 THEN ?1 ELSE retry_at END WHERE id = ?2"
@@ -97,7 +95,7 @@ def bring_forward(
     order. The feed does not move: no visible field changes.
     """
     connection, count = transaction.connection, 0
-    for sql, moment in ((FIRST_TOO_LATE, now), (AGAIN_TOO_LATE, latest)):
+    for sql, moment in zip(TOO_LATE, (now, latest), strict=True):
         text = to_text(moment)
         found = connection.execute(sql, (key, text, BULK_ROWS - count)).fetchall()
         count += len(found)
