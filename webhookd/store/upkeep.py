@@ -60,16 +60,18 @@ def let_pass(transaction: Transaction, now: Millis) -> Step:
     """Let those behind heads that have kept failing for `max_block` pass them."""
     connection = transaction.connection
     found = connection.execute(OVERDUE_HEADS, (to_text(now), BULK_ROWS)).fetchall()
+    passed = 0
     with transaction.book(now) as book:
         for (delivery,) in found:
-            _let_pass(connection, book, DeliveryId(delivery), now)
-    return Step(len(found), frozenset(book.ready), more=len(found) == BULK_ROWS)
+            passed += _let_pass(connection, book, DeliveryId(delivery), now)
+    return Step(passed, frozenset(book.ready), more=len(found) == BULK_ROWS)
 
 
-def _let_pass(connection: Connection, book: Book, delivery: DeliveryId, now: Millis) -> None:
+def _let_pass(connection: Connection, book: Book, delivery: DeliveryId, now: Millis) -> bool:
+    """Returns whether it is passed: its policy may be another one by now."""
     row = book.read(delivery)
     if row is None:
-        return
+        return False
     recipient = recipients.find(connection, row.subscription)
     max_block = recipient.policy.max_block if recipient is not None else 0
     # One that is not due is no head: another was put before it, and nobody waits for it alone.
@@ -77,12 +79,13 @@ def _let_pass(connection: Connection, book: Book, delivery: DeliveryId, now: Mil
     is_head = row.standing.due_at is not None and row.order_key != NO_LINE
     if not max_block or not is_head or row.failing_since is None:
         connection.execute(STAY, (None, delivery))
-        return
+        return False
     pass_at = from_text(row.failing_since) + max_block
     if pass_at > now:
         connection.execute(STAY, (to_text(pass_at), delivery))
-    else:
-        book.leave_line(row)
+        return False
+    book.leave_line(row)
+    return True
 
 
 def bring_forward(
