@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from webhookd.cli.main import cli
 from webhookd.core.delivery import Happening, Move
-from webhookd.core.model import Reason
+from webhookd.core.model import DeliveryId, Reason
 from webhookd.core.storage import AttemptNote, Record
 from webhookd.store.driver import connect
 from webhookd.store.sqlite import SqliteStore
@@ -107,7 +107,7 @@ class Cli:
     def deliver(self, delivery: int) -> None:
         note = AttemptNote(1, 1_800_000_000_500, 20, 200, "", "", "", b"thanks", b"")
         happened = Move(Happening.SUCCEEDED, 1_800_000_000_520, attempted_at=note.started_at)
-        self.record(Record(delivery, happened, note))  # type: ignore[arg-type]
+        self.record(Record(DeliveryId(delivery), happened, note))
 
     def give_up(self, delivery: int) -> None:
         note = AttemptNote(1, 1_800_000_000_500, 20, 500, "http_5xx", "status 500", "", b"", b"")
@@ -119,7 +119,7 @@ class Cli:
             status=500,
             error="status 500",
         )
-        self.record(Record(delivery, happened, note))  # type: ignore[arg-type]
+        self.record(Record(DeliveryId(delivery), happened, note))
 
 
 @pytest.fixture

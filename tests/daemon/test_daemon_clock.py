@@ -5,10 +5,12 @@ import itertools
 import pytest
 import trio
 
+from webhookd.core.times import from_text
 from webhookd.daemon.clock import LONGEST_WAIT
 from webhookd.daemon.upkeep import EVERY
 from webhookd.errors import StoreBusy
 from webhookd.logs.actions import Action
+from webhookd.store import checkup
 
 HOUR = 3_600_000
 YEARS = 10 * 365 * 24 * HOUR
@@ -124,3 +126,37 @@ async def test_E4_a_clock_that_is_set_right_by_little_says_nothing(world, autoju
             world.clock.offset -= 400
             await trio.sleep(EVERY)
     assert not warnings()
+
+
+async def test_E4_a_second_jump_amid_the_first_moves_all_health_alike(
+    world, autojump_clock, warnings, monkeypatch
+):
+    """What the first jump moved in its first step is moved by the second one as well."""
+    monkeypatch.setattr(checkup, "SHIFTED_AT_ONCE", 1)
+    for name in ("a", "b", "c"):
+        world.subscribe(name, retry_delays=[20 * HOUR])
+    world.sender.script = lambda _: world.down
+    pause = 0.0
+
+    async def slowly(commit) -> None:
+        commit()
+        await trio.sleep(pause)
+
+    daemon = world.daemon()
+    monkeypatch.setattr(daemon.store, "_commit", slowly)
+
+    def since() -> list[int]:
+        rows = world.table("SELECT no_success_since FROM webhookd_counters ORDER BY subscription")
+        return [from_text(row["no_success_since"]) for row in rows]
+
+    async with world.running(daemon):
+        world.insert("x")
+        await trio.sleep(5.5)
+        before, pause = since(), 1.5
+        world.clock.offset += HOUR
+        await trio.sleep(1.2)
+        world.clock.offset += 2 * HOUR
+        await trio.sleep(30)
+        pause = 0.0
+        assert since() == [moment + 3 * HOUR for moment in before]
+    assert warnings() == {Action.CLOCK_JUMPED: 2}

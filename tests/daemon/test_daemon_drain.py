@@ -77,3 +77,27 @@ async def test_drain_goes_round_many(world, autojump_clock):
     world.insert("x")
     await world.daemon(linger=0.2).run(drain=True)
     assert world.states() == ["delivered"] * 230
+
+
+async def test_drain_obeys_what_was_changed_a_moment_after_all_was_read(
+    world, autojump_clock, monkeypatch
+):
+    """Subscriptions that take long to read are not read again at once, but before the end."""
+    world.subscribe("a", events=["a.*"])
+    world.insert("x", "a.row")
+    world.sender.script = lambda seen: world.after(0.1, world.ok) if seen.who == "a" else world.ok
+    daemon = world.daemon(linger=0.0)
+    real = daemon._supervisor.load
+
+    async def slowly() -> None:
+        await trio.sleep(0.1)
+        await real()
+
+    monkeypatch.setattr(daemon._supervisor, "load", slowly)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: daemon.run(drain=True))
+        await trio.sleep(0.15)
+        assert len(world.sender.under_way) == 1
+        world.subscribe("b", events=["b.*"])
+        world.insert("y", "b.row")
+    assert world.states() == ["delivered", "delivered"]

@@ -7,6 +7,7 @@ habit of a host's is one more row of that table.
 import json
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -190,8 +191,8 @@ class Host:
         """Delete rows, taken in or not."""
         for row in self._some(dice):
             self.connection.execute("DELETE FROM outbox WHERE id = ?", (row.id,))
-            self._redo.append(lambda row=row: self._gone(row))  # type: ignore[misc]
-            self._undo.append(lambda row=row: self._back(row))  # type: ignore[misc]
+            self._redo.append(partial(self._gone, row))
+            self._undo.append(partial(self._back, row))
 
     def _gone(self, row: Row) -> None:
         row.present = False
@@ -211,8 +212,8 @@ class Host:
             self.connection.execute("UPDATE outbox SET payload = ? WHERE id = ?", (payload, row.id))
             if row.judged:
                 continue  # what it says now is nobody's business any more
-            self._redo.append(lambda row=row, new=new: setattr(row, "columns", new))  # type: ignore[misc]
-            self._undo.append(lambda row=row, old=old: setattr(row, "columns", old))  # type: ignore[misc]
+            self._redo.append(partial(setattr, row, "columns", new))
+            self._undo.append(partial(setattr, row, "columns", old))
 
     def _some(self, dice: random.Random) -> list[Row]:
         """Rows that are there; one whose fault is yet to be found is not mended."""

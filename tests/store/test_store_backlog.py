@@ -25,7 +25,7 @@ from tests.store.bulk_changes import (
 )
 from tests.store.conftest import Box
 from webhookd.core.delivery import Happening, Move
-from webhookd.core.model import Reason, SubscriptionState
+from webhookd.core.model import DeliveryId, Reason, SubscriptionState
 from webhookd.core.outcomes import Signs
 from webhookd.core.storage import Record
 from webhookd.store import instructions
@@ -245,7 +245,7 @@ def test_retry_failed_opens_the_streak(box: Box, ordering: str) -> None:
 
 
 def expired(box: Box, delivery: int) -> Record:
-    return Record(delivery, Move(Happening.FAILED, box.now, Reason.EXPIRED), None)  # type: ignore[arg-type]
+    return Record(DeliveryId(delivery), Move(Happening.FAILED, box.now, Reason.EXPIRED), None)
 
 
 def test_a_failure_from_before_the_streak_stays(box: Box) -> None:

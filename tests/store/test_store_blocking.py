@@ -7,7 +7,7 @@ from tests.store.test_store_plans import faults
 from webhookd.core.model import SubscriptionKey
 from webhookd.store import blocking as module
 from webhookd.store.blocking import blocking
-from webhookd.store.queue import WAITING_AGAIN
+from webhookd.store.queue import WAITING
 
 
 def put(box: Box, *aggregates: str | None) -> None:
@@ -107,5 +107,5 @@ def test_the_counting_ends_somewhere(box: Box, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_scan(box: Box) -> None:
-    for sql in (module.HEADS, module.BEHIND, module.SHOWN, WAITING_AGAIN):
+    for sql in (module.HEADS, module.BEHIND, module.SHOWN, WAITING.again):
         assert faults(box, sql) == []

@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,17 +123,24 @@ def on_a_copy(template: Path, directory: str) -> Box:
     return box
 
 
-@TRIED
-@given(steps=STEPS, looks=st.integers(1, 60))
-def test_lines_and_figures_hold_amid_bulk_changes(
-    steps: list[tuple[str, int]], looks: int, template: Path
-) -> None:
+@contextlib.contextmanager
+def a_world(template: Path, looks: int) -> Iterator[World]:
+    """One on a file of its own, whose transactions do so little."""
     with (
         tempfile.TemporaryDirectory() as directory,
         contextlib.closing(on_a_copy(template, directory)) as box,
         small_steps(looks),
     ):
-        world = World(box)
+        yield World(box)
+
+
+@TRIED
+@given(steps=STEPS, looks=st.integers(1, 60))
+def test_lines_and_figures_hold_amid_bulk_changes(
+    steps: list[tuple[str, int]], looks: int, template: Path
+) -> None:
+    with a_world(template, looks) as world:
+        box = world.box
         for what, amount in steps:
             world.do(what, amount)
             check(box)
@@ -164,12 +172,8 @@ def reaches_everyone(box: Box) -> None:
 def test_after_a_replay_every_matching_event_has_one_delivery(
     steps: list[tuple[str, int]], looks: int, include_stale: bool, template: Path
 ) -> None:
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        contextlib.closing(on_a_copy(template, directory)) as box,
-        small_steps(looks),
-    ):
-        world = World(box)
+    with a_world(template, looks) as world:
+        box = world.box
         world.do("put", 3)
         box.host.execute("UPDATE webhookd_subscriptions SET events = '[\"other\"]'")
         box.host.execute("UPDATE webhookd_file SET roll = roll + 1")
@@ -232,12 +236,8 @@ def foresee(box: Box, *, include_stale: bool) -> dict[str, int]:
 def test_newest_only_keeps_one_of_each_aggregate(
     steps: list[tuple[str, int]], looks: int, template: Path
 ) -> None:
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        contextlib.closing(on_a_copy(template, directory)) as box,
-        small_steps(looks),
-    ):
-        world = World(box)
+    with a_world(template, looks) as world:
+        box = world.box
         for number in (1, 1, 0, 2):
             world.do("put", number)
         for what, amount in steps:

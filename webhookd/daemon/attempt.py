@@ -20,6 +20,7 @@ from webhookd.core.model import (
     Phase,
     Policy,
     Reason,
+    Subscription,
     SubscriptionKey,
     Url,
 )
@@ -91,6 +92,17 @@ class Shared:
     trouble: Callable[[str], None]
     """Told of a subscription, by name, whose attempt met a bug."""
     linger: float = LINGER
+
+    def report(self, subscription: Subscription, *, healthy: bool) -> None:
+        """How a subscription's attempt ended: who is ill leaves room for the others."""
+        self.places.report(subscription.key, healthy=healthy)
+        self.hosts.report(subscription.url.host, subscription.key, healthy=healthy)
+
+    def forget(self, key: SubscriptionKey) -> None:
+        """The subscription is gone: so is all that is kept of it from attempt to attempt."""
+        self.brakes.forget(key)
+        self.places.forget(key)
+        self.hosts.forget(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +204,7 @@ class _Attempt:
 def _record(attempt: _Attempt, policy: Policy, shared: Shared, result: Answer | Fault) -> Record:
     """Judge the result of an attempt, tell it, and make its record."""
     subscription, due = attempt.member.subscription, attempt.due
-    shared.places.report(subscription.key, healthy=not outcomes.is_ill(result))
+    shared.report(subscription, healthy=not outcomes.is_ill(result))
     now = shared.clock.now()
     move = outcomes.judge(
         result,
@@ -235,7 +247,7 @@ def _put_off(member: Member, shared: Shared, due: Due, fault: Fault) -> Made:
     """This machine is at fault: no attempt is counted, and one record an outage says why."""
     subscription, now = member.subscription, shared.clock.now()
     # Whoever waits for this machine must not take the places of those that it still serves.
-    shared.places.report(subscription.key, healthy=False)
+    shared.report(subscription, healthy=False)
     if not shared.brakes.outage.put_off(subscription.key, subscription.name, fault):
         return Made()
     move = outcomes.judge(

@@ -89,6 +89,10 @@ class Places:
             self._put_last(key, before.pop(key))
         self._serve()
 
+    def forget(self, key: SubscriptionKey) -> None:
+        """The subscription is gone."""
+        self.report(key, healthy=True)
+
     def resize(self, total: int) -> None:
         """Have so many places from now on; attempts under way keep theirs."""
         self._allot(total)
@@ -193,12 +197,15 @@ class HostPlaces:
     def __init__(self, total: int) -> None:
         self._total = total
         self._hosts: dict[str, Places] = {}
+        self._troubled: set[SubscriptionKey] = set()
+        """As in `Places`; kept here because a host's places go when nothing is under way to it."""
 
     async def take(self, host: str, key: SubscriptionKey) -> None:
         """Wait for one of the host's places for an attempt of this lane."""
         places = self._hosts.get(host)
         if places is None:
             places = self._hosts[host] = Places(self._total)
+        places.report(key, healthy=key not in self._troubled)
         try:
             await places.take(key)
         except trio.Cancelled:
@@ -210,6 +217,19 @@ class HostPlaces:
         places = self._hosts[host]
         places.give_back(key)
         self._forget(host, places)
+
+    def report(self, host: str, key: SubscriptionKey, *, healthy: bool) -> None:
+        """How the lane's latest attempt ended, which was made to that host."""
+        if healthy:
+            self._troubled.discard(key)
+        else:
+            self._troubled.add(key)
+        if host in self._hosts:
+            self._hosts[host].report(key, healthy=healthy)
+
+    def forget(self, key: SubscriptionKey) -> None:
+        """The subscription is gone."""
+        self._troubled.discard(key)
 
     def resize(self, total: int) -> None:
         """Give each host so many places from now on."""

@@ -133,9 +133,10 @@ class Supervisor:
             self._members.pop(key, None)
             self._held_back.pop(key, None)
             self._crashes.pop(key, None)
-            self._shared.brakes.forget(key)
             if lane := self._lanes.get(key):
-                lane.stop()
+                lane.stop()  # it is forgotten at its end: an attempt may be under way
+            else:
+                self._shared.forget(key)
         names = {one.name for one in stored.values()}
         for found in (self._restarted, self._troubled):
             for name in found.keys() - names:
@@ -339,6 +340,8 @@ class Supervisor:
         finally:  # cut off as well: `quiet` waits for no lane that is gone
             del self._lanes[key]
             self._tell_change()
+        if key not in self._stored:
+            self._shared.forget(key)
         if crash is not None:
             await self._bench(key, lane, crash)
         if lane.missing_secret and key in self._stored:

@@ -70,6 +70,8 @@ class Tailer:
         self._obeying = trio.Lock()
         self._load_from = self._read_from = float("-inf")
         """The times from which on subscriptions, and a broken outbox, are read again."""
+        self._is_behind = False
+        """What operators changed is not obeyed yet: subscriptions were read a moment ago."""
         self._broken: str = ""
         self._work_is_left = False
         """A removed subscription may still be owed something, which is to be cancelled."""
@@ -97,7 +99,8 @@ class Tailer:
         An outbox that cannot be read holds up nothing else.
 
         Returns:
-            Whether it could: a writer outside WAL mode keeps readers out. Look again soon.
+            Whether it saw all: a writer outside WAL mode keeps readers out, and what operators
+            changed may have to wait for a moment. If not, look again soon.
         """
         try:
             self._store.store.changed()  # only what comes after this is news to the next hint
@@ -106,7 +109,7 @@ class Tailer:
                 begun = await _breathe(begun)
         except StoreBusy:
             return False
-        return True
+        return not self._is_behind
 
     async def _step(self) -> bool:
         """Obey what operators changed, then take in one batch; returns whether there is more."""
@@ -150,7 +153,8 @@ class Tailer:
             outlook = self._store.store.outlook()
             if outlook.roll != self._roll or self._supervisor.is_stale:
                 begun = trio.current_time()
-                if begun < self._load_from:
+                self._is_behind = begun < self._load_from
+                if self._is_behind:
                     return outlook  # it is still news at the next look
                 await self._supervisor.load()
                 now = trio.current_time()

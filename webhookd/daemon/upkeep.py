@@ -90,21 +90,33 @@ class Upkeep:
 
     async def _follow_jumps(self) -> None:
         """Write down what follows from a jump, as soon as the file can be had."""
-        store = self._store.store
-        by = 0
+        while True:
+            await self._jump.wait()
+            self._jump = trio.Event()
+            await self._shift_health()
+            await self._look(self._bring_forward)
+            self._supervisor.clock_jumped()  # holds, too, were set by another clock
 
-        def shift() -> Step:
+    async def _shift_health(self) -> None:
+        """Move all health by what the clock has jumped until the first step was taken.
+
+        What it jumps amid the steps is for the next round: some have had their turn by then.
+        """
+        store, by = self._store.store, 0
+
+        def first() -> Step:
             nonlocal by
             by = self._jumped_by
             return store.shift_health(by, self._clock.now())
 
-        while True:
-            await self._jump.wait()
-            self._jump = trio.Event()
-            await self._do(shift)
-            self._jumped_by -= by
-            await self._look(self._bring_forward)
-            self._supervisor.clock_jumped()  # holds, too, were set by another clock
+        def further() -> Step:
+            since = self._jumped_by - by
+            return store.shift_health(by, self._clock.now() - since)
+
+        begun = await self._store.write(first)
+        if begun.more:
+            await self._do(further)
+        self._jumped_by -= by
 
     async def _bring_forward(self) -> None:
         """Make due in time what a clock that was ahead has put off for longer than any delay."""
@@ -161,7 +173,8 @@ class Upkeep:
         at = store.next_pass()
         if at is not None and at <= self._clock.now():
             passed = await self._do(lambda: store.let_pass(self._clock.now()))
-            log(Action.LINES_PASSED, logging.WARNING, deliveries=passed)
+            if passed:
+                log(Action.LINES_PASSED, logging.WARNING, deliveries=passed)
 
     async def _announce(self) -> None:
         store = self._store.store

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from webhookd.core.model import SubscriptionKey
 from webhookd.store.driver import Connection
-from webhookd.store.queue import WAITING_AGAIN
+from webhookd.store.queue import WAITING
 
 PAGE: Final = 1_000
 MOST_COUNTED: Final = 1_000
@@ -50,10 +50,10 @@ def blocking(
 
 
 def _failing(connection: Connection) -> Iterator[SubscriptionKey]:
-    row = connection.execute(WAITING_AGAIN, (0,)).fetchone()
+    row = connection.execute(WAITING.again, (0,)).fetchone()
     while row is not None:
         yield SubscriptionKey(row[0])
-        row = connection.execute(WAITING_AGAIN, row).fetchone()
+        row = connection.execute(WAITING.again, row).fetchone()
 
 
 _Head = tuple[str, int, int, int, int]

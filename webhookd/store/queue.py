@@ -6,43 +6,53 @@ memory follows the attempts under way and not the subscriptions times what they 
 
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice, zip_longest
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from webhookd.core.model import DeliveryId, Event, Millis, Sequence, SubscriptionKey
 from webhookd.core.storage import Due
 from webhookd.core.times import from_text, to_text
 from webhookd.store.driver import Connection
 
-_DUE: Final = (
+
+class Both(NamedTuple):
+    """One statement for each of the two queues."""
+
+    first: str
+    """First attempts."""
+    again: str
+    """All further ones."""
+
+
+def both(template: str) -> Both:
+    """The same statement for each queue: of `{index}`, with `{kind}` as its condition."""
+    return Both(
+        template.format(index="webhookd_deliveries_first", kind="tries = 0"),
+        template.format(index="webhookd_deliveries_again", kind="tries > 0"),
+    )
+
+
+DUE: Final = both(
     "SELECT id, number, attempts, tries, order_key, due_at, event, since"
     " FROM webhookd_deliveries INDEXED BY {index}"
     " WHERE subscription = ? AND due_at IS NOT NULL AND {kind} AND due_at <= ?"
     " ORDER BY due_at, id LIMIT ?"
 )
-FIRST_DUE: Final = _DUE.format(index="webhookd_deliveries_first", kind="tries = 0")
-DUE_AGAIN: Final = _DUE.format(index="webhookd_deliveries_again", kind="tries > 0")
+EARLIEST: Final = both(
+    "SELECT due_at FROM webhookd_deliveries INDEXED BY {index} WHERE subscription = ?"
+    " AND due_at IS NOT NULL AND {kind} AND due_at > ? ORDER BY due_at LIMIT 1"
+)
+LATEST: Final = both(
+    "SELECT due_at FROM webhookd_deliveries INDEXED BY {index} WHERE subscription = ?"
+    " AND due_at IS NOT NULL AND {kind} ORDER BY due_at DESC LIMIT 1"
+)
+WAITING: Final = both(
+    "SELECT subscription FROM webhookd_deliveries INDEXED BY {index}"
+    " WHERE subscription > ? AND due_at IS NOT NULL AND {kind} ORDER BY subscription LIMIT 1"
+)
 EVENT: Final = (
     "SELECT sequence, outbox_id, event_id, event_type, aggregate_type, aggregate_id, tenant,"
     " payload, occurred_at FROM webhookd_events WHERE sequence = ?"
 )
-_EARLIEST: Final = (
-    "SELECT due_at FROM webhookd_deliveries INDEXED BY {index} WHERE subscription = ?"
-    " AND due_at IS NOT NULL AND {kind} AND due_at > ? ORDER BY due_at LIMIT 1"
-)
-NEXT_FIRST: Final = _EARLIEST.format(index="webhookd_deliveries_first", kind="tries = 0")
-NEXT_AGAIN: Final = _EARLIEST.format(index="webhookd_deliveries_again", kind="tries > 0")
-_LATEST: Final = (
-    "SELECT due_at FROM webhookd_deliveries INDEXED BY {index} WHERE subscription = ?"
-    " AND due_at IS NOT NULL AND {kind} ORDER BY due_at DESC LIMIT 1"
-)
-LAST_FIRST: Final = _LATEST.format(index="webhookd_deliveries_first", kind="tries = 0")
-LAST_AGAIN: Final = _LATEST.format(index="webhookd_deliveries_again", kind="tries > 0")
-_WAITING: Final = (
-    "SELECT subscription FROM webhookd_deliveries INDEXED BY {index}"
-    " WHERE subscription > ? AND due_at IS NOT NULL AND {kind} ORDER BY subscription LIMIT 1"
-)
-FIRST_WAITING: Final = _WAITING.format(index="webhookd_deliveries_first", kind="tries = 0")
-WAITING_AGAIN: Final = _WAITING.format(index="webhookd_deliveries_again", kind="tries > 0")
 NEXT_PASSED: Final = (
     "SELECT pass_at FROM webhookd_deliveries INDEXED BY webhookd_deliveries_pass"
     " WHERE pass_at IS NOT NULL ORDER BY pass_at LIMIT 1"
@@ -65,7 +75,7 @@ def due(
     terms = (key, to_text(now), limit + len(without))
     kinds = [
         [_due(row) for row in connection.execute(sql, terms).fetchall() if row[0] not in without]
-        for sql in (FIRST_DUE, DUE_AGAIN)
+        for sql in DUE
     ]
     in_turn = (one for pair in zip_longest(*kinds) for one in pair if one is not None)
     return list(islice(in_turn, limit))
@@ -82,19 +92,19 @@ def next_due(
 ) -> Millis | None:
     """The subscription's earliest due time (later than `after`); None if there is none."""
     terms = (key, "" if after is None else to_text(after))
-    return _moment(min, _found(connection, (NEXT_FIRST, NEXT_AGAIN), terms))
+    return _moment(min, _found(connection, EARLIEST, terms))
 
 
 def latest_due(connection: Connection, key: SubscriptionKey, again: bool) -> Millis | None:
     """The latest due time of the subscription's first attempts, or of its further ones (`again`);
     None if there is none."""
-    return _moment(max, _found(connection, (LAST_AGAIN if again else LAST_FIRST,), (key,)))
+    return _moment(max, _found(connection, (LATEST.again if again else LATEST.first,), (key,)))
 
 
 def waiting(connection: Connection, after: SubscriptionKey, limit: int) -> list[SubscriptionKey]:
     """The next subscriptions, by key, that have anything due, now or later: two steps for each."""
     found: set[int] = set()
-    for sql in (FIRST_WAITING, WAITING_AGAIN):
+    for sql in WAITING:
         place: int = after
         for _ in range(limit):
             row = connection.execute(sql, (place,)).fetchone()

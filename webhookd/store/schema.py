@@ -48,7 +48,25 @@ OUTBOX_COLUMNS: Final = (
     "event_id",
 )
 
-FIRST: Final = """
+_RESULTS: Final = """\
+CREATE VIEW webhook_results AS
+SELECT d.sequence AS sequence, d.id AS delivery_id,{outbox_id} AS outbox_id,
+    e.event_id AS event_id, s.id AS subscription_id, d.subscription_name AS subscription_name,
+    nullif(e.tenant, '') AS tenant, e.event_type AS event_type,
+    nullif(e.aggregate_type, '') AS aggregate_type, nullif(e.aggregate_id, '') AS aggregate_id,
+    d.state AS state, nullif(d.reason, '') AS reason, d.attempts AS attempts,
+    d.last_status AS last_status, nullif(d.last_error, '') AS last_error,
+    d.next_attempt_at AS next_attempt_at, d.created_at AS created_at,
+    d.first_attempt_at AS first_attempt_at, d.finished_at AS finished_at
+FROM webhookd_deliveries AS d
+CROSS JOIN webhookd_events AS e ON e.sequence = d.event
+CROSS JOIN webhookd_subscriptions AS s ON s.key = d.subscription;"""
+"""The view has been made twice: what it takes for `outbox_id` is filled in."""
+_UNLESS_OURS: Final = (
+    "\n    CASE WHEN substr(e.event_type, 1, 9) <> 'webhookd.' THEN e.outbox_id END"
+)
+
+FIRST: Final = f"""
 -- One row: what webhookd knows of the file as a whole. Read at the start of every writing
 -- transaction, written at its end.
 CREATE TABLE webhookd_file (
@@ -232,18 +250,7 @@ CREATE TABLE webhookd_feeds (
 INSERT INTO webhookd_feeds (feed, minimum_cursor) VALUES ('results', 0), ('changes', 0),
     ('events', 0);
 
-CREATE VIEW webhook_results AS
-SELECT d.sequence AS sequence, d.id AS delivery_id, e.outbox_id AS outbox_id,
-    e.event_id AS event_id, s.id AS subscription_id, d.subscription_name AS subscription_name,
-    nullif(e.tenant, '') AS tenant, e.event_type AS event_type,
-    nullif(e.aggregate_type, '') AS aggregate_type, nullif(e.aggregate_id, '') AS aggregate_id,
-    d.state AS state, nullif(d.reason, '') AS reason, d.attempts AS attempts,
-    d.last_status AS last_status, nullif(d.last_error, '') AS last_error,
-    d.next_attempt_at AS next_attempt_at, d.created_at AS created_at,
-    d.first_attempt_at AS first_attempt_at, d.finished_at AS finished_at
-FROM webhookd_deliveries AS d
-CROSS JOIN webhookd_events AS e ON e.sequence = d.event
-CROSS JOIN webhookd_subscriptions AS s ON s.key = d.subscription;
+{_RESULTS.format(outbox_id=" e.outbox_id")}
 
 CREATE VIEW webhook_changes AS
 SELECT sequence, nullif(tenant, '') AS tenant, nullif(aggregate_type, '') AS aggregate_type,
@@ -266,7 +273,7 @@ SELECT f.feed AS feed, (SELECT epoch FROM webhookd_file) AS epoch,
 FROM webhookd_feeds AS f;
 """
 
-ENGINE: Final = """
+ENGINE: Final = f"""
 -- Moves with every change to a subscription and with every instruction; `control` moves with these
 -- and with changes to single deliveries, so that a retry makes nobody read all subscriptions again.
 ALTER TABLE webhookd_file ADD COLUMN roll INTEGER NOT NULL DEFAULT 0;
@@ -358,19 +365,7 @@ CREATE INDEX webhookd_instructions_under_way
 
 -- As before, but webhookd's own events have no outbox row.
 DROP VIEW webhook_results;
-CREATE VIEW webhook_results AS
-SELECT d.sequence AS sequence, d.id AS delivery_id,
-    CASE WHEN substr(e.event_type, 1, 9) <> 'webhookd.' THEN e.outbox_id END AS outbox_id,
-    e.event_id AS event_id, s.id AS subscription_id, d.subscription_name AS subscription_name,
-    nullif(e.tenant, '') AS tenant, e.event_type AS event_type,
-    nullif(e.aggregate_type, '') AS aggregate_type, nullif(e.aggregate_id, '') AS aggregate_id,
-    d.state AS state, nullif(d.reason, '') AS reason, d.attempts AS attempts,
-    d.last_status AS last_status, nullif(d.last_error, '') AS last_error,
-    d.next_attempt_at AS next_attempt_at, d.created_at AS created_at,
-    d.first_attempt_at AS first_attempt_at, d.finished_at AS finished_at
-FROM webhookd_deliveries AS d
-CROSS JOIN webhookd_events AS e ON e.sequence = d.event
-CROSS JOIN webhookd_subscriptions AS s ON s.key = d.subscription;
+{_RESULTS.format(outbox_id=_UNLESS_OURS)}
 DROP VIEW webhook_events;
 CREATE VIEW webhook_events AS
 SELECT sequence,

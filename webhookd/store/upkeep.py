@@ -6,7 +6,7 @@ from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryId, Millis, Reason, SubscriptionKey
 from webhookd.core.storage import Step
 from webhookd.core.times import from_text, to_text
-from webhookd.store import recipients
+from webhookd.store import queue, recipients
 from webhookd.store.book import Book
 from webhookd.store.driver import Connection
 from webhookd.store.recipients import NO_LINE
@@ -21,12 +21,10 @@ OVERDUE_HEADS: Final = (
     " WHERE pass_at IS NOT NULL AND pass_at <= ? ORDER BY pass_at LIMIT ?"
 )
 STAY: Final = "UPDATE webhookd_deliveries SET pass_at = ? WHERE id = ?"
-_TOO_LATE: Final = (
+TOO_LATE: Final = queue.both(
     "SELECT id FROM webhookd_deliveries INDEXED BY {index} WHERE subscription = ?"
     " AND due_at IS NOT NULL AND {kind} AND due_at > ? ORDER BY due_at DESC LIMIT ?"
 )
-FIRST_TOO_LATE: Final = _TOO_LATE.format(index="webhookd_deliveries_first", kind="tries = 0")
-AGAIN_TOO_LATE: Final = _TOO_LATE.format(index="webhookd_deliveries_again", kind="tries > 0")
 IN_TIME: Final = (
     "UPDATE webhookd_deliveries SET due_at = ?1,"
     " retry_at = CASE WHEN retry_at > ?1 THEN ?1 ELSE retry_at END WHERE id = ?2"
@@ -62,16 +60,18 @@ def let_pass(transaction: Transaction, now: Millis) -> Step:
     """Let those behind heads that have kept failing for `max_block` pass them."""
     connection = transaction.connection
     found = connection.execute(OVERDUE_HEADS, (to_text(now), BULK_ROWS)).fetchall()
+    passed = 0
     with transaction.book(now) as book:
         for (delivery,) in found:
-            _let_pass(connection, book, DeliveryId(delivery), now)
-    return Step(len(found), frozenset(book.ready), more=len(found) == BULK_ROWS)
+            passed += _let_pass(connection, book, DeliveryId(delivery), now)
+    return Step(passed, frozenset(book.ready), more=len(found) == BULK_ROWS)
 
 
-def _let_pass(connection: Connection, book: Book, delivery: DeliveryId, now: Millis) -> None:
+def _let_pass(connection: Connection, book: Book, delivery: DeliveryId, now: Millis) -> bool:
+    """Returns whether it is passed: its policy may be another one by now."""
     row = book.read(delivery)
     if row is None:
-        return
+        return False
     recipient = recipients.find(connection, row.subscription)
     max_block = recipient.policy.max_block if recipient is not None else 0
     # One that is not due is no head: another was put before it, and nobody waits for it alone.
@@ -79,12 +79,13 @@ def _let_pass(connection: Connection, book: Book, delivery: DeliveryId, now: Mil
     is_head = row.standing.due_at is not None and row.order_key != NO_LINE
     if not max_block or not is_head or row.failing_since is None:
         connection.execute(STAY, (None, delivery))
-        return
+        return False
     pass_at = from_text(row.failing_since) + max_block
     if pass_at > now:
         connection.execute(STAY, (to_text(pass_at), delivery))
-    else:
-        book.leave_line(row)
+        return False
+    book.leave_line(row)
+    return True
 
 
 def bring_forward(
@@ -97,7 +98,7 @@ def bring_forward(
     order. The feed does not move: no visible field changes.
     """
     connection, count = transaction.connection, 0
-    for sql, moment in ((FIRST_TOO_LATE, now), (AGAIN_TOO_LATE, latest)):
+    for sql, moment in zip(TOO_LATE, (now, latest), strict=True):
         text = to_text(moment)
         found = connection.execute(sql, (key, text, BULK_ROWS - count)).fetchall()
         count += len(found)
