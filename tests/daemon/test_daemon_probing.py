@@ -230,9 +230,10 @@ async def test_who_is_not_chosen_loses_no_attempt_however_fast_it_fails(
 async def test_a_first_attempt_does_not_cut_the_pause_short_and_enabling_does(
     world, autojump_clock, warnings
 ):
-    key = world.subscribe("a", retry_delays=[1_000] * 500)
+    key = world.subscribe("a", retry_delays=[1_000] * 500 + [60_000])
     world.sender.script = lambda _: REFUSED
-    world.insert("x")
+    for n in range(5):
+        world.insert(f"x{n}")
     async with world.running():
         await trio.sleep(80)
         count, last = len(world.sender.seen), world.sender.seen[-1].at
@@ -247,6 +248,38 @@ async def test_a_first_attempt_does_not_cut_the_pause_short_and_enabling_does(
         gaps = [round(one.at - asked) for one in world.sender.seen[count:]]
         assert gaps == [0, 1, 3, 7]
         assert world.sender.seen[count].aggregate == "y"
+    assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
+
+
+async def test_one_broken_aggregate_does_not_lengthen_the_pauses_of_the_others(
+    world, autojump_clock, warnings
+):
+    """What fails again and again says nothing new of the endpoint: another one may be well."""
+    world.subscribe("a", retry_delays=[2_000] * 5 + [60_000])
+    world.sender.script = lambda seen: world.down if seen.aggregate == "broken" else world.ok
+    for _ in range(30):
+        world.insert("broken")
+    async with world.running():
+        for n in range(10):
+            await trio.sleep(75)
+            inserted = trio.current_time()
+            world.insert(f"fresh{n}")
+            await trio.sleep(1.2)
+            sent = [one.at for one in world.sender.seen if one.aggregate == f"fresh{n}"]
+            assert len(sent) == 1
+            assert sent[0] < inserted + 1.2
+    assert set(warnings()) == {Action.SUBSCRIPTION_FAILING}
+
+
+async def test_no_pause_is_longer_than_the_longest_delay(world, autojump_clock, warnings):
+    world.subscribe("a", retry_delays=[1_000, 3_000] * 50)
+    world.sender.script = lambda _: REFUSED
+    for n in range(40):
+        world.insert(f"x{n}")
+    async with world.running():
+        await trio.sleep(120)
+    gaps = [later.at - one.at for one, later in itertools.pairwise(world.sender.seen[10:])]
+    assert 2.9 < max(gaps) < 3.2
     assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
 
 

@@ -339,7 +339,7 @@ class Lane:
             self.stop()
         if made.record is not None and made.record.attempt is not None:
             policy = self.member.subscription.policy
-            if self._pace.note(made.record.move, made.record.signs, policy) is not None:
+            if self._pace.note(due, made.record.move, made.record.signs, policy) is not None:
                 # Nothing more is sent from here on, however long the file has to be waited for.
                 self._disabled = True
                 self.stop()

@@ -9,14 +9,16 @@ import trio
 from webhookd.core import health, rate
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.health import Health, Opening, Rule
-from webhookd.core.model import Millis, Policy, SubscriptionKey
+from webhookd.core.model import Millis, Ordering, Policy, SubscriptionKey
 from webhookd.core.outcomes import Signs
+from webhookd.core.storage import Due
 from webhookd.daemon.clock import Clock
 from webhookd.daemon.outage import Outage
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
-"""Seconds between two probes of a failing subscription; doubled by each that fails."""
+"""Seconds between two probes of a failing subscription: doubled by each that fails, but for one
+that tries again what failed last; never more than the longest of its own delays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,9 @@ class _Pause:
 
     seconds: float
     until: float
+    suspect: tuple[int, int]
+    """What failed last: its aggregate, or where that says nothing the delivery alone. That it fails
+    again may be its own fault, and is no reason to let all others wait longer."""
     asked: bool = False
     """The next probe has gone out: what it finds lengthens the pause. What was under way before
     does not: eight that fail at once say no more than one."""
@@ -62,24 +67,30 @@ class Brakes:
             taken = self._bucket(key).take(policy.rate_limit, trio.current_time())
             self.buckets[key] = taken
 
-    def note(self, key: SubscriptionKey, before: Health, after: Health, *, ill: bool) -> None:
-        """Follow the outcome of one attempt in what concerns probing.
+    def note(
+        self, key: SubscriptionKey, due: Due, before: Health, after: Health, policy: Policy
+    ) -> None:
+        """Follow the outcome of an attempt that spoke of ill health, or of a success.
+
+        A 400 is neither: the endpoint has answered, and what ails the event is no reason to ask for
+        the next one later.
 
         Args:
             key: the subscription.
+            due: what was attempted.
             before: its health until then.
             after: its health from then on.
-            ill: whether the attempt spoke of ill health. A 400 does not: the endpoint has answered,
-                and what ails the event is no reason to ask for the next one later.
+            policy: its policy.
         """
         if after.failing_since is None:
             self.pauses.pop(key, None)
-        elif ill:
-            pause = self.pauses.get(key)
-            seconds = FIRST_PAUSE
-            if pause is not None and not _counts_anew(before):
-                seconds = min(2 * pause.seconds, LONGEST_PAUSE) if pause.asked else pause.seconds
-            self.pauses[key] = _Pause(seconds, trio.current_time() + seconds)
+            return
+        pause, suspect = self.pauses.get(key), _suspect(due, policy)
+        seconds = FIRST_PAUSE
+        if pause is not None and not _counts_anew(before):
+            lengthens = pause.asked and suspect != pause.suspect
+            seconds = min(2 * pause.seconds, _longest(policy)) if lengthens else pause.seconds
+        self.pauses[key] = _Pause(seconds, trio.current_time() + seconds, suspect)
 
     def forget(self, key: SubscriptionKey) -> None:
         """The subscription is gone."""
@@ -100,6 +111,17 @@ class Brakes:
         if bucket is None:
             bucket = self.buckets[key] = rate.started(trio.current_time())
         return bucket
+
+
+def _suspect(due: Due, policy: Policy) -> tuple[int, int]:
+    in_line = due.order_key and policy.ordering is Ordering.AGGREGATE
+    return (due.order_key, 0) if in_line else (0, due.id)
+
+
+def _longest(policy: Policy) -> float:
+    """Whoever wants retries within seconds is not left waiting for a minute."""
+    delays = max(policy.retry_delays, default=0) / 1000 or LONGEST_PAUSE
+    return min(max(delays, FIRST_PAUSE), LONGEST_PAUSE)
 
 
 def _counts_anew(known: Health) -> bool:
@@ -141,7 +163,7 @@ class Pace:
         """Count one attempt."""
         self._brakes.spend(self._key, policy)
 
-    def note(self, happened: Move, signs: Signs | None, policy: Policy) -> Rule | None:
+    def note(self, due: Due, happened: Move, signs: Signs | None, policy: Policy) -> Rule | None:
         """Follow the outcome of one attempt; returns the rule that disables the subscription.
 
         Whether it is disabled, the file says: an operator may have paused it meanwhile.
@@ -155,8 +177,8 @@ class Pace:
             self._brakes.openings.pop(self._key, None)
         else:
             self._brakes.openings[self._key] = self._opening
-        ill = signs is not None and signs.ill
-        self._brakes.note(self._key, before, self._health, ill=ill)
+        if succeeded or (signs is not None and signs.ill):
+            self._brakes.note(self._key, due, before, self._health, policy)
         return verdict.rule
 
     def settle(self, known: Health) -> None:
