@@ -60,21 +60,23 @@ def test_the_commands():
                 "check",
                 "status",
                 "listen",
+                "verify",
                 "results",
                 "changes",
                 "feed-events",
                 "demo",
             ),
-            *("subscriptions", "events", "deliveries"),
+            *("subscriptions", "events", "deliveries", "catalog"),
             *(
                 f"subscriptions {name}"
                 for name in (
                     *("add", "list", "show", "update", "enable", "pause", "rotate-secret"),
-                    "remove",
+                    *("remove", "test"),
                 )
             ),
             *("events emit", "events list", "events show"),
             *(f"deliveries {name}" for name in ("list", "show", "retry", "cancel")),
+            *("catalog list", "catalog show"),
         ]
     )
 

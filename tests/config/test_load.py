@@ -48,6 +48,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         ids = "never-reused"
         max_payload = "2 MiB"
         default_tenant = "main"
+        validate = "warn"
+        catalog = ["onestock", "ntropy", "onestock"]
         [delivery]
         shutdown_grace = 2.5
         max_in_flight = 7
@@ -71,6 +73,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "never-reused",
         2 * 1024 * 1024,
         "main",
+        "warn",
+        ("onestock", "ntropy"),
     )
     assert dataclasses.astuple(settings.delivery) == (2_500, 7, 8)
     assert settings.egress == parse_policy(["10.1.0.0/16", "erp-gw.local"], ["198.51.100.7"])
@@ -85,12 +89,13 @@ def test_the_example_is_the_defaults_and_names_every_key() -> None:
     table = ""
     named = set()
     for line in lines:
-        if line.startswith("["):
-            table = line.strip("[]")
+        if line.removeprefix("# ").startswith("["):
+            table = line.removeprefix("# ").strip("[]")
         key, equals, _ = line.removeprefix("# ").partition(" = ")
         if equals and key.isidentifier():
             named.add(f"{table}.{key}".lstrip("."))
-    fields = {"database", "egress.allow", "egress.deny"}
+    fields = {"database", "egress.allow", "egress.deny", "cloudevents.source"}
+    fields |= {f"profiles.acme.{name}" for name in ("base", "signature_header", "timeout")}
     for part in ("outbox", "delivery", "log", "status"):
         fields |= {f"{part}.{name.name}" for name in dataclasses.fields(getattr(settings, part))}
     assert named == fields
@@ -162,7 +167,8 @@ def test_an_empty_database_is_refused(tmp_path: Path) -> None:
             '"a\\nb" = 1',
             (
                 "config.toml: a\\nb: unknown key;"
-                " known here: database, outbox, delivery, egress, log, status"
+                " known here: database, outbox, delivery, egress, cloudevents, profiles, log,"
+                " status"
             ),
         ),
         ("outbox = 1", "config.toml: outbox: is a table: write [outbox] above its keys"),
@@ -196,6 +202,11 @@ def test_E15_a_fault_is_one_line_with_its_place(tmp_path: Path, text: str, line:
         ("outbox", "max_payload = 1.5"),
         ("outbox", 'max_payload = "1MB"'),
         ("outbox", 'max_payload = "1GiB"'),
+        ("outbox", "validate = true"),
+        ("outbox", 'validate = "strict"'),
+        ("outbox", 'catalog = "ntropy"'),
+        ("outbox", "catalog = []"),
+        ("outbox", 'catalog = ["ntropi"]'),
         ("outbox", "default_tenant = 1"),
         ("outbox", 'default_tenant = "a\\tb"'),
         ("outbox", f'default_tenant = "{"x" * 513}"'),

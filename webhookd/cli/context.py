@@ -38,7 +38,8 @@ class App:
 
     def session(self, *, write: bool) -> Session:
         """The file, opened. Raises ConfigError or DatabaseError."""
-        return open_session(self.settings.database, write=write)
+        settings = self.settings
+        return open_session(settings.database, write=write, profiles=settings.profiles)
 
     def now(self) -> Millis:
         """The time, as rows have it."""

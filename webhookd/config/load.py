@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from webhookd.config.settings import Delivery, Log, Outbox, Settings, Status
+from webhookd.config import profiles
+from webhookd.config.settings import SYSTEMS, Delivery, Log, Outbox, Settings, Status
 from webhookd.core.egress import EgressPolicy, parse_policy
 from webhookd.core.model import Millis
 from webhookd.core.text import printable
@@ -59,6 +60,9 @@ def load(path: Path | None, *, database: str | None, environ: Mapping[str, str])
         if name in found:
             found[name] = make(**found[name])
     found["egress"] = _policy(found.get("egress", {}), place)
+    found[profiles.KEY] = profiles.read(
+        found.get(profiles.KEY, {}), found.pop("cloudevents", {}).get("source", ""), place
+    )
     return Settings(**found)
 
 
@@ -225,6 +229,16 @@ def _list(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _systems(value: object) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(_list(value)))
+    for system in found:
+        if system not in SYSTEMS:
+            raise ValueError(f"{_shown(system)} is no system; {_advice(system, SYSTEMS)}")
+    if not found:
+        raise ValueError('names no system; to check no payload say validate = "off"')
+    return found
+
+
 _TABLES: Final[dict[str, Callable[..., Any]]] = {
     "outbox": Outbox,
     "delivery": Delivery,
@@ -240,6 +254,8 @@ _KEYS: Final[dict[str, Reader | dict[str, Reader]]] = {
         "ids": partial(_choice, ("never-reused",)),
         "max_payload": _size,
         "default_tenant": _tenant,
+        "validate": partial(_choice, ("off", "warn", "reject")),
+        "catalog": _systems,
     },
     "delivery": {
         "shutdown_grace": partial(_span, 0),
@@ -247,6 +263,8 @@ _KEYS: Final[dict[str, Reader | dict[str, Reader]]] = {
         "max_unrecorded": partial(_number, 1, MOST_UNRECORDED),
     },
     "egress": {"allow": _list, "deny": _list},
+    "cloudevents": {"source": profiles.source},
+    "profiles": profiles.tables,
     "log": {
         "format": partial(_choice, ("json", "text")),
         "level": partial(_choice, ("debug", "info", "warning", "error")),

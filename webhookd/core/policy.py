@@ -71,7 +71,7 @@ def show(policy: Policy) -> dict[str, object]:
         "ordering": policy.ordering.value,
         "concurrency": policy.concurrency,
         "retry_after_max": format_duration(policy.retry_after_max),
-        "rate_limit": f"{policy.rate_limit:g}/s" if policy.rate_limit else "off",
+        "rate_limit": show_rate(policy.rate_limit) if policy.rate_limit else "off",
         "max_age": _shown_span(policy.max_age),
         "max_block": _shown_span(policy.max_block),
         "coalesce": policy.coalesce,
@@ -80,7 +80,17 @@ def show(policy: Policy) -> dict[str, object]:
         "failing_after": policy.failing_after,
         "disable_after_failures": policy.disable_after_failures or "off",
         "disable_after": _shown_span(policy.disable_after),
+        "send_feed_sequence": policy.send_feed_sequence,
     }
+
+
+def show_rate(rate: float) -> str:
+    """Attempts a second in the unit in which they are a whole number, if there is one."""
+    for unit, seconds in _PER.items():
+        amount = round(rate * seconds, 6)
+        if amount == int(amount):
+            return f"{int(amount)}/{unit}"
+    return f"{rate:g}/s"
 
 
 def _shown_span(span: Millis) -> str:
@@ -197,5 +207,6 @@ PARSERS: Final[dict[str, Callable[[object], object]]] = {
     "failing_after": _failing_after,
     "disable_after_failures": _failures,
     "disable_after": _span_or_off,
+    "send_feed_sequence": _switch,
 }
 """How each policy key is read; the keys of `webhookd.core.model.Policy`."""

@@ -109,6 +109,14 @@ class RejectedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class DoubtedRow:
+    """An outbox row whose payload is not made as its type's catalogue says."""
+
+    outbox_id: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ingested:
     """What one batch of ingest did, effective once the transaction is committed."""
 
@@ -121,6 +129,8 @@ class Ingested:
     """Subscriptions that have a new delivery at the head of its line."""
     more: bool
     """The batch was full: there may be more rows."""
+    doubted: tuple[DoubtedRow, ...] = ()
+    """Rows that became events although their payload is not made as their type says."""
 
 
 @dataclass(frozen=True, slots=True)

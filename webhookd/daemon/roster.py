@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from webhookd.config.references import resolve
-from webhookd.core import policy, profiles, urls
+from webhookd.core import policy, urls
 from webhookd.core.model import Millis, Secret, Subscription
+from webhookd.core.profiles import Known
 from webhookd.core.request import Renderer
 from webhookd.core.storage import StoredSubscription
 from webhookd.errors import ConfigError
@@ -31,11 +32,11 @@ class HeldBack:
 
 
 def enroll(
-    stored: StoredSubscription, environ: Mapping[str, str], now: Millis
+    stored: StoredSubscription, known: Known, environ: Mapping[str, str], now: Millis
 ) -> Member | HeldBack:
     """Resolve and check one subscription. Reads secret files, so not on the hot path."""
     try:
-        profile = profiles.get(stored.profile)
+        profile = known.get(stored.profile)
         secrets = tuple(
             Secret(
                 resolve(secret.value, environ) if secret.is_reference else secret.value,
@@ -48,6 +49,8 @@ def enroll(
             return HeldBack(
                 stored.name, f"profile {profile.name} signs every request: set a secret"
             )
+        if stored.secrets and not secrets:
+            return HeldBack(stored.name, "every secret has expired: rotate in a new one")
         subscription = Subscription(
             key=stored.key,
             id=stored.id,
@@ -64,6 +67,7 @@ def enroll(
             secrets=secrets,
             policy=policy.apply(profile.policy, stored.policy),
             created_at=stored.created_at,
+            unsigned=not stored.secrets,
         )
         return Member(subscription, Renderer(profile, subscription))
     except (ConfigError, ValueError) as error:

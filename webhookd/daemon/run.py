@@ -18,6 +18,7 @@ from typing import Final
 import trio
 
 from webhookd import __version__
+from webhookd.config.catalog import validation
 from webhookd.config.settings import Settings
 from webhookd.core.times import to_text
 from webhookd.daemon.alarms import Alarms
@@ -77,6 +78,8 @@ def main(settings: Settings, *, drain: bool) -> int:
             ids_never_reused=settings.outbox.ids == "never-reused",
             known_mark=lockfile.read(path),
             table=settings.outbox.table,
+            profiles=settings.profiles,
+            validation=validation(settings.outbox),
         )
         stack.callback(store.close)
         sys.setswitchinterval(SWITCH_INTERVAL)
@@ -245,7 +248,7 @@ class Daemon:
             alarm=self._alarms.set,
             linger=linger,
         )
-        self._supervisor = Supervisor(shared, self._alarms)
+        self._supervisor = Supervisor(shared, self._alarms, settings.profiles)
         store.on_doubt = self._supervisor.look_at_all
         self.tailer = Tailer(store, self._supervisor, clock, hints)
 

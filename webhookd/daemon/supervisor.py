@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from webhookd.core.model import SubscriptionKey, SubscriptionState
+from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.core.storage import StoredSubscription
 from webhookd.daemon.alarms import Alarms
 from webhookd.daemon.lane import READ_AGAIN, Lane, Shared
@@ -33,8 +34,9 @@ A_BREATH: Final = 100
 class Supervisor:
     """Keeps a lane for each subscription that has something due."""
 
-    def __init__(self, shared: Shared, alarms: Alarms) -> None:
+    def __init__(self, shared: Shared, alarms: Alarms, profiles: Known = BUILT_IN) -> None:
         self._shared = shared
+        self._profiles = profiles
         self._alarms = alarms
         self._nursery: trio.Nursery | None = None
         self._stored: dict[SubscriptionKey, StoredSubscription] = {}
@@ -144,7 +146,7 @@ class Supervisor:
 
     def _enroll(self, one: StoredSubscription) -> None:
         now = self._shared.clock.now()
-        enrolled = enroll(one, os.environ, now)
+        enrolled = enroll(one, self._profiles, os.environ, now)
         before = self._held_back.pop(one.key, None)
         if isinstance(enrolled, HeldBack):
             self._members.pop(one.key, None)

@@ -16,6 +16,7 @@ from typing import Final
 
 from webhookd.core.delivery import Happening, Move, Standing, move
 from webhookd.core.model import DeliveryId, DeliveryState, Millis, Reason, SubscriptionKey
+from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.core.rows import OWN_TYPES
 from webhookd.core.storage import AttemptNote
 from webhookd.core.times import from_text, to_text
@@ -76,8 +77,12 @@ class Row:
 class Book:
     """The deliveries' rows during one writing transaction; sums are written down by `close`."""
 
-    def __init__(self, connection: Connection, file: FileRow, now: int) -> None:
+    def __init__(
+        self, connection: Connection, file: FileRow, now: int, profiles: Known = BUILT_IN
+    ) -> None:
+        """`profiles` says how a subscription is ordered: what re-opens a delivery asks for it."""
         self._connection = connection
+        self.profiles = profiles
         self._file = file
         self._sequence = file.sequence
         self.now = now
@@ -249,7 +254,7 @@ class Book:
         line = row.order_key
         if not event_type.startswith(OWN_TYPES):
             if row.subscription not in self._recipients:
-                found = recipients.find(self._connection, row.subscription)
+                found = recipients.find(self._connection, row.subscription, self.profiles)
                 self._recipients[row.subscription] = found
             recipient = self._recipients[row.subscription]
             if recipient is not None:

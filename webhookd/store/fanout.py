@@ -12,8 +12,8 @@ from webhookd.store.recipients import NO_LINE, Recipient, Terms, order_key
 
 INSERT_EVENT: Final = (
     "INSERT INTO webhookd_events (sequence, outbox_id, event_id, aggregate, event_type,"
-    " aggregate_type, aggregate_id, tenant, payload, occurred_at, time_guessed, ingested_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " aggregate_type, aggregate_id, tenant, payload, occurred_at, time_guessed, ingested_at,"
+    " aggregate_type_made) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 MOVE_AGGREGATE: Final = (
     "UPDATE webhookd_aggregates SET sequence = ?, event_type = ?, event_id = ?, occurred_at = ?"
@@ -155,6 +155,7 @@ class Fanout:
                 draft.occurred_at,
                 draft.occurred_at_guessed,
                 self.now_text,
+                draft.aggregate_type_made,
             ),
         )
         self.events += 1

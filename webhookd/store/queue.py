@@ -23,7 +23,7 @@ FIRST_DUE: Final = _DUE.format(index="webhookd_deliveries_first", kind="tries = 
 DUE_AGAIN: Final = _DUE.format(index="webhookd_deliveries_again", kind="tries > 0")
 EVENT: Final = (
     "SELECT sequence, outbox_id, event_id, event_type, aggregate_type, aggregate_id, tenant,"
-    " payload, occurred_at FROM webhookd_events WHERE sequence = ?"
+    " payload, occurred_at, aggregate_type_made FROM webhookd_events WHERE sequence = ?"
 )
 _EARLIEST: Final = (
     "SELECT due_at FROM webhookd_deliveries INDEXED BY {index} WHERE subscription = ?"
@@ -74,7 +74,7 @@ def due(
 def event(connection: Connection, sequence: Sequence) -> Event | None:
     """An event with its payload; None if it is gone."""
     row = connection.execute(EVENT, (sequence,)).fetchone()
-    return None if row is None else Event(*row)
+    return None if row is None else Event(*(*row[:-1], bool(row[-1])))
 
 
 def next_due(

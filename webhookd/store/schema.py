@@ -273,6 +273,10 @@ ALTER TABLE webhookd_file ADD COLUMN roll INTEGER NOT NULL DEFAULT 0;
 -- Rows rejected since the last summary of them as an event.
 ALTER TABLE webhookd_file ADD COLUMN unannounced INTEGER NOT NULL DEFAULT 0;
 
+-- 1: the row had no aggregate_type, so that it was made of event_type; 0 else, and for events that
+-- were taken in before there was this column.
+ALTER TABLE webhookd_events ADD COLUMN aggregate_type_made INTEGER NOT NULL DEFAULT 0;
+
 -- A subscription's health: see webhookd.core.health.
 -- Attempts in a row that spoke of ill health.
 ALTER TABLE webhookd_counters ADD COLUMN ill INTEGER NOT NULL DEFAULT 0;

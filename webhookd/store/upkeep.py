@@ -72,7 +72,7 @@ def _let_pass(connection: Connection, book: Book, delivery: DeliveryId) -> None:
     row = book.read(delivery)
     if row is None:
         return
-    recipient = recipients.find(connection, row.subscription)
+    recipient = recipients.find(connection, row.subscription, book.profiles)
     may_block = recipient is None or not recipient.policy.max_block
     is_head = row.standing.state is DeliveryState.PENDING and row.order_key != NO_LINE
     if may_block or not is_head:

@@ -57,6 +57,7 @@ def check(
         table=settings.outbox.table,
         ids_never_reused=settings.outbox.ids == "never-reused",
         egress=settings.egress,
+        profiles=settings.profiles,
         resolve=_resolve,
         now=app.now(),
     )
