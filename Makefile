@@ -8,6 +8,7 @@ UV := .venv/.uv-$(UV_VERSION)
 SYNCED := .venv/.synced
 COVERAGE := .cache/coverage
 SEEDS := 500
+FROM := 1
 
 # uv works on this .venv with this .venv's Python, whatever the shell around it has active.
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
@@ -50,8 +51,8 @@ check: $(SYNCED) ## lint, format, types, layers, lock file
 	$(BIN)/lint-imports
 	$(BIN)/uv lock --check
 
-simulate: $(SYNCED) ## the daemon through seeded disasters, judged by a model: SEEDS=2000
-	$(BIN)/python -m tests.simulation --seeds 1-$(SEEDS)
+simulate: $(SYNCED) ## the daemon through seeded disasters, judged by a model: SEEDS=2000 FROM=1
+	$(BIN)/python -m tests.simulation --seeds $(FROM)-$$(($(FROM) + $(SEEDS) - 1))
 
 bench: $(SYNCED) ## measure, and write the figures to bench/results
 	$(BIN)/python -m bench

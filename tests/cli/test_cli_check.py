@@ -8,6 +8,7 @@ import pytest
 from webhookd.store import inspection
 from webhookd.store.driver import connect
 from webhookd.store.lockfile import LockFile, beside
+from webhookd.store.schema import SCHEMA_VERSION
 
 
 def findings(cli, *args, code=0):
@@ -34,7 +35,7 @@ def test_all_is_well(webhookd):
     path = webhookd.database.resolve()
     assert webhookd("check").stdout.splitlines() == [
         f"ok       config: {webhookd.config} was read; the database is {webhookd.database}",
-        f"ok       database: {path}: prepared, schema 1",
+        f"ok       database: {path}: prepared, schema {SCHEMA_VERSION}",
         "ok       outbox: table outbox can be read",
         "ok       subscription partner: enabled, https://partner.example/in",
     ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from webhookd import __version__
 from webhookd.cli import main as cli_main
 from webhookd.cli.commands import status as status_command
 from webhookd.cli.main import cli
+from webhookd.store.schema import SCHEMA_VERSION
 
 
 def spawn(*args: str, **env: str) -> "subprocess.CompletedProcess[str]":
@@ -64,6 +66,7 @@ def test_the_commands():
                 "results",
                 "changes",
                 "feed-events",
+                "replay",
                 "demo",
             ),
             *("subscriptions", "events", "deliveries", "catalog"),
@@ -71,10 +74,10 @@ def test_the_commands():
                 f"subscriptions {name}"
                 for name in (
                     *("add", "list", "show", "update", "enable", "pause", "rotate-secret"),
-                    *("remove", "test"),
+                    *("remove", "test", "apply"),
                 )
             ),
-            *("events emit", "events list", "events show"),
+            *(f"events {name}" for name in ("emit", "list", "show", "explain", "retry-rejected")),
             *(f"deliveries {name}" for name in ("list", "show", "retry", "cancel")),
             *("catalog list", "catalog show"),
         ]
@@ -177,7 +180,7 @@ def test_E21_a_newer_schema_exits_4_with_both_versions(webhookd, args):
     webhookd.sql("UPDATE webhookd_file SET schema_version = 99")
     line = webhookd.fails(*args, code=4)
     assert "version 99" in line
-    assert "knows 1" in line
+    assert f"knows {SCHEMA_VERSION}" in line
 
 
 def test_a_damaged_file_exits_4(webhookd):
@@ -253,7 +256,7 @@ def test_E20_it_works_in_a_poor_environment(webhookd):
     assert "B\\xfcrger" in done.stdout
     shown = spawn("--database", str(webhookd.database), "subscriptions", "show", "Bürger", **poor)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert "tenant           M\\xfcller" in shown.stdout
+    assert re.search(r"^tenant +M\\xfcller$", shown.stdout, re.MULTILINE)
     unreachable = spawn("--database", "/nowhere/Bürger.db", "status", **poor)
     assert unreachable.returncode == 3
     assert unreachable.stderr.endswith("or set LC_ALL=C.UTF-8\n")

@@ -210,7 +210,9 @@ def test_deliveries_show(webhookd):
     first = owed(webhookd)[0]
     webhookd.deliver(first)
     shown = webhookd.json("deliveries", "show", str(first))
-    assert set(shown) == DELIVERY | {"number", "due_at", "attempts_made"}
+    assert set(shown) == DELIVERY | {
+        *("number", "due_at", "failing_since", "passed_at", "attempts_made"),
+    }
     (attempt,) = shown["attempts_made"]
     assert set(attempt) == {
         *("number", "started_at", "duration_ms", "status", "error_class", "error", "note"),

@@ -161,7 +161,7 @@ def test_an_update_in_words_shows_what_was_changed(webhookd):
 
     def names(*options):
         said = webhookd("subscriptions", "update", "partner", *options).stdout
-        return [tuple(line.split(None, 1)) for line in said.splitlines()][10:]
+        return [tuple(line.split(None, 1)) for line in said.splitlines()][11:]
 
     assert names("--events", "a") == []
     assert names("--timeout", "4s", "--retry-delays", "1s,2s") == [

@@ -4,9 +4,13 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
-from webhookd.errors import AnotherDaemon
+from webhookd.cli.main import cli
+from webhookd.config.settings import Log
+from webhookd.errors import AnotherDaemon, ConfigError
 from webhookd.store.lockfile import LockFile
+from webhookd.store.schema import MIGRATIONS
 
 HOST = """
 import sqlite3, sys
@@ -34,7 +38,7 @@ def test_init_json(bare):
     assert bare.json("init") == {
         "database": str(bare.database.resolve()),
         "created": True,
-        "migrations": ["0001_first"],
+        "migrations": [name for name, _ in MIGRATIONS],
         "outbox": "outbox",
         "outbox_ours": True,
         "begins_after": None,
@@ -75,20 +79,42 @@ def test_run_hands_the_settings_to_the_daemon(webhookd, monkeypatch):
 
     seen = []
 
-    def main(settings, *, drain):
-        seen.append((settings.database, drain))
+    def main(settings, *, drain, load):
+        seen.append((settings.database, drain, settings.log))
+        loads.append(load)
         return 0
 
+    loads = []
     monkeypatch.setattr(daemon, "main", main)
     webhookd("run", "--drain", "--log-format", "text", "--log-level", "error")
     webhookd("run")
-    assert seen == [(webhookd.database, True), (webhookd.database, False)]
+    assert seen == [
+        (webhookd.database, True, Log("text", "error")),
+        (webhookd.database, False, Log("json", "info")),
+    ]
+    # What the command line says wins at each reload too.
+    webhookd.configure('[log]\nformat = "json"\nlevel = "debug"\n[delivery]\nmax_in_flight = 3\n')
+    given, plain = (load() for load in loads)
+    assert (given.log, given.delivery.max_in_flight) == (Log("text", "error"), 3)
+    assert plain.log == Log("json", "debug")
+    webhookd.configure("nonsense = 1\n")
+    with pytest.raises(ConfigError, match="nonsense: unknown key"):
+        loads[0]()
+
+
+def test_run_without_a_file_has_nothing_to_read_again(webhookd, monkeypatch):
+    from webhookd.daemon import run as daemon
+
+    loads = []
+    monkeypatch.setattr(daemon, "main", lambda _settings, *, drain, load: loads.append(load))
+    result = CliRunner().invoke(cli, ["--database", str(webhookd.database), "run"])
+    assert (result.exit_code, loads) == (0, [None])
 
 
 def test_run_that_fails_is_one_line(webhookd, monkeypatch):
     from webhookd.daemon import run as daemon
 
-    def main(settings, *, drain):
+    def main(settings, *, drain, load):
         raise AnotherDaemon("another webhookd (pid 7) runs on this file; stop it first")
 
     monkeypatch.setattr(daemon, "main", main)

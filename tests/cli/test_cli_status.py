@@ -27,7 +27,7 @@ KEYS = {
 SUBSCRIPTION_KEYS = {
     *("id", "name", "url", "state", "state_reason", "owed", "oldest_owed_at", "delivered"),
     *("failed", "last_status", "last_error", "last_attempt_at", "last_success_at"),
-    "next_attempt_at",
+    *("next_attempt_at", "disabled_at", "health", "failing_since", "held_until"),
 }
 
 
@@ -82,6 +82,53 @@ def test_a_late_delivery_is_1(webhookd):
     assert "  3h  " in said
     assert nagios.startswith("WEBHOOKD WARNING - subscription partner is owed 1")
     assert len(nagios.splitlines()) == 1
+
+
+def test_a_subscription_that_fails_is_probed_and_held_back(webhookd):
+    webhookd.add()
+    now = time.time_ns() // 1_000_000
+    webhookd.sql(
+        "UPDATE webhookd_counters SET ill = 5, failing_since = ?, held_until = ?,"
+        " last_success_at = ?, last_attempt_at = ?",
+        "2026-01-31T12:00:00.000Z",
+        to_text(now + 600_000),
+        to_text(now - 3 * 86_400_000),
+        to_text(now),
+    )
+    with daemon(webhookd):
+        said = webhookd("status").stdout
+        (one,) = webhookd.json("status")["subscriptions"]
+    assert "LAST SUCCESS" in said
+    assert "  3d ago  " in said
+    assert (
+        "partner: failing since 2026-01-31T12:00:00.000Z (probing with one request at a time);"
+        f" held back until {to_text(now + 600_000)} (Retry-After)\n" in said
+    )
+    assert one["failing_since"] == "2026-01-31T12:00:00.000Z"
+    assert one["held_until"] == to_text(now + 600_000)
+
+
+def test_one_that_is_well_gets_no_line_of_its_own(webhookd):
+    webhookd.add()
+    with daemon(webhookd):
+        said = webhookd("status").stdout
+    assert "partner:" not in said
+
+
+def test_disabled_by_a_rule_is_1_and_says_what_to_do(webhookd):
+    webhookd.add()
+    webhookd.sql(
+        "UPDATE webhookd_subscriptions SET state = 'disabled', state_reason = 'gone',"
+        " disabled_at = '2026-01-31T12:00:00.000Z'"
+    )
+    why = "disabled since 2026-01-31T12:00:00.000Z: its endpoint answered 410 Gone"
+    with daemon(webhookd):
+        said = webhookd("status", code=1).stdout
+        nagios = webhookd("status", "--nagios", code=1).stdout
+    assert f"partner: {why}\n" in said
+    assert f"! subscription partner is {why}; it is owed 0; " in said
+    assert "`webhookd subscriptions enable partner` sends them" in said
+    assert nagios.startswith(f"WEBHOOKD WARNING - subscription partner is {why}")
 
 
 def test_no_daemon_is_6_and_critical(webhookd):

@@ -5,12 +5,14 @@ import re
 import pytest
 
 from webhookd.cli.commands import subscription_changes
+from webhookd.cli.definition import POLICY
+from webhookd.core.policy import PARSERS
 
 SECRET = "whsec_" + "QUFB" * 8
 OTHER = "whsec_" + "QkJC" * 8
 SUMMARY = {
     *("id", "name", "url", "events", "tenant", "profile", "method", "state", "state_reason"),
-    "created_at",
+    *("managed_by", "created_at"),
 }
 HUSH = ["--header", "X-Key: HUSHHUSH", "--header", "Authorization: Bearer HUSHHUSH"]
 
@@ -185,9 +187,7 @@ def test_list_and_show_json(webhookd):
     assert set(listed) == SUMMARY | {"owed"}
     assert (listed["id"], listed["owed"]) == (added["id"], 3)
     shown = webhookd.json("subscriptions", "show", added["id"])
-    assert set(shown) == SUMMARY | {
-        *("owed", "managed_by", "mode", "headers", "secrets", "policy"),
-    }
+    assert set(shown) == SUMMARY | {"owed", "mode", "headers", "secrets", "policy"}
     assert shown["headers"] == {"X-Key": "***", "Authorization": "***"}
     assert shown["policy"]["timeout"] == "3s"
     assert shown["policy"]["ordering"] == "none"
@@ -241,7 +241,8 @@ def test_update(webhookd):
         (["--events", " "], 2, "--events: an event pattern is empty"),
         (["--header", "A: b", "--no-headers"], 2, "--no-headers: takes away"),
         (["--timeout", "never"], 2, "--timeout: a duration is"),
-        (["--ordering", "none"], 2, "No such option"),
+        (["--profile", "ntropy"], 2, "No such option"),
+        (["--ordering", "strict"], 2, "'strict' is not one of"),
     ],
 )
 def test_an_update_that_will_not_do_changes_nothing(webhookd, options, code, said):
@@ -397,3 +398,7 @@ def test_G11_no_command_tells_a_secret(webhookd):
             assert result.exit_code in (0, 2, 6), result.output
             for hushed in ("HUSHHUSH", secret, OTHER, secret.removeprefix("whsec_")[:12]):
                 assert hushed not in result.output, args
+
+
+def test_every_key_of_the_policy_has_an_option() -> None:
+    assert {*POLICY, "ordering"} == set(PARSERS)

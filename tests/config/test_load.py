@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from webhookd.config import declared
 from webhookd.config.load import load
 from webhookd.config.settings import Settings
+from webhookd.core import policy
 from webhookd.core.egress import parse_policy
+from webhookd.core.policy import PARSERS
+from webhookd.core.profiles import BUILT_IN
 from webhookd.errors import EXIT_CONFIG, ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -53,6 +57,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         [delivery]
         shutdown_grace = 2.5
         max_in_flight = 7
+        max_per_host = 6
         max_unrecorded = 8
         [egress]
         allow = ["10.1.0.0/16", "erp-gw.local"]
@@ -76,7 +81,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "warn",
         ("onestock", "ntropy"),
     )
-    assert dataclasses.astuple(settings.delivery) == (2_500, 7, 8)
+    assert dataclasses.astuple(settings.delivery) == (2_500, 7, 6, 8)
     assert settings.egress == parse_policy(["10.1.0.0/16", "erp-gw.local"], ["198.51.100.7"])
     assert dataclasses.astuple(settings.log) == ("text", "debug")
     assert dataclasses.astuple(settings.status) == (90_000, 7_200_000)
@@ -84,13 +89,13 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 
 def test_the_example_is_the_defaults_and_names_every_key() -> None:
     settings = load(EXAMPLE, database=None, environ={})
-    assert settings == Settings(EXAMPLE.parent / "erp.db")
+    assert settings == Settings(EXAMPLE.parent / "erp.db", subscriptions=())
     lines = EXAMPLE.read_text().splitlines()
     table = ""
     named = set()
     for line in lines:
         if line.removeprefix("# ").startswith("["):
-            table = line.removeprefix("# ").strip("[]")
+            table = line.strip("# []")
         key, equals, _ = line.removeprefix("# ").partition(" = ")
         if equals and key.isidentifier():
             named.add(f"{table}.{key}".lstrip("."))
@@ -98,20 +103,35 @@ def test_the_example_is_the_defaults_and_names_every_key() -> None:
     fields |= {f"profiles.acme.{name}" for name in ("base", "signature_header", "timeout")}
     for part in ("outbox", "delivery", "log", "status"):
         fields |= {f"{part}.{name.name}" for name in dataclasses.fields(getattr(settings, part))}
+    fields |= {f"subscriptions.{name}" for name in (*declared.FIELDS, *PARSERS)}
     assert named == fields
 
 
 def test_every_key_of_the_example_has_its_reason_above_it() -> None:
     lines = EXAMPLE.read_text().splitlines()
     for above, line in itertools.pairwise(lines):
-        if " = " in line and line[0] not in "#[":
+        key, equals, _ = line.removeprefix("# ").partition(" = ")
+        if equals and key.isidentifier():
             assert above.startswith("# "), line
+            assert " = " not in above, line
 
 
 def test_the_examples_commented_keys_are_valid_too(tmp_path: Path) -> None:
     text = EXAMPLE.read_text().replace("# start = ", "start = ").replace("# ids = ", "ids = ")
     settings = load(written(tmp_path, text), database=None, environ={})
     assert (settings.outbox.start, settings.outbox.ids) == ("end", "never-reused")
+
+
+def test_the_examples_subscription_is_valid_and_the_profiles_preset(tmp_path: Path) -> None:
+    block = EXAMPLE.read_text().partition("# [[subscriptions]]\n")[2].splitlines()
+    keys = [
+        line.removeprefix("# ") for line in block if line.partition(" = ")[0][2:].isidentifier()
+    ]
+    text = "\n".join(["[[subscriptions]]", *keys])
+    (one,) = load(written(tmp_path, text), database="erp.db", environ={}).subscriptions or ()
+    assert one.definition.policy.keys() == PARSERS.keys()
+    preset = BUILT_IN.get("standard").policy
+    assert policy.apply(preset, one.definition.policy) == preset
 
 
 def test_a_database_in_the_file_starts_from_its_directory(tmp_path: Path) -> None:
@@ -168,7 +188,7 @@ def test_an_empty_database_is_refused(tmp_path: Path) -> None:
             (
                 "config.toml: a\\nb: unknown key;"
                 " known here: database, outbox, delivery, egress, cloudevents, profiles, log,"
-                " status"
+                " status, subscriptions"
             ),
         ),
         ("outbox = 1", "config.toml: outbox: is a table: write [outbox] above its keys"),

@@ -26,6 +26,7 @@ AFTER = {
     "SUCCEEDED": "delivered delivered delivered delivered delivered",
     "RETRY": "pending delivered failed cancelled superseded",
     "FAILED": "failed delivered failed cancelled superseded",
+    "NOTED": "pending delivered failed cancelled superseded",
     "CANCELLED": "cancelled - - - -",
     "SUPERSEDED": "superseded - - - -",
     "REOPENED": "- pending pending pending pending",
@@ -146,6 +147,12 @@ def test_a_time_to_try_again_goes_with_a_retry_alone(happening: Happening) -> No
     wrong = None if happening is Happening.RETRY else AT
     with pytest.raises(IllegalTransition, match="retry_at"):
         move(standing(state), replace(bare(happening), retry_at=wrong))
+
+
+def test_an_attempt_of_an_opening_that_is_over_uses_up_nothing_of_the_new_one() -> None:
+    before = standing(DeliveryState.PENDING)
+    moved = move(before, attempted(Happening.NOTED))
+    assert moved == replace(before, attempts=8, last_status=None, last_error="timeout: late")
 
 
 @pytest.mark.parametrize("state", DeliveryState)

@@ -73,7 +73,7 @@ def test_every_key_of_ones_own_profiles_is_told() -> None:
         (2.5, "150/m"),
         (1.5 / 60, "90/h"),
         (1 / 86_400, "1/d"),
-        (0.0000123, "1.23e-05/s"),
+        (0.0000123, "0.0000123/s"),
     ],
 )
 def test_a_rate_in_the_unit_in_which_it_is_whole(rate: float, shown: str) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhookd.core.model import Policy
-from webhookd.core.retry import next_attempt_at, parse_retry_after
+from webhookd.core.retry import longest_wait, next_attempt_at, parse_retry_after
 from webhookd.core.times import EARLIEST, LATEST, from_text, to_text
 
 NOW = from_text("2025-11-22T02:16:17.123Z")
@@ -142,3 +142,25 @@ def test_delays_are_minima_and_a_receivers_wish_is_capped(
         asked = min(retry_after or 0, cap)
         assert max(delay, asked) <= at - NOW <= max(delay * (1 + share), asked)
         assert to_text(at)
+
+
+@pytest.mark.parametrize(
+    ("delays", "jitter", "retry_after_max", "longest"),
+    [
+        ((), 0.5, 0, 0),
+        ((), 0.5, 7_000, 7_000),
+        ((5_000, 300_000, 60_000), 0.0, 7_000, 300_000),
+        ((5_000, 300_000, 60_000), 0.1, 7_000, 330_000),
+        ((5_000,), 1.0, 3_600_000, 3_600_000),
+    ],
+)
+def test_no_wait_is_longer(
+    delays: tuple[int, ...], jitter: float, retry_after_max: int, longest: int
+) -> None:
+    policy = Policy(15_000, delays, jitter, retry_after_max=retry_after_max)
+    assert longest_wait(policy) == longest
+    for tries in range(len(delays)):
+        for retry_after in (None, 0, LATEST):
+            at = next_attempt_at(policy, tries, NOW, 0.999, retry_after)
+            assert at is not None
+            assert at - NOW <= longest

@@ -7,6 +7,7 @@ the receivers, and the wall clock. Time is Trio's mock clock, so an hour costs n
 import base64
 import contextlib
 import json
+import logging
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import pytest
 import trio
 
 from webhookd.config.settings import Delivery, Settings
+from webhookd.core.egress import EgressPolicy
 from webhookd.core.model import (
     Answer,
     Fault,
@@ -29,9 +31,10 @@ from webhookd.core.model import (
     Url,
 )
 from webhookd.core.storage import Store
-from webhookd.daemon import storage, tailer
+from webhookd.daemon import storage, tailer, upkeep
 from webhookd.daemon.run import Daemon
 from webhookd.daemon.tailer import Hints
+from webhookd.logs.actions import Action
 from webhookd.store import create, deliveries, subscriptions
 from webhookd.store.driver import Connection, connect
 from webhookd.store.sqlite import SqliteStore
@@ -165,12 +168,17 @@ class FakeSender:
         self.under_way: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
         self.lines: Counter[tuple[str, str]] = Counter()
+        self.egress: list[EgressPolicy] = []
+        """Every policy that it was told to use, newest last."""
         self.one_line_at_a_time = True
         """Whether two requests of one aggregate at once fail the test."""
 
     def channel(self) -> FakeChannel:
         self.channels.append(FakeChannel(self))
         return self.channels[-1]
+
+    def use(self, egress: EgressPolicy) -> None:
+        self.egress.append(egress)
 
     def begin(self, seen: Seen) -> None:
         self.seen.append(seen)
@@ -388,6 +396,13 @@ def make_world(tmp_path: Path) -> Iterator[Callable[[str], World]]:
 
 
 @pytest.fixture
+def warnings(expected_logs: list[Any]) -> Callable[[], Counter[Action]]:
+    """How often each action was said so far, of those that a person has to read; none is stray."""
+    return lambda: Counter(one.action for one in expected_logs if one.levelno >= logging.WARNING)
+
+
+@pytest.fixture
 def long_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Days of virtual time without a million looks at the file."""
     monkeypatch.setattr(tailer, "POLL", 300.0)
+    monkeypatch.setattr(upkeep, "EVERY", 300.0)

@@ -67,7 +67,9 @@ async def test_what_was_there_before_the_start_is_delivered(world, autojump_cloc
 
 
 @pytest.mark.usefixtures("long_polls")
-async def test_the_standard_schedule_to_the_second_then_the_next_in_line(world, autojump_clock):
+async def test_the_standard_schedule_to_the_second_then_the_next_in_line(
+    world, autojump_clock, warnings
+):
     world.subscribe("a")
     world.sender.script = lambda seen: world.down if seen.n == 1 else world.ok
     world.insert("x")
@@ -90,10 +92,11 @@ async def test_the_standard_schedule_to_the_second_then_the_next_in_line(world, 
     after = next(one for one in world.sender.seen if one.n == 2)
     assert 0 <= after.at - mine[-1].at < 1
     assert [row["number"] for row in world.attempts()][:10] == list(range(1, 11))
+    assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
 
 
 async def test_jitter_lengthens_within_its_bound(world, autojump_clock):
-    world.subscribe("a", jitter=0.5, retry_delays=[10_000])
+    world.subscribe("a", jitter=0.5, retry_delays=[10_000], failing_after=100)
     world.sender.script = lambda seen: world.down if seen.attempt == 1 else world.ok
     for n in range(50):
         world.insert(f"x{n}")
@@ -156,7 +159,7 @@ def _in_order(world, who: str) -> None:
 
 
 async def test_G4_order_per_aggregate_under_failures_and_concurrency(world, autojump_clock):
-    world.subscribe("a", concurrency=16, retry_delays=[1_000, 1_000, 1_000])
+    world.subscribe("a", failing_after=100, concurrency=16, retry_delays=[1_000, 1_000, 1_000])
     world.set(max_in_flight=11)
     dice = random.Random(7)
 
@@ -227,7 +230,7 @@ async def test_a_dead_and_a_hot_aggregate_hold_up_no_other(world, autojump_clock
 
 
 async def test_G5_hanging_and_dead_endpoints_change_nothing_for_the_others(
-    make_world, autojump_clock
+    make_world, autojump_clock, warnings
 ):
     times = []
     for bad in (0, 20):
@@ -254,6 +257,7 @@ async def test_G5_hanging_and_dead_endpoints_change_nothing_for_the_others(
         times.append([(one.who, one.n, round(one.at - begun, 2)) for one in good])
         world.close()
     assert sorted(times[0]) == sorted(times[1])
+    assert warnings() == {Action.SUBSCRIPTION_FAILING: 20}
 
 
 async def test_concurrency_bounds_one_subscription_and_in_flight_bounds_all(world, autojump_clock):

@@ -53,6 +53,32 @@ async def test_one_that_comes_late_is_served_before_those_that_have_their_share(
         nursery.cancel_scope.cancel()
 
 
+async def test_C27_the_last_eighth_is_for_those_that_have_none() -> None:
+    places = Places(16)
+    crowd = [SubscriptionKey(number) for number in range(10, 18)]
+    assert len(await taken(places, *crowd, *crowd)) == 8 + 6
+    places = Places(16)
+    got: list[SubscriptionKey] = []
+
+    async def ask(key: SubscriptionKey) -> None:
+        await places.take(key)
+        got.append(key)
+
+    async with trio.open_nursery() as nursery:
+        for key in (*crowd, *crowd, A, A, B, C):
+            nursery.start_soon(ask, key)
+            await trio.testing.wait_all_tasks_blocked()
+        assert got[14:] == [A, B]
+        places.give_back(crowd[0])
+        await trio.testing.wait_all_tasks_blocked()
+        assert got[16:] == [C]  # before those that asked earlier and have one
+        for key in crowd[:4]:
+            places.give_back(key)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(got[17:]) == crowd[6:8]
+        nursery.cancel_scope.cancel()
+
+
 async def test_C27_those_in_trouble_have_half_of_them_at_most() -> None:
     places = Places(4)
     for key in (A, B):

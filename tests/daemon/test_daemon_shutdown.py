@@ -7,6 +7,7 @@ import trio
 
 from webhookd.daemon.run import LAST_WORDS
 from webhookd.logs.actions import Action
+from webhookd.store import sqlite
 
 
 async def _stopped(daemon) -> float:
@@ -137,9 +138,10 @@ async def test_stopping_while_the_lock_is_held_for_ever_ends_and_says_what_is_lo
 
 
 async def test_stopping_while_the_commit_itself_is_kept_waiting_ends(
-    world, autojump_clock, expected_logs
+    world, autojump_clock, expected_logs, monkeypatch
 ):
     """Outside WAL mode a reader of the host's keeps a commit waiting, the lock already held."""
+    monkeypatch.setattr(sqlite, "LONGEST_COMMIT_WAIT", 50)  # it is waited for in real time
     world.host.execute("PRAGMA journal_mode = DELETE")
     world.set(shutdown_grace=2_000)
     world.subscribe("a")

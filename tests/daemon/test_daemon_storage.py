@@ -9,7 +9,7 @@ import trio.testing
 
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import SubscriptionKey
-from webhookd.core.storage import Record, Recorded
+from webhookd.core.storage import Notice, Record, Recorded
 from webhookd.daemon import storage
 from webhookd.daemon.recorder import BATCH, GATHER, Outcome, Recorder
 from webhookd.daemon.storage import SAID_AFTER, AsyncStore
@@ -251,6 +251,7 @@ class Desk:
     def __init__(self, world, max_unrecorded: int = 1_000) -> None:
         self.store = FakeStore()
         self.ready: list[frozenset[int]] = []
+        self.notices: list[tuple[Notice, ...]] = []
         self.told: list[int] = []
 
         async def slow(commit) -> None:
@@ -262,6 +263,7 @@ class Desk:
             world.clock,
             max_unrecorded=max_unrecorded,
             on_ready=self.ready.append,
+            on_notices=self.notices.append,
         )
 
     async def outcome(self, delivery: int, seconds: float = 0.0) -> None:

@@ -420,6 +420,43 @@ async def test_another_origin_gets_a_connection_of_its_own(serve, saying, sender
     await channel.aclose()
 
 
+async def test_E3_what_was_dialled_under_another_policy_is_not_used_again(serve, saying):
+    wide, narrow = parse_policy(["127.0.0.1"], []), parse_policy([], [])
+    changing = Sender(wide)
+    receiver = await serve(saying(OK, OK))
+    channel, never_used = changing.channel(), changing.channel()
+    assert isinstance(await channel.send(receiver.url, receiver.wire(), LONG), Answer)
+    changing.use(narrow)
+    for one in (channel, never_used):
+        refused = await one.send(receiver.url, receiver.wire(), LONG)
+        assert refused == Fault(FaultKind.BLOCKED, "127.0.0.1 is loopback", Phase.RESOLVE)
+    assert receiver.connections == 1
+    changing.use(wide)
+    for _ in range(2):
+        assert isinstance(await channel.send(receiver.url, receiver.wire(), LONG), Answer)
+    assert receiver.connections == 2
+    await channel.aclose()
+
+
+async def test_E3_an_exchange_under_way_ends_as_it_began_and_its_connection_with_it(serve, saying):
+    changing = Sender(parse_policy(["127.0.0.1"], []))
+
+    async def behave(peer):
+        await peer.request()
+        changing.use(parse_policy([], []))
+        await peer.say(OK)
+        await peer.request()
+
+    receiver = await serve(behave)
+    channel = changing.channel()
+    assert await channel.send(receiver.url, receiver.wire(), LONG) == Answer(200, excerpt=b"ok")
+    result = await channel.send(receiver.url, receiver.wire(), LONG)
+    assert isinstance(result, Fault)
+    assert result.kind is FaultKind.BLOCKED
+    assert receiver.connections == 1
+    await channel.aclose()
+
+
 @pytest.mark.parametrize("end", ["close", "reset"])
 async def test_C23_a_race_with_the_end_of_keep_alive_is_sent_again_once(serve, sender, end):
     async def behave(peer):

@@ -187,6 +187,23 @@ def test_E17_a_long_line_that_was_cut_spoils_no_other() -> None:
         assert json.loads(line)["number"] == 1
 
 
+def test_E17_what_was_lost_and_torn_is_told_after_another_setup_too() -> None:
+    with pipe() as (reader, stream):
+        log(Action.ATTEMPT, logging.INFO, pad="x" * 1_000_000)
+        assert len(drained(reader)) == 1
+        setup(stream, format="json", level="debug")
+        log(Action.ATTEMPT, logging.DEBUG, number=1)
+        ended, loss, line = drained(reader)
+        assert ended == ""
+        assert json.loads(loss)["count"] == 1
+        assert json.loads(line)["number"] == 1
+        other = io.StringIO()
+        log(Action.ATTEMPT, logging.INFO, pad="x" * 1_000_000)
+        setup(other, format="json", level="debug")
+        log(Action.ATTEMPT, logging.DEBUG, number=2)
+        assert json.loads(other.getvalue())["number"] == 2
+
+
 def test_E17_a_reader_that_is_gone_raises_nothing() -> None:
     reader, writer = os.pipe()
     with os.fdopen(writer, "w") as stream:

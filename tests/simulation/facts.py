@@ -1,10 +1,13 @@
 """What the model remembers: rows, events, subscriptions and deliveries, in its own words."""
 
+import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
 PENDING: Final = "pending"
+OWN: Final = "webhookd."
+"""How the types of webhookd's own events begin."""
 Line = tuple[Any, ...]
 """What stands in one line; () for a delivery that waits for nothing."""
 
@@ -13,6 +16,11 @@ def iso(wall: int) -> str:
     """A moment in milliseconds as the file writes it."""
     moment = datetime.fromtimestamp(wall // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{wall % 1000:03}Z"
+
+
+def millis(text: str) -> int:
+    """A moment of the file in milliseconds."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 @dataclass(eq=False)
@@ -47,11 +55,17 @@ class Event:
     tenant: str
     payload: bytes | None
     occurred_at: str
+    ingested_at: str
+
+    @property
+    def is_own(self) -> bool:
+        """It is one of webhookd's own."""
+        return self.event_type.startswith(OWN)
 
     @property
     def aggregate(self) -> tuple[str, str, str] | None:
         """What it is about; None if it is about nothing."""
-        if not self.aggregate_id:
+        if not self.aggregate_id or self.is_own:
             return None
         return self.tenant, self.aggregate_type, self.aggregate_id
 
@@ -78,6 +92,42 @@ class History:
         return [*before[-1:], *found]
 
 
+@dataclass
+class Health:
+    """What the recorded attempts of a subscription say of its endpoint."""
+
+    ill: int = 0
+    failing: bool = False
+    failures: int = 0
+    no_success_since: int | None = None
+    held_until: int | None = None
+    streak: list["Delivery"] = field(default_factory=list)
+    """Deliveries that failed, since the last success or the last enabling."""
+
+    def enabled(self) -> None:
+        """An operator has enabled it."""
+        self.failures, self.streak = 0, []
+        self.no_success_since = self.held_until = None
+
+
+@dataclass(eq=False)
+class Secret:
+    """What a subscription's requests are signed with."""
+
+    at: float
+    """Since when it is there."""
+    key: bytes
+    until: History
+    """The wall time at which it ends."""
+    hidden: bool = False
+    """It is kept where it cannot always be found."""
+
+
+def new_secret(at: float, key: bytes, *, hidden: bool = False) -> Secret:
+    """One without an end."""
+    return Secret(at, key, History(math.inf, at), hidden)
+
+
 @dataclass(eq=False)
 class Sub:
     """A subscription as its operators made it."""
@@ -85,23 +135,49 @@ class Sub:
     key: int
     name: str
     tenant: str
-    ordering: str
     patterns: tuple[str, ...]
     url: History
     policy: History
     state: History
-    secrets: list[tuple[float, bytes]]
-    """Every signing key that it ever had, and since when."""
+    secrets: list["Secret"]
+    """All that it ever had, the newest last."""
     removed_at: float | None = None
     missing: str = ""
     """The variable that its newest secret is to be read from, while that is not set."""
     found_at: float = float("-inf")
     """When it was set."""
+    health: Health = field(default_factory=Health)
+    """What its recorded attempts say of it, by the model's own account."""
+    instructed_at: float = float("-inf")
+    """When an instruction for it was last under way."""
+    enabled_at: float = float("-inf")
+    """When an operator last enabled it."""
+
+    def line_of(self, event: Event, ordering: str = "") -> Line:
+        """The line in which a delivery of this event stands, by the ordering as it is now."""
+        ordering = ordering or self.policy.now["ordering"]
+        if ordering == "subscription":
+            return (self.key,)
+        if event.is_own:
+            # Those about one subscription are in order, whatever the ordering of others is.
+            return (self.key, OWN, event.aggregate_id) if event.aggregate_id else ()
+        if ordering == "aggregate" and event.aggregate is not None:
+            return (self.key, *event.aggregate)
+        return ()
+
+    def replace_secrets(self, at: float, until: float) -> None:
+        """Those there are end by `until`, in wall time, at the latest."""
+        for secret in self.secrets:
+            secret.until.set(min(secret.until.now, until), at)
 
     def wants(self, event: Event) -> bool:
         """Whether it is owed this event."""
         if self.removed_at is not None or (self.tenant and self.tenant != event.tenant):
             return False
+        if event.is_own:
+            asked = [one for one in self.patterns if one.startswith(OWN)]
+            about_itself = event.aggregate_id == "wh_" + self.name.ljust(22, "_")
+            return not about_itself and any(_fits(one, event.event_type) for one in asked)
         names = {event.event_type, f"{event.aggregate_type}.{event.event_type}"}
         return any(_fits(pattern, name) for pattern in self.patterns for name in names)
 
@@ -124,6 +200,13 @@ class Delivery:
     number: int
     line: Line
     sequence: int
+    created_at: str
+    opened_at: str | None = None
+    finished_at: str | None = None
+    passed: bool = False
+    """Those behind it have passed it: it stands in no line any more."""
+    failing_since: int | None = None
+    """When its first attempt since it was opened failed, in wall time."""
     state: str = PENDING
     reason: str = ""
     attempts: int = 0
@@ -132,14 +215,34 @@ class Delivery:
     touched_at: float = float("-inf")
     """When an operator last moved it."""
     reopened_at: float = float("-inf")
+    not_before: str = ""
+    """When its next try may be, as its last attempt was recorded; '' once an operator moved it."""
+    not_before_of: tuple[float, int] = (0.0, 0)
+    """When that was recorded, in virtual seconds, and how far ahead it was, in milliseconds."""
     body: bytes | None = None
     """The bytes of its first request."""
-    webhook_id: str = ""
     requests: list[Any] = field(default_factory=list)
 
     @property
     def pending(self) -> bool:
         return self.state == PENDING
+
+    def before(self, other: "Delivery") -> bool:
+        """Whether it comes first where both stand in one line."""
+        return self.event.sequence < other.event.sequence
+
+    @property
+    def since(self) -> str:
+        """From when on its age counts."""
+        return self.opened_at or self.created_at
+
+    @property
+    def kind(self) -> tuple[Any, ...] | None:
+        """What a newer one must be equal in to take its place; None where none can."""
+        event = self.event
+        if event.payload is not None or event.aggregate is None:
+            return None
+        return self.sub.key, *event.aggregate, event.event_type
 
     def __str__(self) -> str:
         return f"delivery {self.id} ({self.sub.name}, {self.event.event_id})"

@@ -43,7 +43,7 @@ class Host:
         self._dice = dice
         self._connection: Connection | None = None
         self._synchronous = dice.choice(("NORMAL", "NORMAL", "FULL"))
-        self._aggregates = dice.choice((1, 3, 8))
+        self._aggregates = dice.choice(world.kind.aggregates)
         self._count = 0
         self._undo: list[Callable[[], None]] = []
         self._redo: list[Callable[[], None]] = []
@@ -81,8 +81,8 @@ class Host:
     async def run(self) -> None:
         """Live, until the world is to heal."""
         dice = self._dice
-        pace = dice.choice((0.02, 0.2, 1.0))
-        for _ in range(dice.choice((8, 20, 40))):
+        pace = dice.choice(self.world.kind.host_paces)
+        for _ in range(dice.choice(self.world.kind.transactions)):
             await trio.sleep(dice.expovariate(1 / pace))
             if self.healed:
                 break
@@ -121,7 +121,7 @@ class Host:
         """Keep the lock for a while: mostly not at all, sometimes for long."""
         chance = self._dice.random()
         if chance < 0.03:
-            until = trio.current_time() + self._dice.uniform(5, 45)
+            until = trio.current_time() + self._dice.uniform(3, 20)
         elif chance < 0.3:
             until = trio.current_time() + self._dice.uniform(0, 0.3)
         else:
@@ -139,8 +139,8 @@ class Host:
     # What it does within a transaction.
 
     def insert(self, dice: random.Random) -> None:
-        """One to a dozen rows."""
-        for _ in range(dice.choice((1, 1, 2, 3, 12))):
+        """One row or many."""
+        for _ in range(dice.choice(self.world.kind.bursts)):
             self._insert(dice, None)
 
     def insert_low(self, dice: random.Random) -> None:

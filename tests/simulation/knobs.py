@@ -1,36 +1,63 @@
-"""The sizes of batches and windows, turned down at random, so that few rows meet every edge.
+"""Constants of the program, turned so that a short story meets every edge.
 
-A new constant is one more row of `KNOBS`.
+The sizes of batches and windows are turned down at random, so that few rows are enough (`KNOBS`).
+Waits that would fill a story with nothing are shortened in every seed (`WAITS`), and how often the
+daemon looks by itself is drawn, because most of a story's cost is such looks (`LOOKS`). A new
+constant is one more row. Whoever judges by one of them reads it from the program, as it is turned.
 """
 
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 from unittest.mock import patch
 
-from webhookd.daemon import lane, recorder
-from webhookd.store import deliveries, ingest, outbox, sqlite
+from webhookd.daemon import alarms, lane, recorder, storage, supervisor, tailer
+from webhookd.store import bulk, deliveries, ingest, newest, outbox, replay, sqlite, upkeep
+from webhookd.store.newest import Budget
 
-KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
+KNOBS: Final[tuple[tuple[ModuleType | tuple[ModuleType, ...], str, tuple[Any, ...]], ...]] = (
     (outbox, "BATCH_ROWS", (1, 2, 5)),
     (ingest, "DELIVERIES_A_BATCH", (1, 3, 10)),
     (lane, "WINDOW", (1, 2, 7)),
     (recorder, "BATCH", (1, 2, 10)),
-    (deliveries, "BULK_ROWS", (1, 3)),
+    ((deliveries, bulk), "BULK_ROWS", (1, 3)),
+    (upkeep, "BULK_ROWS", (1, 3)),
+    (bulk, "Budget", (partial(Budget, 1), partial(Budget, 25))),
+    (newest, "A_GLANCE", (1, 2)),
+    (newest, "A_LOOK", (1, 2)),
+    (replay, "PAGE", (1, 3)),
     (sqlite, "GAPS_A_SWEEP", (1, 2, 5)),
 )
 """Where, what, and the small values; the real one is as likely as all of them."""
+WAITS: Final[tuple[tuple[ModuleType, str, float], ...]] = (
+    (tailer, "SWEEP_EVERY", 60.0),
+    (alarms, "LONGEST_WAIT", 15.0),
+    (supervisor, "LOOK_AGAIN", 10_000),
+    (supervisor, "LONGEST_RESTART", 10.0),
+)
+"""Where, what, and how long it is in every seed."""
+LOOKS: Final[tuple[tuple[ModuleType, str, tuple[float, ...]], ...]] = (
+    (tailer, "POLL", (0.25, 0.5, 0.5)),
+    (storage, "LONGEST_PAUSE", (0.05, 0.25)),
+)
+"""Where, what, and the values it may have."""
 
 
 @contextmanager
-def turned(seed: int) -> Iterator[None]:
-    """The knobs of a seed, for the length of the block."""
+def turned(seed: int, real: frozenset[str]) -> Iterator[None]:
+    """The knobs of a seed, but for those that stay `real`, for the length of the block."""
     dice = random.Random(f"{seed} knobs")
     with ExitStack() as stack:
         for module, name, values in KNOBS:
             small = dice.choice(values)
-            if dice.random() < 0.5:
-                stack.enter_context(patch.object(module, name, small))
+            if dice.random() < 0.5 and name not in real:
+                for one in module if isinstance(module, tuple) else (module,):
+                    stack.enter_context(patch.object(one, name, small))
+        for module, name, wait in WAITS:
+            stack.enter_context(patch.object(module, name, wait))
+        for module, name, looks in LOOKS:
+            stack.enter_context(patch.object(module, name, dice.choice(looks)))
         yield

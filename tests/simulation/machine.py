@@ -15,7 +15,8 @@ import trio
 
 from tests.simulation.host import MAX_PAYLOAD
 from tests.simulation.network import Network, Request
-from webhookd.daemon.lane import LINGER
+from webhookd.daemon import tailer
+from webhookd.daemon.attempt import LINGER
 from webhookd.daemon.run import Daemon
 from webhookd.daemon.storage import AsyncStore
 from webhookd.errors import DatabaseError, StoreBusy, StoreUnwritable
@@ -29,7 +30,7 @@ OUTBOX_AGAIN: Final = 5.5
 """Seconds after which an outbox that was away is looked for again, with a breath."""
 
 
-NARROW: Final = 10
+NARROW: Final = 13
 A_QUEUE: Final = 30.0
 """Seconds more that a delivery may wait its turn where fewer than `NARROW` can be under way."""
 
@@ -95,6 +96,19 @@ class Life:
         self.store: Store | None = None
         self.born = trio.current_time()
         self.requests: list[Request] = []
+        self.unrecorded: list[Request] = []
+        """Those that were answered, and are not in the file yet."""
+        self.held: dict[int, int] = {}
+        """Until when subscriptions are to be left alone, by what their receivers answered."""
+        self.rooms: dict[int, int] = {}
+        """How many may be under way at once to those that have only just recovered."""
+        self.buckets: dict[int, tuple[float, float]] = {}
+        """What is left of the rates of subscriptions, and as of when."""
+        self.recorded_at = float("-inf")
+        """When an attempt was last recorded."""
+        self.stop_asked_at = float("inf")
+        self.machine_fault_at = float("-inf")
+        """When a request last met what is, or may be, a fault of this machine."""
         self.crashed_at = float("-inf")
         """When a lane last met a bug that was put there on purpose."""
         self.clumsiness = 0.0 if world.healed else dice.choice((0.0, 0.0, 0.0, 0.03))
@@ -102,16 +116,16 @@ class Life:
 
     @property
     def grace(self) -> float:
-        """Seconds that an operator's change may take to reach a lane: the slow poll, and the few
-        commits that may be under way or stand before it."""
-        return 0.4 + 6 * self._slow + self._deaf()
+        """Seconds that an operator's change may take to reach a lane: the slow poll, and one more
+        during a write that is waited for; the few commits that may be under way or before it."""
+        return 2 * tailer.POLL + 0.15 + 6 * self._slow + self._deaf()
 
     @property
     def prompt(self) -> float:
         """Seconds in which what can go goes, whoever else is served meanwhile."""
         limits = self.world.settings.delivery
         narrow = min(limits.max_in_flight, limits.max_unrecorded) < NARROW
-        return 2.0 + 10 * self._slow + self._deaf() + (A_QUEUE if narrow else 0.0)
+        return 1.75 + tailer.POLL + 10 * self._slow + self._deaf() + (A_QUEUE if narrow else 0.0)
 
     def _deaf(self) -> float:
         """Without its outbox the daemon looks at the file this much less often."""
@@ -134,6 +148,12 @@ class Life:
         if self.store is not None:
             self.store.real.close()
         self.scope.cancel()
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        if self.daemon is not None:
+            self.stop_asked_at = min(self.stop_asked_at, trio.current_time())
+            self.daemon.stop()
 
     async def run(self) -> None:
         """Live."""
@@ -243,9 +263,9 @@ class Machine:
             life = self.life = Life(self.world, self.lives, random.Random(self.dice.random()))
             async with trio.open_nursery() as nursery:
                 if not self.healed:
-                    names = tuple(ENDS)
-                    weights = [weight for weight, _ in ENDS.values()]
-                    life.ending = self.dice.choices(names, weights)[0]
+                    odds = {name: weight for name, (weight, _) in ENDS.items()}
+                    odds |= self.world.kind.ends
+                    life.ending = self.dice.choices(tuple(odds), tuple(odds.values()))[0]
                     ENDS[life.ending][1](life, nursery, self.dice)
                 self.world.trace(f"life {life.number} begins, {life.ending}")
                 await life.run()
@@ -301,7 +321,7 @@ async def _stop(life: Life, after: float, patience: float) -> None:
     if life.daemon is None:
         return
     life.world.trace(f"life {life.number} is asked to stop")
-    life.daemon.stop()
+    life.stop()
     await trio.sleep(patience)
     life.daemon.cut_off()
 

@@ -9,11 +9,11 @@ from webhookd.store.driver import Connection, connect
 
 _EVENTS = (
     "SELECT sequence, outbox_id, event_id, event_type, aggregate_type, aggregate_id, tenant,"
-    " payload, occurred_at FROM webhookd_events WHERE sequence > ? ORDER BY sequence"
+    " payload, occurred_at, ingested_at FROM webhookd_events WHERE sequence > ? ORDER BY sequence"
 )
 _DELIVERIES = (
     "SELECT id, sequence, event, subscription, number, state, reason, attempts, last_status,"
-    " retry_at, due_at FROM webhookd_deliveries WHERE sequence > ? ORDER BY sequence"
+    " last_error, retry_at, due_at, created_at, opened_at, finished_at FROM webhookd_deliveries WHERE sequence > ? ORDER BY sequence"
 )
 
 
@@ -27,6 +27,10 @@ class Seen:
     deliveries: list[dict[str, Any]] = field(default_factory=list)
     rejected: dict[int, str] = field(default_factory=dict)
     """Every rejected row there is, when their number has changed; else empty."""
+    instructions: dict[int, dict[str, Any]] | None = None
+    """Every instruction there is, when any may have changed; else None."""
+    states: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """State and reason of every subscription, when any may have changed; else empty."""
 
 
 class Mirror:
@@ -36,6 +40,7 @@ class Mirror:
         self.path = path
         self.sequence = 0
         self._rejected = 0
+        self._roll = -1
         self._connection: Connection | None = None
 
     @property
@@ -53,8 +58,8 @@ class Mirror:
 
     def look(self) -> Seen:
         """What has come since the last look."""
-        sequence, cursor, rejected = self.connection.execute(
-            "SELECT sequence, cursor, rejected FROM webhookd_file"
+        sequence, cursor, rejected, roll = self.connection.execute(
+            "SELECT sequence, cursor, rejected, roll FROM webhookd_file"
         ).fetchone()
         seen = Seen(sequence, cursor)
         if sequence != self.sequence:
@@ -65,7 +70,16 @@ class Mirror:
             seen.rejected = dict(
                 self.connection.execute("SELECT outbox_id, reason FROM webhookd_rejected")
             )
-        self.sequence, self._rejected = sequence, rejected
+        if roll != self._roll:
+            found = self.table("SELECT * FROM webhookd_instructions")
+            seen.instructions = {row["key"]: row for row in found}
+            seen.states = {
+                key: (state, reason)
+                for key, state, reason in self.connection.execute(
+                    "SELECT key, state, state_reason FROM webhookd_subscriptions"
+                )
+            }
+        self.sequence, self._rejected, self._roll = sequence, rejected, roll
         return seen
 
     def due_at(self, delivery: int) -> str | None:

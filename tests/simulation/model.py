@@ -2,23 +2,30 @@
 
 It shares no code with webhookd. It hears of everything that happens outside the daemon (the host's
 commits, the operators', each request and each answer), looks at the file after every commit, and
-says at once where the two do not go together. What can only be judged of the file as a whole, or
-at the end, is in `reckoning`.
+says at once where the two do not go together. What is judged by rules of its own is elsewhere: a
+request as it begins in `sending`, a recorded attempt in `recording`, what happens without one in
+`moves`, bulk changes in `instructed`, the health of subscriptions in `wellness`, the file as a whole
+and at the end in `reckoning` and `feeds`, and how soon things happen in `promptness`.
 """
 
-import base64
-import hmac
 import json
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from tests.simulation.facts import PENDING, Delivery, Event, Line, Row, Sub, iso
+from tests.simulation import moves, reckoning, recording, sending
+from tests.simulation.facts import OWN, PENDING, Delivery, Event, Line, Row, Sub, iso, millis
+from tests.simulation.instructed import Instructed
 from tests.simulation.mirror import Mirror, Seen
-from tests.simulation.network import Request
+from tests.simulation.network import Request, is_ours
+from tests.simulation.wellness import Wellness
+from webhookd.core.model import Fault, FaultKind
 
 if TYPE_CHECKING:
     from tests.simulation.world import Source, World
+
+A_MOMENT, A_MOMENT_WRITTEN = "2026-01-31 12:00:00", "2026-01-31T12:00:00.000Z"
+"""A time as a host writes it, and as the file has it."""
 
 
 class Model:
@@ -44,6 +51,9 @@ class Model:
         self.cursor = -(2**63)
         self.ingested_at = 0.0
         """When rows were last taken in."""
+        self.rejected = self.announced = 0
+        self.wellness = Wellness(self)
+        self.instructed = Instructed(self)
         self._last_in_order: Row | None = None
 
     def wrong(self, guarantee: str, text: str) -> None:
@@ -75,31 +85,50 @@ class Model:
             return
         if source.kind != "daemon" and (seen.events or seen.rejected or seen.cursor > self.cursor):
             self.wrong("G1", f"rows were taken in by a commit of {source}")
-        if seen.cursor > self.cursor or seen.events:
+        if seen.cursor > self.cursor or any(not event.is_own for event in seen.events):
             self.ingested_at = trio.current_time()
         self.cursor = seen.cursor
+        self._judge_sequences(seen)
         self._judge_events(seen)
         fresh: dict[int, set[int]] = {event.sequence: set() for event in seen.events}
-        for row in seen.deliveries:
-            known = self.deliveries.get(row["id"])
-            if known is not None:
-                self._judge_move(known, row, source)
-            elif self._new_delivery(row, fresh) is None:
+        self.wellness.begin(seen.states)
+        for row in sorted(seen.deliveries, key=lambda row: int(row["id"])):
+            if row["id"] not in self.deliveries and not self._new_delivery(row, fresh, source):
                 return
+        for row in seen.deliveries:
+            known = self.deliveries[row["id"]]
+            if known.sequence != row["sequence"]:
+                self._judge_move(known, row, source)
+        self.wellness.end(seen.events)
+        self._judge_own(seen)
+        self._look_at_passed()
         for sequence, keys in fresh.items():
             event = self.events[sequence]
             wanted = {sub.key for sub in self.subs.values() if sub.wants(event)}
             if keys != wanted:
                 self.wrong("G1", f"{event} is owed to {sorted(keys)}, not {sorted(wanted)}")
+        self._judge_crowds(fresh)
+        if seen.instructions is not None:
+            self.instructed.look(seen.instructions)
         for row in self.waiting.values():
             if not row.low and row.id <= self.cursor:
                 self.wrong("G1", f"the cursor is at {self.cursor} and row {row.id} not taken in")
+
+    def _judge_sequences(self, seen: Seen) -> None:
+        """No number is given out twice, and none beyond the counter."""
+        given = [event.sequence for event in seen.events]
+        given += [row["sequence"] for row in seen.deliveries]
+        if len(given) != len(set(given)) or max(given, default=0) > seen.sequence:
+            self.wrong("G6", f"the counter is at {seen.sequence}, and given were {sorted(given)}")
 
     def _judge_events(self, seen: Seen) -> None:
         for event in seen.events:
             self.events[event.sequence] = event
             if event.event_id in self.by_event_id:
                 self.wrong("G1", f"two events have the id {event.event_id}")
+            if event.is_own:
+                self.by_event_id[event.event_id] = event
+                continue
             row = self.waiting.pop(event.outbox_id, None)
             if row is None:
                 self.wrong("G1", f"an event of outbox row {event.outbox_id}, which is not waiting")
@@ -139,190 +168,127 @@ class Model:
         }
         if given.get("event_id"):
             expected["event_id"] = given["event_id"]
+        if given.get("occurred_at") == A_MOMENT:
+            expected["occurred_at"] = A_MOMENT_WRITTEN
+        elif event.occurred_at > iso(self.world.clock.highest):
+            self.wrong("G1", f"{event} is said to have occurred in the future")
         for name, value in expected.items():
             if getattr(event, name) != value:
                 self.wrong("G1", f"{name} of {event} is not {value!r} as in row {row.id}")
 
-    def _new_delivery(self, row: dict[str, Any], fresh: dict[int, set[int]]) -> Delivery | None:
+    def _judge_own(self, seen: Seen) -> None:
+        """A summary of rejected rows counts each of them once."""
+        self.rejected = max(self.rejected, len(seen.rejected))
+        for event in seen.events:
+            if event.event_type == f"{OWN}events.rejected":
+                self.announced += json.loads(event.payload or b"")["rejected"]
+        if self.announced > self.rejected:
+            self.wrong("events", f"{self.announced} rejections are told of {self.rejected}")
+
+    def _judge_crowds(self, fresh: dict[int, set[int]]) -> None:
+        """Of what coalesces only the newest of each kind still waits."""
+        for sequence, keys in fresh.items():
+            for key in keys:
+                one = self.owed[sequence, key]
+                if one.sub.policy.now["coalesce"] and one.kind and not self.instructed.of(one.sub):
+                    left = [
+                        other
+                        for other in (one, *moves.newer(self, one))
+                        if other.pending and other.event.sequence <= sequence
+                    ]
+                    if len(left) > 1:
+                        self.wrong("G2", f"{left} wait side by side, and coalesce")
+
+    def _new_delivery(
+        self, row: dict[str, Any], fresh: dict[int, set[int]], source: "Source"
+    ) -> Delivery | None:
         sub = self.subs[row["subscription"]]
         event = self.events.get(row["event"])
-        if event is None or row["event"] not in fresh:
+        if event is None:
             self.wrong("G1", f"delivery {row['id']} came without its event")
             return None
-        line: Line = ()
-        if sub.ordering == "subscription":
-            line = (sub.key,)
-        elif sub.ordering == "aggregate" and event.aggregate is not None:
-            line = (sub.key, *event.aggregate)
-        made = Delivery(row["id"], event, sub, row["number"], line, row["sequence"])
-        if row["state"] != PENDING or row["attempts"]:
-            self.wrong("G2", f"{made} was born as {row}")
+        made = Delivery(
+            row["id"],
+            event,
+            sub,
+            row["number"],
+            sub.line_of(event),
+            row["id"],
+            row["created_at"],
+        )
+        if row["event"] in fresh:
+            fresh[event.sequence].add(sub.key)
+        else:
+            made.touched_at = made.reopened_at = trio.current_time()  # it may step in before others
+            if not self.instructed.may_make(sub, event):
+                self.wrong("G1", f"{made} was made by {source} for an event of long ago")
+        if made.number != len([one for key, one in self.owed.items() if key[1] == sub.key]) + 1:
+            self.wrong("G1", f"{made} has the number {made.number}")
         if (event.sequence, sub.key) in self.owed:
             self.wrong("G1", f"{made} is there twice")
-        fresh[event.sequence].add(sub.key)
         self.deliveries[made.id] = self.owed[event.sequence, sub.key] = made
-        self.lines.setdefault(line, {})[made.id] = made
+        self._put_in_line(made)
         return made
 
     def _judge_move(self, known: Delivery, row: dict[str, Any], source: "Source") -> None:
         """A delivery has a new sequence: was it moved by what has happened to it?"""
         made = row["attempts"] - known.attempts
-        before, after = known.state, row["state"]
-        request = self._outcome(known, row) if made else None
-        if source.kind == "operator":
-            now = trio.current_time()
-            known.touched_at = now
-            reopened = before != PENDING and after == PENDING
-            if reopened:
-                known.reopened_at = now
-                known.tries = 0
-            fine = (
-                (reopened and source.retried == known.id)
-                or (after == "cancelled" and source.cancelled == known.id)
-                or (after == "cancelled" and source.removed == known.sub.key)
-            )
-            if made or not fine:
-                self.wrong("G2", f"{source} moved {known} from {before} to {row}")
-        elif source.kind == "daemon" and not made:
-            gone = known.sub.removed_at is not None and row["reason"] == "subscription_removed"
-            if not (before == PENDING and after == "cancelled" and gone):
-                self.wrong("G2", f"the daemon moved {known} from {before} to {row}, unattempted")
+        request = recording.answered(known, row) if made else None
+        if not made:
+            moves.judge(self, known, row, source)
         elif source.kind != "daemon" or made != 1 or request is None:
             self.wrong("G3", f"{made} attempts of {known} were recorded by {source}: {row}")
         else:
-            self._judge_outcome(known, row, request)
-            known.tries += 1
-        known.state, known.reason = after, row["reason"]
+            recording.judge(self, known, row, request)
+        known.state, known.reason = row["state"], row["reason"]
         known.attempts, known.sequence = row["attempts"], row["sequence"]
-        line = self.lines.setdefault(known.line, {})
+        known.finished_at = row["finished_at"]
+        if not known.pending:
+            known.failing_since, known.passed = None, False
+        self._put_in_line(known)
+
+    def _put_in_line(self, known: Delivery) -> None:
+        for line in [one for one in self.lines.values() if known.id in one]:
+            del line[known.id]
         if known.pending:
-            line[known.id] = known
-        else:
-            line.pop(known.id, None)
+            self.lines.setdefault(known.line, {})[known.id] = known
 
-    def _outcome(self, known: Delivery, row: dict[str, Any]) -> Request | None:
-        """The answered request that a recorded attempt is about."""
-        for request in reversed(known.requests):
-            if request.attempt == row["attempts"] and request.result is not None:
-                return request if not request.recorded else None
-        return None
+    def reorder(self, sub: Sub) -> None:
+        """A subscription's ordering is another one: so are the lines of what it is owed."""
+        for one in self.deliveries.values():
+            if one.sub is sub and not one.passed:
+                one.line = sub.line_of(one.event)
+                self._put_in_line(one)
 
-    def _judge_outcome(self, known: Delivery, row: dict[str, Any], request: Request) -> None:
-        request.recorded = True
-        before, after = known.state, row["state"]
-        status = getattr(request.result, "status", None)
-        if row["last_status"] != status:
-            self.wrong("G3", f"{known}: recorded {row}, but {request} brought {request.result}")
-        if request.succeeded:
-            if after != "delivered":
-                self.wrong("G2", f"{known} was accepted and is {after}")
+    def _look_at_passed(self) -> None:
+        """What is passed in the file has held up its line for as long as it may, and goes alone."""
+        if not any(sub.policy.now["max_block"] for sub in self.subs.values()):
             return
-        if after == "delivered" and before != "delivered":
-            self.wrong("G2", f"{known} is delivered, but {request} brought {request.result}")
-        if before != PENDING:
-            if after != before:
-                self.wrong("G2", f"{request} moved {known} from {before} to {after}")
-            return
-        policies = request.extra["policies"]
-        left = [p for p in policies if known.tries < len(p["retry_delays"])]
-        if after == "failed":
-            if row["reason"] != "exhausted" or len(left) == len(policies):
-                self.wrong("G2", f"{known} has failed ({row['reason']}) at try {known.tries + 1}")
-            return
-        if not left:
-            self.wrong("G2", f"{known} goes on after its last try")
-            return
-        earliest = request.ended_wall + min(p["retry_delays"][known.tries] for p in left)
-        wish = getattr(request.result, "retry_after", "")
-        if wish.isdigit():
-            longest = min(p["retry_after_max"] for p in policies)
-            earliest = max(earliest, request.ended_wall + min(int(wish) * 1000, longest))
-        if (row["retry_at"] or "") < iso(earliest):
-            self.wrong("G3", f"{known} is tried again at {row['retry_at']}, before {iso(earliest)}")
+        for row in self.mirror.table(
+            "SELECT id, passed_at FROM webhookd_deliveries"
+            " WHERE passed_at IS NOT NULL AND state = 'pending'"
+        ):
+            known = self.deliveries[row["id"]]
+            if known.passed:
+                continue
+            limit = known.sub.policy.now["max_block"]
+            since = known.failing_since
+            if not limit or since is None or millis(row["passed_at"]) - since < limit:
+                self.wrong("G4", f"{known} is passed, failing since {since}: {row}, {limit}")
+            known.passed, known.line = True, ()
+            self._put_in_line(known)
+
+    def check_lines(self) -> None:
+        """The lines in the file are those that the orderings make."""
+        reckoning.check_lines(self)
 
     # The requests.
 
     def on_request(self, request: Request) -> None:
-        """The daemon sends something: is it owed, is it its turn, does it say what it should?"""
-        now = trio.current_time()
+        """The daemon sends something."""
         self.requests.append(request)
         request.life.requests.append(request)
-        sub = self.sub(request.who)
-        event = self.by_event_id.get(request.headers["webhook-id"])
-        known = None if sub is None or event is None else self.owed.get((event.sequence, sub.key))
-        if known is None or sub is None:
-            self.wrong("G1", f"{request} is of nothing that is owed: {request.headers}")
-            return
-        request.delivery, request.line = known.id, known.line
-        known.requests.append(request)
-        recent = now - request.life.grace
-        if int(request.headers["webhookd-sequence"]) != known.number:
-            self.wrong("G3", f"{request} has another number than {known.number}")
-        if request.attempt != known.attempts + 1:
-            self.wrong("G3", f"{request}: {known} has {known.attempts} attempts in the file")
-        changed_at = max(known.touched_at, sub.removed_at or float("-inf"))
-        if not known.pending and changed_at < recent:
-            self.wrong("G3", f"{request}: {known} is {known.state} already")
-        if sub.removed_at is not None and sub.removed_at < recent:
-            self.wrong("G2", f"{request}: removed long ago")
-        if "enabled" not in sub.state.since(recent):
-            self.wrong("G2", f"{request}: {sub.name} is {sub.state.now}")
-        if request.url not in sub.url.since(recent):
-            self.wrong("G2", f"{request}: went to {request.url}, not {sub.url.now}")
-        self._check_turn(known, request, recent)
-        self._check_bytes(known, sub, request)
-        self.open.append(request)
-
-    def _check_turn(self, known: Delivery, request: Request, recent: float) -> None:
-        line = self.lines.get(known.line, {}) if known.line else {}
-        ahead = [one for one in line.values() if one.id < known.id]
-        overtaken = any(one.reopened_at >= recent for one in ahead)
-        if ahead and not overtaken:
-            self.wrong("G4", f"{request}: {ahead[0]} stands before it")
-        alive = [one for one in self.open if one.life is request.life]
-        if any(
-            one.delivery == known.id or (known.line and one.line == known.line) for one in alive
-        ):
-            self.wrong("G4", f"{request}: its line is in flight already")
-        mine = [one for one in alive if one.who == request.who]
-        since = min((one.began for one in mine), default=recent) - request.life.grace
-        limit = max(p["concurrency"] for p in known.sub.policy.since(since))
-        if len(mine) >= limit:
-            self.wrong("G5", f"{request}: {len(mine)} are in flight, and {limit} allowed")
-        if len(alive) >= self.world.settings.delivery.max_in_flight:
-            self.wrong("G7", f"{request}: {len(alive)} are in flight")
-        due_at = self.mirror.due_at(known.id)
-        # What was read before the wall clock went back is still sent.
-        too_soon = due_at is None or due_at > iso(self.world.clock.highest)
-        if too_soon and known.pending and not overtaken and known.touched_at < recent:
-            self.wrong("G4", f"{request}: sent before it was due at {due_at}")
-
-    def _check_bytes(self, known: Delivery, sub: Sub, request: Request) -> None:
-        if known.body is None:
-            known.body = request.body
-            event = known.event
-            shown = json.loads(request.body)
-            if shown["type"] != event.event_type or shown["timestamp"] != event.occurred_at:
-                self.wrong("G3", f"{request} says {shown} of {event}")
-            if event.payload is not None and b'"data":' + event.payload not in request.body:
-                self.wrong("G3", f"{request} does not carry the payload of {event}")
-            if event.payload is None and shown["data"]["aggregate_id"] != (
-                event.aggregate_id or None
-            ):
-                self.wrong("G3", f"{request} says {shown} of {event}")
-        elif known.body != request.body:
-            self.wrong("G3", f"{request}: other bytes than before")
-        stamp = request.headers["webhook-timestamp"]
-        signed = f"{known.event.event_id}.{stamp}.".encode() + request.body
-        given = request.headers.get("webhook-signature", "").split(" ")
-
-        def signs(key: bytes) -> bool:
-            return "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode() in given
-
-        settled = [key for at, key in sub.secrets if at < request.began - request.life.grace]
-        fresh = [key for at, key in sub.secrets if at >= request.began - request.life.grace]
-        if not any(signs(key) for key in (*settled[-1:], *fresh)):
-            self.wrong("G3", f"{request}: not signed with the newest secret")
+        sending.judge(self, request)
 
     def on_end_of_request(self, request: Request) -> None:
         """It is over, answered or cut off."""
@@ -331,3 +297,12 @@ class Model:
             request.extra["policies"] = sub.policy.since(request.began - request.life.grace)
         if request in self.open:
             self.open.remove(request)
+        if request.result is None:
+            return
+        result = request.result
+        if is_ours(result):
+            request.life.machine_fault_at = trio.current_time()
+        request.void = isinstance(result, Fault) and result.kind is FaultKind.LOCAL
+        if not request.void:
+            request.life.unrecorded.append(request)
+            sending.learn(self, request)

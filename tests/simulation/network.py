@@ -11,11 +11,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from tests.simulation.kinds import Spells
 from webhookd.core.model import Answer, Fault, FaultKind, Phase, Url
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Life
     from tests.simulation.world import World
+
+
+def is_ours(result: Answer | Fault) -> bool:
+    """Whether it is, or may be, a fault of the daemon's own machine."""
+    return isinstance(result, Fault) and (result.kind is FaultKind.LOCAL or result.may_be_ours)
+
+
+THOUGHT_OVER: Final = 2_100
+"""Milliseconds within which a fault that may be this machine's own is judged."""
 
 
 class Planted(RuntimeError):
@@ -66,6 +76,22 @@ def _loses(dice: random.Random) -> Reply:
     return Reply(dice.uniform(0, 1), fault, accepted=True)
 
 
+def _no_route(dice: random.Random) -> Reply:
+    """It looks as if our own network were down."""
+    kind = dice.choice((FaultKind.DNS, FaultKind.UNREACHABLE))
+    fault = Fault(kind, "no route", Phase.CONNECT, may_be_ours=True)
+    return Reply(dice.uniform(0, 0.5), fault, arrives=False)
+
+
+def _no_sockets(dice: random.Random) -> Reply:
+    return Reply(0.0, Fault(FaultKind.LOCAL, "too many open files", Phase.CONNECT), arrives=False)
+
+
+MACHINE_FAULTS: Final[dict[str, Callable[[random.Random], Reply]]] = {
+    "no network": _no_route,
+    "no sockets": _no_sockets,
+}
+"""What becomes of every request while this machine is at fault."""
 WAYS: Final[dict[str, Callable[[random.Random], Reply]]] = {
     "fast": lambda dice: _ok(dice, dice.uniform(0, 0.02)),
     "at once": lambda dice: _ok(dice, 0.0),
@@ -79,24 +105,12 @@ WAYS: Final[dict[str, Callable[[random.Random], Reply]]] = {
     "hangs": lambda _: Reply(1_000.0, Answer(500)),
     "unreached": _unreached,
     "resets": _resets,
+    "no route": _no_route,
+    "is gone": _status(410),
     "loses": _loses,
     "meets a bug": lambda _: Reply(0.1, Fault(FaultKind.INTERNAL, "Planted", Phase.SEND)),
 }
 """Every way in which a receiver can behave towards one request."""
-
-SPELLS: Final = (
-    ("fast",),
-    ("fast",),
-    ("fast", "slow"),
-    ("slow",),
-    ("breaks",),
-    ("hangs", "late"),
-    ("unreached",),
-    ("fast", "breaks", "fast", "loses"),
-    ("fast", "resets", "throttles"),
-    tuple(WAYS),
-)
-"""What a receiver may be like for a while."""
 
 
 @dataclass
@@ -104,6 +118,7 @@ class Receiver:
     """One endpoint."""
 
     dice: random.Random
+    spells: Spells
     healed: bool = False
     until: float = 0.0
     ways: tuple[str, ...] = ("fast",)
@@ -114,7 +129,7 @@ class Receiver:
             return "healed", _ok(self.dice, self.dice.uniform(0, 0.01))
         if now >= self.until:
             self.until = now + self.dice.uniform(1, 20)
-            self.ways = self.dice.choice(SPELLS)
+            self.ways = self.dice.choice(self.spells) or tuple(WAYS)
         way = self.dice.choice(self.ways)
         return way, WAYS[way](self.dice)
 
@@ -132,6 +147,8 @@ class Request:
     began: float
     wall: int
     serial: int
+    timeout: int
+    """Milliseconds that the daemon gives it."""
     delivery: int = 0
     """The delivery that the model takes it for."""
     arrived: bool = False
@@ -140,12 +157,31 @@ class Request:
     ended: float = 0.0
     ended_wall: int = 0
     recorded: bool = False
+    void: bool = False
+    """It met a fault of this machine: it is no attempt."""
     line: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
+
+    def was_recorded(self) -> None:
+        """The file has it."""
+        self.recorded = True
+        if self in self.life.unrecorded:
+            self.life.unrecorded.remove(self)
+        self.life.recorded_at = trio.current_time()
 
     @property
     def attempt(self) -> int:
         return int(self.headers["webhookd-attempt"])
+
+    @property
+    def may_be_ours(self) -> bool:
+        """Whether it was not clear whose fault it was."""
+        return isinstance(self.result, Fault) and self.result.may_be_ours
+
+    @property
+    def judged_by(self) -> int:
+        """The wall time by which it was known what it came to."""
+        return self.ended_wall + (THOUGHT_OVER if self.may_be_ours else 0)
 
     @property
     def succeeded(self) -> bool:
@@ -181,9 +217,12 @@ class SimulatedChannel:
         """One exchange, in virtual time."""
         world, life = self._world, self._life
         life.check()
-        request = take_apart(url, wire, life, world)
+        request = take_apart(url, wire, timeout, life, world)
         world.model.on_request(request)
         way, reply = world.receiver(request.who).reply(trio.current_time())
+        if world.machine_fault:
+            way = world.machine_fault
+            reply = MACHINE_FAULTS[way](world.receiver(request.who).dice)
         request.arrived = reply.arrives
         world.trace(f"{request} begins, {way}")
         try:
@@ -206,7 +245,7 @@ class SimulatedChannel:
         await trio.lowlevel.checkpoint()
 
 
-def take_apart(url: Url, wire: bytes, life: "Life", world: "World") -> Request:
+def take_apart(url: Url, wire: bytes, timeout: int, life: "Life", world: "World") -> Request:
     """A request's bytes as a receiver reads them."""
     head, _, body = wire.partition(b"\r\n\r\n")
     _, *lines = head.decode("ascii").split("\r\n")
@@ -223,4 +262,5 @@ def take_apart(url: Url, wire: bytes, life: "Life", world: "World") -> Request:
         began=trio.current_time(),
         wall=world.clock.now(),
         serial=world.next_serial(),
+        timeout=timeout,
     )

@@ -5,6 +5,7 @@ returns what the model is to believe once that is committed. A new command is on
 """
 
 import base64
+import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from tests.simulation.facts import Delivery, History, Sub
+from tests.simulation import bulk_commands
+from tests.simulation.facts import PENDING, Delivery, History, Sub, new_secret
 from tests.simulation.source import Source
 from webhookd.core.model import SubscriptionId, SubscriptionState
 from webhookd.errors import NotFound, Refused, StoreBusy
@@ -24,15 +26,30 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 30.0
 """Seconds that a command waits for the write lock."""
+NO_RULES: Final[dict[str, Any]] = {
+    "rate_limit": 0.0,
+    "max_age": 0,
+    "max_block": 0,
+    "coalesce": False,
+    "permanent_statuses": [],
+    "gone_disables": True,
+    "failing_after": 5,
+    "disable_after_failures": 0,
+    "disable_after": 0,
+}
+RULES: Final[dict[str, tuple[Any, ...]]] = {
+    "rate_limit": (2.0, 10.0),
+    "max_age": (4_000, 15_000),
+    "max_block": (1_500, 8_000),
+    "coalesce": (True,),
+    "permanent_statuses": (["4xx"], ["404", "503"], ["5xx"]),
+    "gone_disables": (False,),
+    "failing_after": (2, 3),
+    "disable_after_failures": (1, 3),
+    "disable_after": (3_000, 20_000),
+}
+"""What a policy may say beside its delays, and what it says then."""
 ORDERINGS: Final = ("aggregate", "aggregate", "aggregate", "subscription", "none")
-PATTERNS: Final = (
-    ("*",),
-    ("*",),
-    ("order.*",),
-    ("SALESORDER.COMMITTED", "ping@v3"),
-    ("*.changed",),
-)
-DELAYS: Final = ([500, 2_000, 10_000], [1_000] * 8, [5_000, 60_000], [0, 0, 30_000], [])
 
 Effect = tuple[Source, Callable[[], None]]
 
@@ -52,9 +69,11 @@ class Operators:
     async def run(self) -> None:
         """Command now and then, until the world is to heal."""
         dice = self.dice
-        pace = dice.choice((0.1, 0.5, 3.0, 20.0))
-        names, weights = tuple(COMMANDS), [weight for weight, _ in COMMANDS.values()]
-        for _ in range(dice.randint(0, 25)):
+        kind = self.world.kind
+        pace = dice.choice(kind.command_paces)
+        odds = {name: weight for name, (weight, _) in COMMANDS.items()} | kind.weights
+        names, weights = tuple(odds), tuple(odds.values())
+        for _ in range(dice.randint(*kind.commands)):
             await trio.sleep(dice.expovariate(1 / pace))
             if self.healed:
                 break
@@ -70,7 +89,7 @@ class Operators:
             try:
                 self.do(work)
             except StoreBusy:
-                await trio.sleep(self.dice.uniform(0.001, 0.1))
+                await trio.sleep(self.dice.uniform(0.001, 0.5))
             else:
                 return
 
@@ -96,10 +115,12 @@ class Operators:
         """One in any state, more often one that waits to be sent, or one of the latest."""
         if not self.world.model.deliveries:
             return None
-        if self._about is not None and self.dice.random() < 0.3:
-            return self._about  # a second thought
-        self._about = self._choose()
-        return self._about
+        found = self._at_windows() if self.dice.random() < self.world.kind.at_windows else []
+        if found:
+            self._about = self.dice.choice(found)
+        elif self._about is None or self.dice.random() > 0.3:
+            self._about = self._choose()
+        return self._about  # perhaps that of the last command: a second thought
 
     def _choose(self) -> Delivery:
         model = self.world.model
@@ -111,14 +132,36 @@ class Operators:
             return self.dice.choice(waiting)
         return self.dice.choice(every[-10:] if self.dice.random() < 0.6 else every)
 
+    def _at_windows(self) -> list[Delivery]:
+        """What a lane may have read; for a retry what would go before that."""
+        lines = self.world.model.lines
+        heads = {name: min(line.values(), key=_id) for name, line in lines.items() if name and line}
+        if self._last is Operators.retry:
+            before = [
+                one
+                for one in self.world.model.deliveries.values()
+                if one.state != PENDING and one.line in heads
+            ]
+            # Rather before one that has been tried, and waits for its next try.
+            tried = [one for one in before if heads[one.line].tries]
+            return tried if self.dice.random() < 0.5 else before
+        begun = {request.delivery for request in self.world.model.open}
+        free = [*heads.values(), *lines.get((), {}).values()]
+        return sorted((one for one in free if one.id not in begun), key=_id)
+
     def policy(self) -> dict[str, Any]:
         """What may be edited at any time."""
-        return {
-            "retry_delays": self.dice.choice(DELAYS),
-            "timeout": self.dice.choice((1_000, 5_000, 15_000)),
-            "concurrency": self.dice.choice((1, 2, 8)),
-            "jitter": self.dice.choice((0.0, 0.1)),
-            "retry_after_max": self.dice.choice((0, 30_000)),
+        dice, kind = self.dice, self.world.kind
+        rules = {
+            name: dice.choice(values) for name, values in RULES.items() if dice.random() < kind.rules
+        }
+        return NO_RULES | {
+            "retry_delays": dice.choice(kind.delays),
+            "timeout": dice.choice((1_000, 5_000, 15_000)),
+            "concurrency": dice.choice(kind.concurrency),
+            "jitter": dice.choice((0.0, 0.1)),
+            "retry_after_max": dice.choice((0, 12_000)),
+            **rules,
         }
 
     def url(self, name: str) -> str:
@@ -136,19 +179,19 @@ class Operators:
         """A new subscription."""
         dice, now = self.dice, trio.current_time()
         self._names += 1
-        name, ordering, policy = f"s{self._names}", dice.choice(ORDERINGS), self.policy()
+        name, policy = f"s{self._names}", self.policy() | {"ordering": dice.choice(ORDERINGS)}
         secret, key = self.secret()
         new = subscriptions.NewSubscription(
             id=SubscriptionId("wh_" + name.ljust(22, "_")),
             name=name,
             url=self.url(name),
-            events=dice.choice(PATTERNS),
-            tenant=dice.choice(("", "", "t1")),
+            events=dice.choice(self.world.kind.patterns),
+            tenant=dice.choice(self.world.kind.sub_tenants),
             profile="standard",
             mode="",
             method="POST",
             headers=(),
-            policy={**policy, "ordering": ordering},
+            policy=policy,
             managed_by="cli",
         )
         stored = subscriptions.add(transaction, new, [secret], self.world.clock.now())
@@ -156,12 +199,11 @@ class Operators:
             key=stored.key,
             name=name,
             tenant=new.tenant,
-            ordering=ordering,
             patterns=new.events,
             url=History(new.url, now),
             policy=History(policy, now),
             state=History("enabled", now),
-            secrets=[(now, key)],
+            secrets=[new_secret(now, key)],
         )
         model = self.world.model
         return Source("operator", f"add {name}"), lambda: model.subs.update({sub.key: sub})
@@ -205,20 +247,52 @@ class Operators:
 
     def _state(self, transaction: Transaction, sub: Sub, state: str) -> Effect:
         reason = "" if state == "enabled" else "operator"
-        subscriptions.set_state(transaction, _key(sub), SubscriptionState(state), reason)
+        wall = self.world.clock.now()
+        subscriptions.set_state(transaction, _key(sub), SubscriptionState(state), reason, wall)
         now = trio.current_time()
-        return Source("operator", f"{state} {sub.name}"), lambda: sub.state.set(state, now)
+
+        def happen() -> None:
+            sub.state.set(state, now)
+            if state == "enabled":
+                self.enabled(sub)
+
+        return Source("operator", f"{state} {sub.name}"), happen
+
+    def enabled(self, sub: Sub) -> None:
+        """The rules count anew, and nothing is held back."""
+        sub.enabled_at = trio.current_time()
+        sub.health.enabled()
+        if self.world.machine.life is not None:
+            self.world.machine.life.held.pop(sub.key, None)
 
     def edit_policy(self, transaction: Transaction) -> Effect | None:
         """Other delays, another timeout, another concurrency."""
         sub = self.any_sub()
         if sub is None:
             return None
-        policy = self.policy()
-        written = {**policy, "ordering": sub.ordering}
-        subscriptions.update(transaction, _key(sub), {"policy": written})
-        now = trio.current_time()
-        return Source("operator", f"edit {sub.name}"), lambda: sub.policy.set(policy, now)
+        policy = self.policy() | {"ordering": sub.policy.now["ordering"]}
+        return self._edit(transaction, sub, policy)
+
+    def edit_ordering(self, transaction: Transaction) -> Effect | None:
+        """Another ordering: what is owed is put into other lines."""
+        sub = self.any_sub()
+        if sub is None:
+            return None
+        policy = sub.policy.now | {"ordering": self.dice.choice(ORDERINGS)}
+        return self._edit(transaction, sub, policy)
+
+    def _edit(self, transaction: Transaction, sub: Sub, policy: dict[str, Any]) -> Effect:
+        now, wall = trio.current_time(), self.world.clock.now()
+        given = subscriptions.update(transaction, _key(sub), {"policy": policy}, wall)
+
+        def happen() -> None:
+            before = sub.policy.now
+            sub.policy.set(policy, now)
+            self.world.model.instructed.give(given, "realign", sub)
+            if policy["ordering"] != before["ordering"]:
+                self.world.model.reorder(sub)
+
+        return Source("operator", f"edit {sub.name} ({policy['ordering']})"), happen
 
     def edit_url(self, transaction: Transaction) -> Effect | None:
         """Another URL."""
@@ -234,7 +308,7 @@ class Operators:
         sub = self.any_sub()
         if sub is None:
             return None
-        patterns = self.dice.choice(PATTERNS)
+        patterns = self.dice.choice(self.world.kind.patterns)
         subscriptions.update(transaction, _key(sub), {"events": patterns})
         source = Source("operator", f"other events for {sub.name}")
         return source, lambda: setattr(sub, "patterns", patterns)
@@ -246,8 +320,14 @@ class Operators:
             return None
         secret, key = self.secret()
         overlap, now = self.dice.choice((0, 2_000, 3_600_000)), trio.current_time()
-        subscriptions.rotate(transaction, _key(sub), secret, overlap, self.world.clock.now())
-        return Source("operator", f"rotate {sub.name}"), lambda: sub.secrets.append((now, key))
+        wall = self.world.clock.now()
+        subscriptions.rotate(transaction, _key(sub), secret, overlap, wall)
+
+        def happen() -> None:
+            sub.replace_secrets(now, wall + overlap if overlap else -math.inf)
+            sub.secrets.append(new_secret(now, key))
+
+        return Source("operator", f"rotate {sub.name}"), happen
 
     def hide_secret(self, transaction: Transaction) -> Effect | None:
         """A secret that is kept elsewhere and cannot be found yet: nothing may go unsigned."""
@@ -260,7 +340,8 @@ class Operators:
         subscriptions.rotate(transaction, _key(sub), reference, 0, self.world.clock.now())
 
         def hide() -> None:
-            sub.secrets.append((now, key))
+            sub.replace_secrets(now, -math.inf)
+            sub.secrets.append(new_secret(now, key, hidden=True))
             sub.missing = name
             self.world.hidden[name] = sub, new.value
 
@@ -272,7 +353,14 @@ class Operators:
         if sub is None:
             return None
         subscriptions.activate(transaction, _key(sub))
-        return Source("operator", f"activate {sub.name}"), lambda: None
+        now = trio.current_time()
+
+        def happen() -> None:
+            newest = sub.secrets.pop()
+            sub.replace_secrets(now, -math.inf)
+            sub.secrets.append(newest)
+
+        return Source("operator", f"activate {sub.name}"), happen
 
     def cancel(self, transaction: Transaction) -> Effect | None:
         """Take one delivery back."""
@@ -289,8 +377,15 @@ class Operators:
             return None
         deliveries.retry(transaction, one.id, self.world.clock.now())
         now = trio.current_time()
-        source = Source("operator", f"retry {one.id}", retried=one.id)
-        return source, lambda: setattr(one, "touched_at", now)
+
+        def happen() -> None:
+            one.touched_at, one.not_before = now, ""
+
+        return Source("operator", f"retry {one.id}", retried=one.id), happen
+
+
+def _id(one: Delivery) -> int:
+    return one.id
 
 
 def _key(sub: Sub) -> Any:
@@ -313,11 +408,15 @@ COMMANDS: Final[dict[str, tuple[int, Command]]] = {
     "cancel removed": (2, Operators.cancel_removed),
     "set state": (6, Operators.set_state),
     "edit policy": (3, Operators.edit_policy),
+    "edit ordering": (2, Operators.edit_ordering),
     "edit url": (3, Operators.edit_url),
     "edit events": (2, Operators.edit_events),
     "rotate": (2, Operators.rotate),
     "hide secret": (1, Operators.hide_secret),
     "activate": (1, Operators.activate),
+    "enable": (4, bulk_commands.enable),
+    "replay": (3, bulk_commands.order_replay),
+    "take a step": (5, bulk_commands.take_a_step),
     "cancel": (5, Operators.cancel),
     "retry": (12, Operators.retry),
 }

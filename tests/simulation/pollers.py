@@ -41,8 +41,9 @@ class Poller:
         """Poll for ever."""
         pause = self._dice.choice((0.3, 2, 8))
         while True:
-            await trio.sleep(self._dice.uniform(0, pause))
-            self.poll(self._dice.choice((1, 3, 1000)))
+            await trio.sleep(self._dice.uniform(0, max(pause, 4 if self.world.healed else 0)))
+            if self.world.model.mirror.sequence > self._cursor:
+                self.poll(self._dice.choice((1, 3, 1000)))
 
     def poll(self, limit: int = 1000) -> int:
         """One page; returns how many rows it had."""
@@ -58,7 +59,18 @@ class Poller:
                 self.world.violate(f"G6: {self.feed}: {sequence} was {before} and is {row}")
             self._cursor = sequence
             self._copy[tuple(row[name] for name in FEEDS[self.feed])] = row
+        self._check_head()
         return len(rows)
+
+    def _check_head(self) -> None:
+        """What `webhook_feeds` says, which is asked after each page, goes with what was polled."""
+        (head,) = self._look.table(
+            "SELECT epoch, maximum_sequence, minimum_cursor FROM webhook_feeds WHERE feed = ?",
+            self.feed.removeprefix("webhook_"),
+        )
+        sound = head["epoch"] == 1 and head["minimum_cursor"] == 0
+        if not sound or head["maximum_sequence"] < self._cursor:
+            self.world.violate(f"G6: {self.feed}: at {self._cursor}, and its head is {head}")
 
     def check(self) -> None:
         """What was polled is what the feed says, sequence by sequence."""

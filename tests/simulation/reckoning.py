@@ -3,7 +3,9 @@
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.facts import PENDING
+from tests.simulation.facts import PENDING, iso
+from tests.simulation.feeds import check_feeds
+from tests.simulation.network import is_ours
 
 if TYPE_CHECKING:
     from tests.simulation.model import Model
@@ -17,7 +19,7 @@ def check_file(model: "Model") -> None:
     damage = look.table("PRAGMA integrity_check")[0]["integrity_check"]
     if damage != "ok":
         model.wrong("file", f"integrity_check: {damage}")
-    _check_lines(model)
+    check_lines(model)
     _check_counters(model)
     for table in ("webhookd_events", "webhookd_deliveries"):
         highest = look.table(f"SELECT coalesce(max(sequence), 0) AS n FROM {table}")[0]["n"]
@@ -25,20 +27,25 @@ def check_file(model: "Model") -> None:
             model.wrong("G6", f"{table} has sequence {highest}, the counter is at {look.sequence}")
 
 
-def _check_lines(model: "Model") -> None:
+def check_lines(model: "Model") -> None:
     """`due_at` is set exactly at the heads of lines."""
     rows = model.mirror.table(
-        "SELECT id, due_at FROM webhookd_deliveries WHERE state = 'pending' ORDER BY id"
+        "SELECT id, subscription, order_key, due_at FROM webhookd_deliveries"
+        " WHERE state = 'pending' ORDER BY event"
     )
     pending = {one.id for one in model.deliveries.values() if one.pending}
     if pending != {row["id"] for row in rows}:
         model.wrong("G2", "what is pending in the file is not what was seen to be")
         return
-    seen = set()
+    seen: dict[Any, Any] = {}
     for row in rows:
         known = model.deliveries[row["id"]]
-        head = known.line == () or known.line not in seen
-        seen.add(known.line)
+        named = (row["subscription"], row["order_key"]) if row["order_key"] else ()
+        changing = any(one.kind == "realign" for one in model.instructed.of(known.sub))
+        line = named if changing or known.sub.removed_at is not None else known.line
+        head = line == () or line not in seen
+        if seen.setdefault(line, named) != named or (line == ()) != (named == ()):
+            model.wrong("G4", f"{known} stands in line {named}, the one before it in {seen[line]}")
         if head != (row["due_at"] is not None):
             model.wrong("G4", f"{known} has due_at {row['due_at']}, head of its line: {head}")
 
@@ -74,6 +81,8 @@ def check_end(model: "Model", *, swept: bool) -> None:
     for row in model.waiting.values():
         if swept or not row.low:
             model.wrong("G1", f"row {row.id} was never taken in")
+    for given in model.instructed.open.values():
+        model.wrong("G2", f"{given.kind} for {given.sub.name} is not done")
     for one in model.deliveries.values():
         sub = one.sub
         if one.pending and (sub.removed_at is not None or sub.state.now == "enabled"):
@@ -82,13 +91,15 @@ def check_end(model: "Model", *, swept: bool) -> None:
             model.wrong("G2", f"{one} is delivered, and nobody has accepted it")
     check_requests(model)
     _check_attempts(model)
+    check_feeds(model)
     check_file(model)
 
 
 def check_requests(model: "Model") -> None:
     """An answer that is not in the file needs an excuse: its daemon died before it was recorded."""
     for request in model.requests:
-        if request.result is not None and not request.recorded and not request.life.excused:
+        owed = request.result is not None and not is_ours(request.result)
+        if owed and not request.recorded and not request.life.excused:
             model.wrong("G3", f"{request} was answered ({request.result}), and not recorded")
 
 
@@ -106,13 +117,17 @@ def _check_attempts(model: "Model") -> None:
             model.wrong("G3", f"{one}: kept {made}, made {sorted(recorded)}")
             continue
         for row in made:
-            if row["status"] != getattr(recorded[row["number"]].result, "status", None):
-                model.wrong("G3", f"{one}: kept {row}, but {recorded[row['number']].result}")
+            request = recorded[row["number"]]
+            kept = row["status"], row["started_at"], row["duration_ms"], not row["error_class"]
+            status = getattr(request.result, "status", None)
+            took = round((request.ended - request.began) * 1000)
+            if kept != (status, iso(request.wall), took, request.succeeded):
+                model.wrong("G3", f"{one}: kept {row}, but {request} brought {request.result}")
 
 
 def still_owed(model: "Model") -> bool:
     """Whether something has yet to be taken in or sent before the world is at rest."""
-    if any(not row.low for row in model.waiting.values()):
+    if any(not row.low for row in model.waiting.values()) or model.instructed.open:
         return True
     return any(
         one.state == PENDING and (one.sub.removed_at is not None or one.sub.state.now == "enabled")

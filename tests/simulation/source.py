@@ -17,5 +17,8 @@ class Source:
     removed: int = 0
     """The subscription whose deliveries an operator may have cancelled."""
 
+    carries: bool = False
+    """It is a step of what was instructed, or of what removed subscriptions were owed."""
+
     def __str__(self) -> str:
         return self.name or self.kind

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from tests.simulation.network import MACHINE_FAULTS
 from webhookd.store.driver import connect, sqlite3
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ async def _full_disk(world: "World", dice: random.Random) -> None:
 
 
 async def _jump(world: "World", dice: random.Random) -> None:
-    by = dice.choice((-3_600_000, -60_000, -2_000, 2_000, 60_000, 3_600_000, 86_400_000))
-    world.clock.jump(by)
+    by = dice.choice((2_000, 60_000, 3_600_000, 86_400_000, 7 * 86_400_000))
+    world.clock.jump(dice.choice((-by, by)))
+    if dice.random() < 0.3:
+        await trio.sleep(dice.uniform(0.1, 20))
+        world.clock.jump(dice.choice((-by, by)))
 
 
 async def _power(world: "World", dice: random.Random) -> None:
@@ -42,6 +46,21 @@ async def _no_outbox(world: "World", dice: random.Random) -> None:
         world.outbox_is_away = away
         world.outbox_back_at = trio.current_time()
         await trio.sleep(dice.uniform(0.1, 12))
+
+
+async def _no_network(world: "World", dice: random.Random) -> None:
+    """Nobody can be reached from here, whoever it is."""
+    world.machine_fault = dice.choice(tuple(MACHINE_FAULTS))
+    await trio.sleep(dice.uniform(0.5, 30))
+    world.machine_fault = ""
+
+
+async def _reload(world: "World", dice: random.Random) -> None:
+    """Other limits, while the daemon is at work."""
+    world.draw_limits(dice)
+    life = world.machine.life
+    if life is not None and life.daemon is not None and not life.dead:
+        life.daemon.use(world.settings)
 
 
 def _rename(world: "World", old: str, new: str) -> bool:
@@ -63,5 +82,7 @@ WEATHER: Final[dict[str, Callable[["World", random.Random], Awaitable[None]]]] =
     "the power goes": _power,
     "secrets are found": _secrets,
     "the outbox is away": _no_outbox,
+    "the network is down": _no_network,
+    "other limits": _reload,
 }
 """What befalls the machine; the daemon's own ends are in `machine.ENDS`."""

@@ -21,8 +21,9 @@ from tests.simulation.disk import Disk
 from tests.simulation.facts import Sub
 from tests.simulation.file import new_file
 from tests.simulation.host import Host
+from tests.simulation.kinds import kind_of
 from tests.simulation.knobs import turned
-from tests.simulation.machine import Machine
+from tests.simulation.machine import Life, Machine
 from tests.simulation.model import Model
 from tests.simulation.network import Planted, Receiver
 from tests.simulation.operators import Operators
@@ -31,14 +32,15 @@ from tests.simulation.promptness import Auditor
 from tests.simulation.source import Source
 from tests.simulation.weather import WEATHER
 from webhookd.config.settings import Delivery, Settings
+from webhookd.daemon import tailer
 from webhookd.logs.actions import LOGGER, Action
 from webhookd.store.driver import Connection
 
 EPOCH: Final = 1_790_000_000_000
+SETTLED: Final = 10
+"""Seconds within which a daemon has started again, and its first sweep has been round."""
 PATIENCE: Final = 240
 """Seconds of virtual time in which a healed world must come to rest: the longest delay and more."""
-SWEEP: Final = 700
-"""Seconds within which the sweep must have been round."""
 
 
 class Clock:
@@ -114,6 +116,8 @@ class World:
         self.clock = Clock()
         self.hints = Hints()
         self.disk = Disk(path)
+        kind, self.kind = kind_of(seed)
+        self.lines.append(f"a world of the kind {kind}")
         self.model = Model(self)
         self.host = Host(self, self.dice("host"))
         self.operators = Operators(self, self.dice("operators"))
@@ -131,10 +135,23 @@ class World:
         self.read_trouble = self._weather.choice((0.0, 0.0, 0.0, 0.05))
         """The share of reads that a writer keeps out, as outside WAL mode."""
         self.reads_were_troubled = self.read_trouble > 0
-        limits = {"max_in_flight": (2, 256), "max_unrecorded": (3, 1_000), "shutdown_grace": (0, 8)}
-        chosen = {name: self._weather.choice(values) for name, values in limits.items()}
-        chosen["shutdown_grace"] *= 1_000
-        self.settings = Settings(database=path, delivery=replace(Delivery(), **chosen))
+        self.machine_fault = ""
+        """What becomes of every request, as in `network.MACHINE_FAULTS`; '' for nothing."""
+        self.settings = Settings(database=path)
+        self.draw_limits(self._weather)
+
+    def draw_limits(self, dice: random.Random) -> None:
+        """Other limits are in force from now on."""
+        limits: dict[str, tuple[int, ...]] = {
+            "max_in_flight": self.kind.max_in_flight,
+            "max_unrecorded": (3, 1_000),
+            "max_per_host": (2, 64),
+            "shutdown_grace": (0, 8_000),
+        }
+        chosen = {name: dice.choice(values) for name, values in limits.items()}
+        delivery = replace(Delivery(), **chosen)
+        self.settings = replace(self.settings, delivery=delivery)
+        self.limits_changed_at = trio.current_time()
 
     def dice(self, name: str) -> random.Random:
         """A generator of its own for each, so that one who draws more changes nobody else."""
@@ -148,7 +165,9 @@ class World:
     def receiver(self, name: str) -> Receiver:
         """The endpoint of that name."""
         if name not in self._receivers:
-            self._receivers[name] = Receiver(self.dice(f"receiver {name}"), self.healed)
+            self._receivers[name] = Receiver(
+                self.dice(f"receiver {name}"), self.kind.spells, self.healed
+            )
         return self._receivers[name]
 
     def trace(self, line: str) -> None:
@@ -227,7 +246,7 @@ class World:
                 troubled.start_soon(self.host.run)
                 troubled.start_soon(self.operators.run)
                 troubled.start_soon(self._be_weather)
-                await trio.sleep(self._weather.choice((3, 10, 25, 60)))
+                await trio.sleep(self._weather.choice(self.kind.trouble))
                 self.host.healed = self.operators.healed = self.healed = True
             await self._heal()
             people.cancel_scope.cancel()
@@ -236,11 +255,12 @@ class World:
     async def _be_weather(self) -> None:
         """Full disks and clocks that jump, until the world is to heal."""
         dice = self._weather
-        for _ in range(dice.choice((0, 0, 1, 3, 6))):
+        for _ in range(dice.choice(self.kind.troubles)):
             await trio.sleep(dice.uniform(0.5, 15))
             if self.healed:
                 break
-            name = dice.choice(tuple(WEATHER))
+            odds = dict.fromkeys(WEATHER, 1) | self.kind.weather
+            name = dice.choices(tuple(odds), tuple(odds.values()))[0]
             self.trace(name)
             await WEATHER[name](self, dice)
 
@@ -251,7 +271,9 @@ class World:
         self.read_trouble = 0.0
         self.find_secrets()
         self.machine.spare()
-        self.clock.set_right()
+        self.machine_fault = ""
+        if self._weather.random() < 0.5:
+            self.clock.set_right()
         for receiver in self._receivers.values():
             receiver.healed = True
         if self._weather.random() < 0.7:
@@ -260,22 +282,28 @@ class World:
         await self._until_rest()
         restart = self._weather.random() < 0.5
         if restart and self.machine.life is not None and self.machine.life.daemon is not None:
-            self.machine.life.daemon.stop()
-            await trio.sleep(self.settings.delivery.shutdown_grace / 1000 + 30)
+            await self._stop(self.machine.life)
+            await trio.sleep(SETTLED)
         elif any(row.low for row in self.model.waiting.values()):
-            await trio.sleep(SWEEP)
+            await trio.sleep(tailer.SWEEP_EVERY + SETTLED)
         await self._until_rest()
         life = self.machine.life
         if life is not None and life.daemon is not None:
-            life.daemon.stop()
-            with trio.move_on_after(60):
-                while not life.dead:  # noqa: ASYNC110 - virtual
-                    await trio.sleep(1)
+            await self._stop(life)
         swept = restart or not any(row.low for row in self.model.waiting.values())
         if not self.violations:
             reckoning.check_end(self.model, swept=swept)
             for poller in self.pollers:
                 poller.check()
+
+    async def _stop(self, life: Life) -> None:
+        """Ask the daemon to stop, and wait until it has."""
+        life.stop()
+        with trio.move_on_after(60):
+            while not life.dead:  # noqa: ASYNC110 - virtual
+                await trio.sleep(1)
+        if not life.dead:
+            self.violate("E1: the daemon was asked to stop, and does not")
 
     async def _until_rest(self) -> None:
         for _ in range(PATIENCE):
@@ -332,7 +360,7 @@ def simulate(seed: int) -> Outcome:
         log.world = world
         await world.run()
 
-    with _listening() as log, new_file(seed, EPOCH) as path, turned(seed):
+    with _listening() as log, new_file(seed, EPOCH) as path, turned(seed, kind_of(seed)[1].real):
         scheduler.run(seed, main)
     world = worlds[0]
     return Outcome(

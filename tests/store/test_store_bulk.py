@@ -74,7 +74,7 @@ def test_20_000_deliveries_with_a_hot_aggregate(box: Box) -> None:
     batches = []
     while not batches or batches[-1]:
         box.store.begin()
-        batches.append(box.store.cancel_removed(NOW))
+        batches.append(box.store.carry_out(NOW).rows)
         box.store.commit()
     assert max(batches) == deliveries.BULK_ROWS
     assert sum(batches) == 2 * (HOT + COLD) - 200

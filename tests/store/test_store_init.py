@@ -8,7 +8,7 @@ import pytest
 
 from tests.store.conftest import NOW, Box
 from webhookd.errors import DatabaseError
-from webhookd.store import create, driver, lockfile, ranges
+from webhookd.store import create, driver, lockfile, ranges, schema
 from webhookd.store.create import Prepared, prepare
 
 HOSTS_OWN = """
@@ -71,10 +71,13 @@ def everything(path: Path, *, ours: bool) -> dict[str, Any]:
     return found
 
 
+NAMES = tuple(name for name, _ in schema.MIGRATIONS)
+
+
 def test_a_new_file(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
     done = init(path)
-    assert done == Prepared(path, True, ("0001_first",), "outbox", True, None)
+    assert done == Prepared(path, True, NAMES, "outbox", True, None)
     assert everything(path, ours=False).keys() == {
         "user_version", "application_id", "encoding", "auto_vacuum", "page_size",
     }  # fmt: skip

@@ -17,6 +17,7 @@ from webhookd.core.delivery import Happening
 from webhookd.core.model import DeliveryState, Reason
 from webhookd.core.storage import Record
 from webhookd.errors import Refused
+from webhookd.store import subscriptions
 
 SUBSCRIPTIONS = (
     ("lines", {"ordering": "aggregate"}),
@@ -381,3 +382,57 @@ def test_no_order_at_all(box: Box) -> None:
     box.fail(4)
     box.reopen_delivery(4)
     assert box.due(1) == [2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "waits"),
+    [
+        ("aggregate", "none", False),
+        ("none", "aggregate", True),
+        ("aggregate", "subscription", True),
+        ("subscription", "aggregate", True),
+    ],
+)
+def test_a_reopened_one_stands_in_line_by_the_ordering_of_now(
+    box: Box, before: str, after: str, waits: bool
+) -> None:
+    key = box.subscribe(policy={"ordering": before}).key
+    for _ in range(2):
+        box.put(aggregate_id="S-1")
+    box.ingest()
+    box.cancel(2)
+    box.cancel(4)
+    box.command(lambda t: subscriptions.update(t, key, {"policy": {"ordering": after}}))
+    box.reopen_delivery(4)
+    box.reopen_delivery(2)
+    assert line(box) == [(2, "pending", 1), (4, "pending", not waits)]
+    line_of = {"aggregate": 1, "subscription": -1, "none": 0}[after]
+    assert box.rows("SELECT DISTINCT order_key FROM webhookd_deliveries") == [(line_of,)]
+    box.succeed(2)
+    assert box.due(1) == [4]
+
+
+def test_the_older_event_goes_first_though_its_id_is_higher(box: Box) -> None:
+    """A replay makes the missing row of an old event: its number is the newest of all."""
+    three_in_line(box)
+    box.host.execute("DELETE FROM webhookd_deliveries WHERE id = 2")
+    box.host.execute(
+        "INSERT INTO webhookd_deliveries (id, sequence, event, subscription, subscription_name,"
+        " number, order_key, state, reason, attempts, tries, last_error, created_at)"
+        " SELECT 99, 99, 1, subscription, subscription_name, 9, order_key, state, '', 0, 0, '',"
+        " created_at FROM webhookd_deliveries WHERE id = 6"
+    )
+    box.host.execute("UPDATE webhookd_file SET sequence = 99")
+    box.cancel(4)
+    assert box.due(1) == [99], "the next of the line by its events, not by its numbers"
+    box.fail(99)
+    assert box.due(1) == [6]
+    box.reopen_delivery(99)
+    assert line(box) == [(4, "cancelled", 0), (6, "pending", 0), (99, "pending", 1)]
+    box.reopen_delivery(4)
+    assert box.due(1) == [99], "4 has the lower number and the later event"
+    seen = []
+    while due := box.due(1):
+        seen.append(due[0])
+        box.succeed(due[0])
+    assert seen == [99, 4, 6]

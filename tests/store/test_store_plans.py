@@ -9,6 +9,7 @@ import pkgutil
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,18 +17,22 @@ import pytest
 
 import webhookd.store
 from tests.store.conftest import NOW, Box, secret
-from webhookd.core.model import SubscriptionState
+from webhookd.core.delivery import Happening
+from webhookd.core.model import Reason, SubscriptionState
+from webhookd.core.outcomes import Signs
 from webhookd.store import deliveries, feeds, outbox, status, subscriptions
 from webhookd.store.transaction import Session
 
 SMALL = {
     "webhookd_file", "webhookd_feeds", "webhookd_subscriptions", "webhookd_secrets",
     "webhookd_counters", "webhookd_migrations", "sqlite_master", "sqlite_schema",
-    "sqlite_sequence",
+    "sqlite_sequence", "webhookd_instructions",
 }  # fmt: skip
 """Tables that have a row a file, a table or a subscription: to read one whole is no scan."""
 
 STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
+TEMPLATE = re.compile(r"\{\w+\}")
+"""A place in a text that `format` fills in."""
 SHELL = Path("/usr/bin/sqlite3")
 
 
@@ -41,8 +46,26 @@ def constants() -> dict[str, str]:
         f"{module.__name__.rpartition('.')[2]}.{name}": value
         for module in modules()
         for name, value in vars(module).items()
-        if isinstance(value, str) and STATEMENT.match(value)
+        if isinstance(value, str) and STATEMENT.match(value) and not TEMPLATE.search(value)
     }
+
+
+def templates() -> dict[str, tuple[str, list[str]]]:
+    """The texts with places to fill in, each with the constants of its module made from it."""
+    found = {}
+    for module in modules():
+        texts = {name: value for name, value in vars(module).items() if isinstance(value, str)}
+        for name, value in texts.items():
+            if STATEMENT.match(value) and TEMPLATE.search(value):
+                parts = (re.escape(part) for part in TEMPLATE.split(value))
+                made = re.compile(".+".join(parts))
+                ready = [
+                    other
+                    for other, text in texts.items()
+                    if not TEMPLATE.search(text) and made.fullmatch(text)
+                ]
+                found[f"{module.__name__.rpartition('.')[2]}.{name}"] = name, ready
+    return found
 
 
 def faults(box: Box, sql: str) -> list[str]:
@@ -87,9 +110,58 @@ def test_a_statement_of_a_module(box: Box, name: str) -> None:
 
 def test_the_constants_of_the_hot_modules_are_found() -> None:
     found = constants()
-    for name in ("ingest.IN_LINE", "queue.DUE", "record.HEAD_OF_LINE", "status.OLDEST_OWED"):
+    for name in ("fanout.IN_LINE", "queue.FIRST_DUE", "queue.DUE_AGAIN", "queue.NEXT_AGAIN",
+                 "queue.LAST_FIRST", "queue.WAITING_AGAIN", "queue.NEXT_PASSED",
+                 "book.HEAD_OF_LINE", "checkup.SELECT", "coalesce.UNSENT", "upkeep.OWED",
+                 "upkeep.OVERDUE_HEADS", "upkeep.AGAIN_TOO_LATE",
+                 "status.OLDEST_OWED"):  # fmt: skip
         assert name in found
-    assert len(found) > 20
+    assert len(found) > 50
+
+
+def test_a_text_with_places_to_fill_in_is_private_and_filled_in_nearby() -> None:
+    """So that what is tried is what is said: a template alone is no statement."""
+    found = templates()
+    assert {"queue._DUE", "upkeep._TOO_LATE"} <= found.keys()
+    for where, (name, ready) in found.items():
+        assert name.startswith("_"), where
+        assert ready, where
+
+
+def upkeep_and_health(box: Box) -> None:
+    """What time and endpoints in ill health make the store do."""
+    policy = {"coalesce": True, "max_block": 1, "failing_after": 1, "disable_after_failures": 1}
+    three = box.subscribe("three", policy=policy)
+    box.subscribe("ops", events=("webhookd.*",))
+    for _ in range(3):
+        box.put(aggregate_id="S-3")
+        box.ingest()
+    store, key = box.store, three.key
+    for happening in (Happening.RETRY, Happening.SUCCEEDED):
+        again = box.now if happening is Happening.RETRY else None
+        made = box.outcome(box.due(key)[0], happening, retry_at=again)
+        box.record(replace(made, signs=Signs(ill=True)))
+        box.now += 1_000
+        store.begin()
+        store.let_pass(box.now)
+        store.bring_forward(key, box.now)
+        store.announce_rejected(box.now)
+        store.commit()
+    box.put(aggregate_id="S-3")
+    box.ingest()
+    made = box.outcome(box.due(key)[0], Happening.FAILED, reason=Reason.EXHAUSTED)
+    box.record(replace(made, signs=Signs(ill=True, held_until=NOW)))
+    box.put(aggregate_id="S-3")
+    box.ingest()
+    for look in (store.has_expired, store.next_due):
+        look(key, box.now)
+    for ask in (store.latest_due, store.health):
+        ask(key)
+    store.next_pass()
+    store.waiting()
+    store.begin()
+    assert store.expire(key, box.now, box.now).rows
+    store.commit()
 
 
 def busy(box: Box) -> list[str]:
@@ -116,6 +188,7 @@ def busy(box: Box) -> list[str]:
     for number in box.due(one.key):
         box.succeed(number)
 
+    upkeep_and_health(box)
     with Session(box.path, write=True) as session:
         session.connection.set_trace_callback(heard.append)
         first = box.results()[0]["delivery_id"]
@@ -128,8 +201,10 @@ def busy(box: Box) -> list[str]:
             subscriptions.set_state(transaction, one.key, SubscriptionState.PAUSED, "operator")
             subscriptions.rotate(transaction, one.key, secret("x"), 1_000, NOW)
             subscriptions.remove(transaction, one.key, NOW)
+        box.store.begin()
+        assert box.store.carry_out(NOW).rows
+        box.store.commit()
         with session.write() as transaction:
-            assert deliveries.cancel_removed(transaction, NOW)
             deliveries.cancel_all(transaction, NOW)
         deliveries.show_delivery(session.connection, first)
         deliveries.show_event(session.connection, "E-1")

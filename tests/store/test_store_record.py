@@ -6,8 +6,8 @@ import pytest
 
 from tests.store.conftest import NOW, Box
 from webhookd.core.delivery import Happening, IllegalTransition, Move
-from webhookd.core.model import DeliveryId, DeliveryState, Reason, Sequence
-from webhookd.core.storage import Record
+from webhookd.core.model import DeliveryId, DeliveryState, Reason, SubscriptionKey
+from webhookd.core.storage import Record, Step
 from webhookd.core.times import to_text
 from webhookd.store import subscriptions
 from webhookd.store.record import BODY_CHANGED
@@ -156,26 +156,6 @@ def test_an_illegal_move_is_a_bug_and_writes_nothing(one: Box) -> None:
     assert one.results()[0]["sequence"] == 2
 
 
-def test_what_is_due_comes_in_order_of_its_time(box: Box) -> None:
-    key = box.subscribe(policy={"ordering": "none"}).key
-    for number in range(4):
-        box.put(aggregate_id=str(number), payload=f'"{number}"')
-    box.ingest()
-    box.retry(2, after=-1_000)
-    assert box.due(key) == [2, 4, 6, 8]
-    assert box.due(key, limit=2) == [2, 4]
-    assert [one.id for one in box.store.due(key, NOW, 2, {DeliveryId(2), DeliveryId(6)})] == [4, 8]
-    assert box.store.due(key, NOW, 0, {DeliveryId(99)}) == []
-    (first, *_) = box.store.due(key, NOW, 1, ())
-    assert (first.number, first.attempts, first.tries, first.order_key) == (1, 1, 1, 0)
-    assert (first.due_at, first.event) == (NOW - 1_000, 1)
-    event = box.store.event(first.event)
-    assert event is not None
-    assert (event.sequence, event.payload) == (1, b'"0"')
-    assert box.store.event(Sequence(99)) is None
-    assert box.store.next_due(key) == NOW - 1_000
-
-
 def test_a_removed_subscription_is_owed_nothing_more(box: Box) -> None:
     one = box.subscribe()
     for _ in range(5):
@@ -184,9 +164,43 @@ def test_a_removed_subscription_is_owed_nothing_more(box: Box) -> None:
     box.command(lambda t: subscriptions.remove(t, one.key, NOW))
     for expected in (5, 0):
         box.store.begin()
-        assert box.store.cancel_removed(NOW) == expected
+        assert box.store.carry_out(NOW) == Step(expected)
         box.store.commit()
     assert {row["reason"] for row in box.results()} == {"subscription_removed"}
     assert box.rows("SELECT pending, cancelled FROM webhookd_counters") == [(0, 5)]
     box.put(aggregate_id="S-1")
     assert box.ingest().deliveries == 0
+
+
+def test_an_outcome_from_before_it_was_opened_again_is_only_counted(one: Box) -> None:
+    (was,) = one.store.due(SubscriptionKey(1), NOW, 10, ())
+    late = replace(one.outcome(2, Happening.FAILED, reason=Reason.EXHAUSTED), since=was.since)
+    one.now += 1_000
+    one.cancel(2)
+    one.reopen_delivery(2)
+    assert one.record(late).ready == {1}
+    (row,) = one.results()
+    assert (row["state"], row["attempts"], row["last_error"]) == ("pending", 1, "http 500")
+    assert one.one("SELECT tries FROM webhookd_deliveries") == 0
+    assert one.due(1) == [2], "the schedule begins again, at once"
+
+
+def test_what_expired_before_it_was_opened_again_has_not_ended(one: Box) -> None:
+    (was,) = one.store.due(SubscriptionKey(1), NOW, 10, ())
+    ended = Move(Happening.FAILED, NOW, Reason.EXPIRED)
+    one.now += 1_000
+    one.cancel(2)
+    one.reopen_delivery(2)
+    done = one.record(Record(DeliveryId(2), ended, None, since=was.since))
+    assert done.ready == {1}
+    assert one.results()[0]["state"] == "pending"
+
+
+def test_a_success_from_before_it_was_opened_again_is_a_success(one: Box) -> None:
+    (was,) = one.store.due(SubscriptionKey(1), NOW, 10, ())
+    made = replace(one.outcome(2, Happening.SUCCEEDED, status=200), since=was.since)
+    one.now += 1_000
+    one.cancel(2)
+    one.reopen_delivery(2)
+    one.record(made)
+    assert one.results()[0]["state"] == "delivered"

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.store.conftest import NOW, Box
+from webhookd.core.health import WELL
+from webhookd.core.model import SubscriptionKey
+from webhookd.core.times import to_text
 from webhookd.errors import DatabaseError
 from webhookd.store import create, driver, schema
 from webhookd.store import file as files
@@ -38,7 +41,7 @@ NEWER_THAN_3_8_3 = {
     "triggers": r"\bTRIGGER\b",  # none run in the host's transaction
     "view columns": r"\bVIEW\s+\w+\s*\(",  # 3.9
 }
-FUNCTIONS_OF_3_8_3 = {"nullif", "coalesce", "max", "min"}
+FUNCTIONS_OF_3_8_3 = {"nullif", "coalesce", "max", "min", "substr"}
 
 
 def as_written(script: str) -> str:
@@ -73,10 +76,13 @@ def test_checks_and_views_use_old_functions_only() -> None:
         assert called <= FUNCTIONS_OF_3_8_3 | {"in"} | {"webhookd_feeds"}, called
 
 
-def test_every_statement_is_cut_out_whole() -> None:
-    statements = schema.statements(schema.FIRST)
-    assert len(statements) == len(re.findall(r"^(CREATE|INSERT)", schema.FIRST, re.MULTILINE))
-    assert all(statement.startswith(("CREATE ", "INSERT ")) for statement in statements)
+@pytest.mark.parametrize("name", [name for name, _ in schema.MIGRATIONS])
+def test_every_statement_is_cut_out_whole(name: str) -> None:
+    script = dict(schema.MIGRATIONS)[name]
+    statements = schema.statements(script)
+    begins = ("CREATE ", "INSERT ", "ALTER ", "DROP ")
+    assert len(statements) == len(re.findall(rf"^({'|'.join(begins)})", script, re.MULTILINE))
+    assert all(statement.startswith(begins) for statement in statements)
     assert not any("--" in statement for statement in statements)
 
 
@@ -90,6 +96,12 @@ def test_every_column_of_every_table_is_explained() -> None:
                     continue
                 if "--" not in line and not lines[number - 1].lstrip().startswith("--"):
                     silent.append(f"{lines[0]} {line.strip()}")
+        lines = script.splitlines()
+        silent += [
+            line
+            for number, line in enumerate(lines)
+            if line.startswith("ALTER TABLE") and not lines[number - 1].startswith("--")
+        ]
     assert silent == []
 
 
@@ -170,6 +182,86 @@ def test_an_older_file_is_upgraded(version: int, way: str, tmp_path: Path, path:
     box.close()
 
 
+WORK_OF_1 = """
+UPDATE webhookd_file SET sequence = 40, cursor = 10;
+UPDATE webhookd_ranges SET last = 10;
+UPDATE webhookd_counters SET numbers = 8, pending = 4, delivered = 2, failed = 1, cancelled = 1;
+"""
+"""Beside the delivered one and the one that is due again: deliveries in every other standing."""
+MORE_OF_1 = (
+    # id, sequence, event, order_key, state, reason, attempts, due_at, finished_at
+    (12, 12, 11, 2, "pending", "", 0, None, None),
+    (14, 14, 13, 2, "pending", "", 0, None, None),
+    (16, 35, 15, 3, "failed", "exhausted", 2, None, "2026-01-31T12:00:01.000Z"),
+    (18, 36, 17, 3, "delivered", "", 1, None, "2026-01-31T12:00:02.000Z"),
+    (20, 37, 19, 3, "cancelled", "operator", 0, None, "2026-01-31T12:00:03.000Z"),
+    (22, 22, 21, 3, "pending", "", 0, "2026-01-31T12:00:03.000Z", None),
+)
+
+
+def file_of_1(path: Path) -> Path:
+    """A file of version 1 in the middle of its work."""
+    built(SCHEMAS / "1.sql", path)
+    connection = driver.connect(path, mode="rw")
+    connection.executescript(WORK_OF_1)
+    connection.execute(
+        "INSERT INTO webhookd_aggregates VALUES (3, '', 'supplier', 'S-2', 21, 'a', 'E-22', ?)",
+        (to_text(NOW),),
+    )
+    for number, (id_, sequence, event, key, state, reason, tries, due, end) in enumerate(
+        MORE_OF_1, 3
+    ):
+        connection.execute(
+            "INSERT INTO webhookd_events SELECT ?, ?, ?, ?, 'a', 'supplier', ?, '', NULL,"
+            " occurred_at, 0, ingested_at FROM webhookd_events WHERE sequence = 1",
+            (event, number, f"E-{id_}", key, f"S-{key - 1}"),
+        )
+        connection.execute(
+            "INSERT INTO webhookd_deliveries SELECT ?, ?, ?, 1, 'one', ?, ?, ?, ?, ?, ?, 500,"
+            " '', ?, ?, NULL, created_at, NULL, ?, NULL FROM webhookd_deliveries WHERE id = 2",
+            (id_, sequence, event, number, key, state, reason, tries, tries, due, due, end),
+        )
+    connection.close()
+    return path
+
+
+def test_E22_a_file_of_version_1_at_work_goes_on(tmp_path: Path, path: Path) -> None:
+    old = file_of_1(tmp_path / "old.db")
+    before = driver.connect(old, mode="ro")
+    shown = {
+        view: before.execute(f"SELECT * FROM {view} ORDER BY 1").fetchall()
+        for view in ("webhook_results", "webhook_changes", "webhook_events", "webhook_feeds")
+    }
+    before.close()
+    box = Box(old)
+    fresh = Box(path)
+    assert box.store.applied == ("0002_engine",)
+    for table in ("webhookd_file", "webhookd_counters", "webhookd_deliveries",
+                  "webhookd_subscriptions", "webhookd_instructions"):  # fmt: skip
+        columns = f"PRAGMA table_info({table})"
+        assert box.rows(columns) == fresh.rows(columns)
+    assert objects(box.host) == objects(fresh.host)
+    fresh.close()
+    for view, rows in shown.items():
+        assert box.rows(f"SELECT * FROM {view} ORDER BY 1") == rows, "no poller sees a difference"
+    # Nobody's health was known then, and nothing was held up by a rule.
+    assert box.store.health(SubscriptionKey(1)) == WELL
+    assert box.store.next_pass() is None
+    assert box.store.waiting() == [1]
+
+    box.now += 60_000
+    seen = []
+    while due := box.due(1):
+        seen.append(due[0])
+        box.succeed(due[0])
+    assert seen == [22, 4, 12, 14]
+    assert box.rows("SELECT pending, delivered, failed FROM webhookd_counters") == [(0, 6, 1)]
+    box.reopen_delivery(16)
+    assert box.due(1) == [16]
+    assert box.one("PRAGMA integrity_check") == "ok"
+    box.close()
+
+
 def test_E21_a_newer_schema_is_refused_with_both_versions(box: Box) -> None:
     newer = schema.SCHEMA_VERSION + 1
     box.host.execute("UPDATE webhookd_file SET schema_version = ?", (newer,))
@@ -196,21 +288,23 @@ def test_E22_an_upgrade_that_fails_changes_nothing(
     connection = driver.connect(path, mode="rw")
     before = objects(connection)
     broken = "CREATE TABLE webhookd_new (a TEXT);\nCREATE TABLE webhookd_file (b TEXT);"
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
-    monkeypatch.setattr(files, "SCHEMA_VERSION", 2)
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, ("0002_broken", broken)))
+    known, count = schema.MIGRATIONS, schema.SCHEMA_VERSION
+    for module in (schema, files):
+        monkeypatch.setattr(module, "SCHEMA_VERSION", count + 1)
+    monkeypatch.setattr(schema, "MIGRATIONS", (*known, ("9999_broken", broken)))
     with pytest.raises(driver.sqlite3.OperationalError, match="already exists"):
         create.upgrade(connection, path)
     assert not connection.in_transaction
     assert objects(connection) == before
-    assert connection.execute("SELECT schema_version FROM webhookd_file").fetchone() == (1,)
-    assert connection.execute("SELECT count(*) FROM webhookd_migrations").fetchone() == (1,)
+    assert connection.execute("SELECT schema_version FROM webhookd_file").fetchone() == (count,)
+    assert connection.execute("SELECT count(*) FROM webhookd_migrations").fetchone() == (count,)
 
     good = "CREATE TABLE webhookd_new (a TEXT);"
-    monkeypatch.setattr(schema, "MIGRATIONS", (schema.MIGRATIONS[0], ("0002_good", good)))
-    assert create.upgrade(connection, path) == ("0002_good",)
+    monkeypatch.setattr(schema, "MIGRATIONS", (*known, ("9999_good", good)))
+    assert create.upgrade(connection, path) == ("9999_good",)
     assert create.upgrade(connection, path) == ()
-    assert connection.execute("SELECT schema_version FROM webhookd_file").fetchone() == (2,)
+    version = connection.execute("SELECT schema_version FROM webhookd_file").fetchone()
+    assert version == (count + 1,)
     connection.close()
 
 

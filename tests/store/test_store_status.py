@@ -1,10 +1,15 @@
 """The facts for `status`, from the file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.store.conftest import NOW, Box
+from tests.store.test_store_bulk import steps_of
+from webhookd.core.delivery import Happening
+from webhookd.core.model import SubscriptionState
+from webhookd.core.outcomes import Signs
 from webhookd.core.status import FileFacts
 from webhookd.core.times import to_text
 from webhookd.store import status, subscriptions
@@ -58,6 +63,65 @@ def test_a_file_at_work(box: Box) -> None:
     found = facts(box)
     assert [one.name for one in found.subscriptions] == ["one"]
     assert found.totals["pending"] == 4, "a removed one's are counted until they are cancelled"
+
+
+def test_health_as_recorded(box: Box) -> None:
+    one = box.subscribe("one", policy={"failing_after": 1, "retry_after_max": 90_000})
+    box.put(aggregate_id="S-1")
+    box.ingest()
+    made = box.outcome(2, Happening.RETRY, retry_at=NOW)
+    box.record(replace(made, signs=Signs(ill=True, held_until=NOW + 60_000)))
+    (found,) = facts(box).subscriptions
+    assert found.health == box.store.health(one.key)
+    assert (found.health.failing_since, found.health.held_until) == (NOW, NOW + 60_000)
+    assert (found.policy.retry_after_max, found.policy.timeout) == (90_000, 15_000)
+    assert (found.state, found.disabled_at) == (SubscriptionState.ENABLED, None)
+
+
+def test_disabled_by_a_rule_and_since_when(box: Box) -> None:
+    box.subscribe("one")
+    box.put()
+    box.ingest()
+    box.now += 5_000
+    made = box.outcome(2, Happening.RETRY, status=410, retry_at=box.now)
+    box.record(replace(made, signs=Signs(gone=True)))
+    (found,) = facts(box).subscriptions
+    assert (found.state, found.state_reason) == (SubscriptionState.DISABLED, "gone")
+    assert (found.disabled_at, found.owed) == (to_text(NOW + 5_000), 1)
+
+
+def test_the_next_attempt_is_the_earlier_of_first_and_further_ones(box: Box) -> None:
+    box.subscribe(policy={"ordering": "none"})
+    for _ in range(2):
+        box.put()
+    box.ingest()
+    box.retry(2, after=9_000)
+    assert facts(box).subscriptions[0].next_attempt_at == to_text(NOW)
+    box.retry(4, after=-9_000)
+    assert facts(box).subscriptions[0].next_attempt_at == to_text(NOW - 9_000)
+    box.succeed(4)
+    assert facts(box).subscriptions[0].next_attempt_at == to_text(NOW + 9_000)
+
+
+def test_what_a_newer_program_wrote_is_shown_all_the_same(box: Box) -> None:
+    box.subscribe("one", profile="of-tomorrow", policy={"colour": "red"})
+    (found,) = facts(box).subscriptions
+    assert found.name == "one"
+
+
+@pytest.mark.parametrize("owed", [10, 5_000])
+def test_it_costs_no_scan(box: Box, owed: int) -> None:
+    box.subscribe()
+    box.store._writer.execute("PRAGMA synchronous = OFF")
+    box.host.execute(
+        "INSERT INTO outbox (event_type) WITH RECURSIVE n (i) AS"
+        f" (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {owed}) SELECT 'a' FROM n"
+    )
+    box.ingest_all()
+    with Session(box.path, write=False) as session:
+        ticks = steps_of(box, session.connection)
+        assert status.facts(session.connection, session.file, box.path).totals["pending"] == owed
+    assert ticks[0] <= 20
 
 
 def test_nothing_owed(box: Box) -> None:

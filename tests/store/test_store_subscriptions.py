@@ -72,7 +72,8 @@ def test_an_id_is_found_before_a_name(box: Box) -> None:
     first = box.subscribe("one", id="wh_x")
     box.host.execute(
         "INSERT INTO webhookd_subscriptions SELECT 9, 'wh_y', 'wh_x', url, events, tenant, profile,"
-        " mode, method, headers, policy, state, state_reason, managed_by, created_at, NULL"
+        " mode, method, headers, policy, state, state_reason, managed_by, created_at, NULL,"
+        " NULL"
         " FROM webhookd_subscriptions"
     )
     assert found(box, "wh_x").key == first.key

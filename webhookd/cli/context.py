@@ -9,6 +9,7 @@ import click
 
 from webhookd.config.load import load
 from webhookd.config.settings import Settings
+from webhookd.core.declaration import Declared
 from webhookd.core.model import Millis
 from webhookd.errors import ConfigError
 from webhookd.store.transaction import Session, open_session
@@ -25,6 +26,10 @@ class App:
     @cached_property
     def settings(self) -> Settings:
         """The configuration. Raises ConfigError."""
+        return self.read()
+
+    def read(self) -> Settings:
+        """The configuration as its file has it now. Raises ConfigError."""
         settings = load(self.config, database=self._database, environ=os.environ)
         try:
             os.fsencode(settings.database).decode()
@@ -35,6 +40,11 @@ class App:
                 "LC_ALL=C.UTF-8"
             ) from None
         return settings
+
+    def declared(self, name: str) -> Declared | None:
+        """The block of that name in the file that is read. Raises ConfigError."""
+        blocks = self.settings.subscriptions or ()
+        return next((one for one in blocks if one.name == name), None)
 
     def session(self, *, write: bool) -> Session:
         """The file, opened. Raises ConfigError or DatabaseError."""

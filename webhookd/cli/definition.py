@@ -17,8 +17,18 @@ POLICY: Final = {
     "timeout": ("DURATION", "The deadline of a whole attempt."),
     "retry_delays": ("D,D,...", "The least wait before each further attempt, like 5s,5m,2h."),
     "jitter": ("SHARE", "Lengthen a delay by up to this share of itself, 0 to 1."),
+    "max_age": ("DURATION", "How long after ingest a delivery is still worth sending; or off."),
+    "max_block": ("DURATION", "How long a failing head may hold up its line; or off."),
+    "coalesce": ("BOOL", "A newer ID-only delivery takes the place of one not attempted yet."),
     "concurrency": ("N", "Attempts under way at once."),
+    "rate_limit": ("RATE", "Attempts over time, like 10/s or 600/m; or off."),
     "retry_after_max": ("DURATION", "The longest wait that a receiver can ask for."),
+    "permanent_statuses": ("S,S,...", "Statuses that end a delivery, like 404,410 or 4xx."),
+    "gone_disables": ("BOOL", "Whether a 410 disables the subscription."),
+    "failing_after": ("N", "Attempts in a row in ill health until it is probed."),
+    "disable_after_failures": ("N", "Failed deliveries in a row that disable it; or off."),
+    "disable_after": ("DURATION", "How long without a success disables it; or off."),
+    "send_feed_sequence": ("BOOL", "Say the event's place in the feed with each request."),
 }
 """Keys of the policy that `add` and `update` have an option for, with its metavar and help."""
 

@@ -33,6 +33,7 @@ _COMMANDS: Final = {
         ("subscriptions", "subscriptions", "subscriptions"),
         ("events", "events", "events"),
         ("deliveries", "deliveries", "deliveries"),
+        ("replay", "replay", "replay"),
         ("results", "feeds", "results"),
         ("changes", "feeds", "changes"),
         ("feed-events", "feeds", "feed_events"),

@@ -3,13 +3,14 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from webhookd.config import profiles
+from webhookd.config import declared, profiles
+from webhookd.config.faults import advice, line, shown
 from webhookd.config.settings import SYSTEMS, Delivery, Log, Outbox, Settings, Status
 from webhookd.core.egress import EgressPolicy, parse_policy
 from webhookd.core.model import Millis
@@ -28,8 +29,6 @@ MOST_UNRECORDED: Final = 1_000_000
 """Outcomes in memory: at about 1 KiB each, as much as a small machine has."""
 LONGEST_TENANT: Final = 512
 """Characters, as for a tenant in the outbox."""
-_SHOWN: Final = 80
-"""Characters of a wrong value or name that an error repeats."""
 
 _UNITS: Final = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _SIZE: Final = re.compile(r"([0-9]{1,12}) ?(|B|KiB|MiB|GiB)")
@@ -63,6 +62,9 @@ def load(path: Path | None, *, database: str | None, environ: Mapping[str, str])
     found[profiles.KEY] = profiles.read(
         found.get(profiles.KEY, {}), found.pop("cloudevents", {}).get("source", ""), place
     )
+    if path is not None:
+        blocks = found.get(declared.KEY, [])
+        found[declared.KEY] = declared.read(blocks, place, found["egress"], found[profiles.KEY])
     return Settings(**found)
 
 
@@ -71,17 +73,17 @@ def _parse(path: Path) -> dict[str, object]:
         data = path.read_bytes()
     except OSError as error:
         fault = error.strerror or type(error).__name__
-        raise ConfigError(_line(str(path), "", f"cannot be read: {fault}; see --config")) from error
+        raise ConfigError(line(str(path), "", f"cannot be read: {fault}; see --config")) from error
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        fault = f"line {line}: not UTF-8; save the file as UTF-8"
+        number = data.count(b"\n", 0, error.start) + 1
+        fault = f"line {number}: not UTF-8; save the file as UTF-8"
     except tomllib.TOMLDecodeError as error:
         fault = f"not valid TOML: {error}"
     except RecursionError:
         fault = "nested too deeply; no key takes more than a list"
-    raise ConfigError(_line(str(path), "", fault))
+    raise ConfigError(line(str(path), "", fault))
 
 
 def _read(
@@ -92,28 +94,18 @@ def _read(
     for name, value in table.items():
         key = f"{prefix}{name}"
         if name not in keys:
-            raise ConfigError(_line(place, key, f"unknown key; {_advice(name, keys)}"))
+            raise ConfigError(line(place, key, f"unknown key; {advice(name, keys)}"))
         inner = keys[name]
         if isinstance(inner, dict):
             if not isinstance(value, dict):
-                raise ConfigError(_line(place, key, f"is a table: write [{key}] above its keys"))
+                raise ConfigError(line(place, key, f"is a table: write [{key}] above its keys"))
             found[name] = _read(value, inner, place, f"{key}.")
             continue
         try:
             found[name] = inner(value)
         except ValueError as error:
-            raise ConfigError(_line(place, key, str(error))) from error
+            raise ConfigError(line(place, key, str(error))) from error
     return found
-
-
-def _line(place: str, key: str, fault: str) -> str:
-    parts = [printable(part, 200) for part in (place, key) if part]
-    return ": ".join([*parts, printable(fault, 400)])
-
-
-def _advice(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
 
 
 def _no_database(place: str, environ: Mapping[str, str]) -> str:
@@ -135,18 +127,14 @@ def _policy(lists: Mapping[str, tuple[str, ...]], place: str) -> EgressPolicy:
         policy = parse_policy(lists.get("allow", ()), lists.get("deny", ()))
     except ValueError as error:  # it begins with the key and the entry
         fault = f"{error}; name an address, a range or a host"
-        raise ConfigError(_line(place, "", fault)) from error
+        raise ConfigError(line(place, "", fault)) from error
     return replace(policy, source=place)
-
-
-def _shown(value: object) -> str:
-    return printable(repr(value), _SHOWN)
 
 
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value
-    raise ValueError(f"is text: write it in quotes, not {_shown(value)}")
+    raise ValueError(f"is text: write it in quotes, not {shown(value)}")
 
 
 def _path(value: object) -> str:
@@ -159,10 +147,10 @@ def _path(value: object) -> str:
 def _table(value: object) -> str:
     text = _text(value)
     if not text or not text.isprintable():
-        raise ValueError(f"is the name of a table, not {_shown(text)}")
+        raise ValueError(f"is the name of a table, not {shown(text)}")
     if text.lower().startswith(("sqlite_", "webhook_", "webhookd_")):
         raise ValueError(
-            f"{_shown(text)} is not the host's own table; name the table it inserts into"
+            f"{shown(text)} is not the host's own table; name the table it inserts into"
         )
     return text
 
@@ -178,7 +166,7 @@ def _tenant(value: object) -> str:
 
 def _number(least: int, most: int, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ValueError(f"is a whole number from {least} to {most}, not {_shown(value)}")
+        raise ValueError(f"is a whole number from {least} to {most}, not {shown(value)}")
     return value
 
 
@@ -194,7 +182,7 @@ def _size(value: object) -> int:
     ):
         raise ValueError(
             f'is bytes, or text with a unit (KiB, MiB): "1MiB", at most {LARGEST_PAYLOAD} bytes,'
-            f" not {_shown(value)}"
+            f" not {shown(value)}"
         )
     return amount
 
@@ -202,7 +190,7 @@ def _size(value: object) -> int:
 def _span(least: Millis, value: object) -> Millis:
     span = parse_duration(value)
     if span < least:
-        raise ValueError(f"is longer than {_shown(value)}: at least {least} ms")
+        raise ValueError(f"is longer than {shown(value)}: at least {least} ms")
     return span
 
 
@@ -211,21 +199,19 @@ def _start(value: object) -> str | int:
         return str(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
         return value
-    raise ValueError(
-        f'is "beginning", "end" or an id of the outbox (a number), not {_shown(value)}'
-    )
+    raise ValueError(f'is "beginning", "end" or an id of the outbox (a number), not {shown(value)}')
 
 
 def _choice(choices: tuple[str, ...], value: object) -> str:
     if value not in choices:
         listed = " or ".join(f'"{choice}"' for choice in choices)
-        raise ValueError(f"is {listed}, not {_shown(value)}")
+        raise ValueError(f"is {listed}, not {shown(value)}")
     return str(value)
 
 
 def _list(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-        raise ValueError(f'is a list of texts: ["10.1.0.0/16", "erp.local"], not {_shown(value)}')
+        raise ValueError(f'is a list of texts: ["10.1.0.0/16", "erp.local"], not {shown(value)}')
     return tuple(value)
 
 
@@ -233,10 +219,15 @@ def _systems(value: object) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(_list(value)))
     for system in found:
         if system not in SYSTEMS:
-            raise ValueError(f"{_shown(system)} is no system; {_advice(system, SYSTEMS)}")
+            raise ValueError(f"{shown(system)} is no system; {advice(system, SYSTEMS)}")
     if not found:
         raise ValueError('names no system; to check no payload say validate = "off"')
     return found
+
+
+def _later(value: object) -> object:
+    """Read by `declared.read`, once it is known where they may lead to, and by which profiles."""
+    return value
 
 
 _TABLES: Final[dict[str, Callable[..., Any]]] = {
@@ -260,6 +251,7 @@ _KEYS: Final[dict[str, Reader | dict[str, Reader]]] = {
     "delivery": {
         "shutdown_grace": partial(_span, 0),
         "max_in_flight": partial(_number, 1, MOST_IN_FLIGHT),
+        "max_per_host": partial(_number, 1, MOST_IN_FLIGHT),
         "max_unrecorded": partial(_number, 1, MOST_UNRECORDED),
     },
     "egress": {"allow": _list, "deny": _list},
@@ -270,4 +262,5 @@ _KEYS: Final[dict[str, Reader | dict[str, Reader]]] = {
         "level": partial(_choice, ("debug", "info", "warning", "error")),
     },
     "status": {"max_lag": partial(_span, 1), "max_owed_age": partial(_span, 1)},
+    declared.KEY: _later,
 }

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from webhookd.config.faults import line, shown
 from webhookd.core.profiles import BUILT_IN, Known, Profile, cloudevents, own
-from webhookd.core.text import printable
 from webhookd.errors import ConfigError
 
 KEY = "profiles"
@@ -12,7 +12,8 @@ KEY = "profiles"
 def source(value: object) -> str:
     """The `source` of CloudEvents. Raises ValueError."""
     if not isinstance(value, str):
-        raise ValueError('is text: write it in quotes, like "/erp"')  # noqa: TRY004 - an operator's text
+        fault = f'is text: write it in quotes, like "/erp", not {shown(value)}'
+        raise ValueError(fault)  # noqa: TRY004 - an operator's text
     return cloudevents.check_source(value)
 
 
@@ -35,15 +36,16 @@ def read(written: Mapping[str, Mapping[str, object]], source: str, place: str) -
         ConfigError: the first profile that cannot be.
     """
     known = BUILT_IN
+    said: dict[str, Mapping[str, object]] = dict(written)
     if source not in ("", cloudevents.SOURCE):
         made = cloudevents.make(source)
         known = known.with_these({made.name: made}, place)
+        said[made.name] = {"source": source}
     found: dict[str, Profile] = {}
     for name, keys in written.items():
         try:
             found[name] = own.make(name, keys, known)
         except own.Wrong as error:
             where = ".".join(part for part in (KEY, name, error.key) if part)
-            parts = [printable(part, 200) for part in (place, where) if part]
-            raise ConfigError(": ".join([*parts, printable(str(error), 400)])) from None
-    return known.with_these(found, place)
+            raise ConfigError(line(place, where, str(error))) from None
+    return known.with_these(found, place, said)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from webhookd.core.declaration import Declared
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.model import Millis
 from webhookd.core.profiles import BUILT_IN, Known
@@ -42,6 +43,8 @@ class Delivery:
     """How long attempts under way may take to finish once the daemon is asked to stop."""
     max_in_flight: int = 256
     """Attempts under way at once over all subscriptions."""
+    max_per_host: int = 64
+    """Attempts under way at once to one host, over all subscriptions that lead there."""
     max_unrecorded: int = 1_000
     """Outcomes kept in memory while the file cannot be written; at this many sending stops."""
 
@@ -76,3 +79,5 @@ class Settings:
     status: Status = Status()
     profiles: Known = BUILT_IN
     """The built-in ones, and one's own of `[profiles.NAME]`."""
+    subscriptions: tuple[Declared, ...] | None = None
+    """What the file declares; None where no file is read: then what one declared before stays."""

@@ -21,6 +21,9 @@ final, and is only noted where it is not:
 - a success turns any row into `delivered`: the receiver has the event, whatever the row said;
 - any other outcome adds its attempt to the count and leaves the state as it is.
 
+It can also meet a row that was finished and re-opened meanwhile, and is pending once more. Then the
+attempt belongs to an opening that is over: it is `NOTED`, and uses up nothing of the new schedule.
+
 `attempts` counts every attempt ever made, and is what a receiver sees as `webhookd-attempt`.
 `tries` counts those since the delivery was last (re)opened, and is what the schedule goes by.
 A failed attempt that will be repeated leaves the row `pending` with a time, `due_at`. What failed
@@ -45,6 +48,8 @@ class Happening(Enum):
     """An attempt failed, and another one is owed."""
     FAILED = auto()
     """An attempt failed, or none can be made, and no further one is owed."""
+    NOTED = auto()
+    """An attempt from before it was last opened has failed: it is counted, and nothing else."""
     CANCELLED = auto()
     """An operator (or a command of theirs) took it back."""
     SUPERSEDED = auto()
@@ -65,6 +70,7 @@ TRANSITIONS: Final[dict[Happening, dict[DeliveryState, DeliveryState]]] = {
     Happening.SUCCEEDED: {P: D, D: D, F: D, C: D, S: D},
     Happening.RETRY: {P: P, D: D, F: F, C: C, S: S},
     Happening.FAILED: {P: F, D: D, F: F, C: C, S: S},
+    Happening.NOTED: {P: P, D: D, F: F, C: C, S: S},
     Happening.CANCELLED: {P: C},
     Happening.SUPERSEDED: {P: S},
     Happening.REOPENED: {D: P, F: P, C: P, S: P},
@@ -154,11 +160,12 @@ def move(standing: Standing, happened: Move) -> Standing:
         raise IllegalTransition(f"{happened.happening.name} with retry_at={happened.retry_at}")
 
     counted = happened.attempted_at is not None
-    tried = standing.tries + counted
+    noted = happened.happening is Happening.NOTED
+    tried = standing.tries + (counted and not noted)
     reason, finished_at, due_at = standing.reason, standing.finished_at, standing.due_at
     if happened.happening is Happening.REOPENED:
         tried, reason, finished_at, due_at = 0, None, None, happened.at
-    elif after is P:
+    elif after is P and not noted:
         due_at = happened.retry_at
     elif after is not standing.state:
         reason, finished_at, due_at = happened.reason, happened.at, None

@@ -109,7 +109,7 @@ def after(health: Health, happened: Move, signs: Signs | None, policy: Policy) -
     since = health.no_success_since
     held = health.held_until
     if signs.held_until is not None:
-        held = max(held or 0, signs.held_until)
+        held = max(health.holds(now, policy) or 0, signs.held_until)
     found = replace(
         health,
         ill=ill,

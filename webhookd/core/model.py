@@ -237,6 +237,8 @@ class Fault:
     kind: FaultKind
     detail: str
     phase: Phase
+    may_be_ours: bool = False
+    """A fault that looks the same whether the endpoint or this machine's own network is down."""
 
 
 Result = Answer | Fault

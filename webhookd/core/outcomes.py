@@ -38,9 +38,10 @@ class Signs:
 
 
 def signs(result: Result, policy: Policy, now: Millis) -> Signs | None:
-    """What `result` says of its endpoint; None for a fault of this machine, which says nothing."""
+    """What `result` says of its endpoint; None for a fault on this side, which says nothing."""
     if isinstance(result, Fault):
-        return None if result.kind is FaultKind.LOCAL else Signs(ill=is_ill(result))
+        ours = result.kind in {FaultKind.LOCAL, FaultKind.INTERNAL}
+        return None if ours else Signs(ill=is_ill(result))
     held_until = None
     if result.status in _THROTTLING:
         wait = parse_retry_after(result.retry_after, now)

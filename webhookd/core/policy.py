@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any, Final
 
 from webhookd.core.model import Millis, Ordering, Policy
@@ -85,12 +86,12 @@ def show(policy: Policy) -> dict[str, object]:
 
 
 def show_rate(rate: float) -> str:
-    """Attempts a second in the unit in which they are a whole number, if there is one."""
+    """The rate as `parse` reads it back: a whole number, over the shortest time that allows it."""
     for unit, seconds in _PER.items():
-        amount = round(rate * seconds, 6)
-        if amount == int(amount):
-            return f"{int(amount)}/{unit}"
-    return f"{rate:g}/s"
+        text = f"{rate * seconds:.0f}"
+        if float(text) / seconds == rate:
+            return f"{text}/{unit}"
+    return f"{Decimal(repr(rate)):f}/s"
 
 
 def _shown_span(span: Millis) -> str:
@@ -171,8 +172,8 @@ def _rate(value: object) -> float:
 def _switch(value: object) -> bool:
     if isinstance(value, bool):
         return value
-    if value in _SWITCHES:
-        return _SWITCHES[str(value)]
+    if isinstance(value, str) and value in _SWITCHES:
+        return _SWITCHES[value]
     raise ValueError("takes true or false")
 
 

@@ -65,6 +65,12 @@ def next_attempt_at(
     return now + wait
 
 
+def longest_wait(policy: Policy) -> Millis:
+    """The longest that a delivery can be put off by this policy: later than that no due time is."""
+    longest = max(policy.retry_delays, default=0)
+    return max(longest + int(longest * policy.jitter), policy.retry_after_max)
+
+
 def _http_date(text: str, now: Millis) -> Millis | None:
     found = next(filter(None, (form.fullmatch(text) for form in _DATES)), None)
     if found is None:

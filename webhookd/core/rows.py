@@ -148,7 +148,7 @@ def judge(
         row.outbox_id,
         event_id or made_event_id(row, file_uuid, occurred),
         event_type,
-        aggregate_type or event_type.rpartition(".")[0],
+        aggregate_type or made_aggregate_type(event_type),
         aggregate_id,
         tenant or default_tenant,
         row.payload,
@@ -156,6 +156,11 @@ def judge(
         occurred is None and bool(row.occurred_at),
         not aggregate_type,
     )
+
+
+def made_aggregate_type(event_type: str) -> str:
+    """The aggregate type of a row that names none: what stands before the type's last dot."""
+    return event_type.rpartition(".")[0]
 
 
 def duplicate(draft: Draft) -> Rejection:

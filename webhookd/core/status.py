@@ -6,12 +6,21 @@ Pure: the facts come from the file and the lock file beside it, the judgement fr
 from dataclasses import dataclass
 from typing import Any, Final
 
-from webhookd.core.model import Millis, SubscriptionState
+from webhookd.core.health import Health, Rule
+from webhookd.core.model import Millis, Policy, SubscriptionState
 from webhookd.core.text import counted
 from webhookd.core.times import format_duration, from_text, to_text
 
 HEARTBEAT_STALE: Final = 10_000
 """A heartbeat comes every second; after this long without one the daemon is stalled."""
+
+MOST_OWED: Final = 100_000
+LONGEST_DISABLED: Final = 30 * 86_400_000
+"""Over these what a subscription is owed is a burden: every event of it is kept in the file."""
+
+
+WELL: Final = "well"
+"""The health of a subscription of which there is nothing to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,7 @@ class SubscriptionFacts:
     url_shown: str
     state: SubscriptionState
     state_reason: str
+    disabled_at: str | None
     owed: int
     delivered: int
     failed: int
@@ -32,6 +42,9 @@ class SubscriptionFacts:
     last_error: str
     last_attempt_at: str | None
     last_success_at: str | None
+    health: Health
+    policy: Policy
+    """In force: its profile's with its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +135,7 @@ def compose(
             "fault": facts.outbox_fault or None,
         },
         "deliveries": facts.totals,
-        "subscriptions": [_subscription(one) for one in facts.subscriptions],
+        "subscriptions": [_subscription(one, now) for one in facts.subscriptions],
         "problems": problems,
         "at": to_text(now),
     }
@@ -173,32 +186,105 @@ def _outbox_problems(
 def _subscription_problems(
     one: SubscriptionFacts, thresholds: Thresholds, now: Millis
 ) -> list[str]:
-    if one.state is SubscriptionState.DISABLED:
-        return [
-            (
-                f"subscription {one.name} is disabled ({one.state_reason}) and is owed {one.owed}; "
-                f"`webhookd subscriptions enable {one.name}` sends them"
-            )
-        ]
+    """At most one line: the gravest, which says the others' figures too."""
+    since = "" if one.oldest_owed_at is None else f", the oldest since {one.oldest_owed_at}"
+    disabled, burden = one.state is SubscriptionState.DISABLED, _burden(one, now)
+    if disabled or burden:
+        said = f"subscription {one.name} is {_standing(one)}" if disabled else ""
+        said = f"{said}; it" if said else f"subscription {one.name}"
+        return [f"{said} is owed {one.owed}{since}; {burden}{_remedy(one, giving_up=bool(burden))}"]
     oldest = _moment(one.oldest_owed_at)
     late = oldest is not None and now - oldest > thresholds.max_owed_age
     if late and one.state is SubscriptionState.ENABLED:
-        return [
-            (
-                f"subscription {one.name} is owed {one.owed}, the oldest since {one.oldest_owed_at}"
-                f" (last: {one.last_error or one.last_status or 'not attempted'})"
-            )
-        ]
+        return [f"subscription {one.name} is owed {one.owed}{since} (last: {_last(one)})"]
     return []
 
 
-def _subscription(one: SubscriptionFacts) -> dict[str, Any]:
+def _burden(one: SubscriptionFacts, now: Millis) -> str:
+    """What it costs that so much is owed for so long; `''` where it is not worth a word."""
+    disabled_at = _moment(one.disabled_at)
+    disabled_for = 0 if disabled_at is None else now - disabled_at
+    long = disabled_for >= LONGEST_DISABLED
+    if not long and one.owed <= MOST_OWED:
+        return ""
+    span = f" for {disabled_for // 86_400_000} days" if long else ""
+    return f"the file has kept them and their events{span}, and retention takes none of them; "
+
+
+def _remedy(one: SubscriptionFacts, *, giving_up: bool) -> str:
+    if one.state is SubscriptionState.ENABLED:
+        return f"see what holds them up (last: {_last(one)})"
+    enable = f"`webhookd subscriptions enable {one.name}`"
+    return f"{enable} sends them" + (", with --skip-backlog it gives them up" if giving_up else "")
+
+
+def _last(one: SubscriptionFacts) -> str:
+    return str(one.last_error or one.last_status or "not attempted")
+
+
+def _standing(one: SubscriptionFacts) -> str:
+    """Paused or disabled, by whom, since when and why; `enabled`."""
+    if one.state is SubscriptionState.DISABLED:
+        since = "" if one.disabled_at is None else f" since {one.disabled_at}"
+        return f"disabled{since}: {_why(one)}"
+    return f"paused: {_why(one)}" if one.state is SubscriptionState.PAUSED else "enabled"
+
+
+def _why(one: SubscriptionFacts) -> str:
+    return ", ".join(_reason(word, one.health) for word in one.state_reason.split(", "))
+
+
+def _reason(reason: str, health: Health) -> str:
+    """One `state_reason` in words; what a newer program wrote stays as it is."""
+    match reason:
+        case Rule.GONE:
+            return "its endpoint answered 410 Gone"
+        case Rule.FAILURES:
+            count = health.failures
+            # A request that was in flight meanwhile may have succeeded after all.
+            many = f"{counted(count, 'delivery', 'deliveries')} " if count else "deliveries "
+            since = _since(health.failures_since)
+            return f"{many}in a row failed{since} ({reason})"
+        case Rule.NO_SUCCESS:
+            return f"no attempt has succeeded{_since(health.no_success_since)} ({reason})"
+        case "operator":
+            return "by an operator"
+        case "removed_from_config":
+            return "its block is gone from the configuration"
+        case "":
+            return "no reason was given"
+        case _:
+            return reason
+
+
+def _since(moment: Millis | None) -> str:
+    return "" if moment is None else f" since {to_text(moment)}"
+
+
+def _health(one: SubscriptionFacts, held_until: Millis | None) -> str:
+    """How it is, in words."""
+    enabled = one.state is SubscriptionState.ENABLED
+    said = [] if enabled else [_standing(one)]
+    if one.health.failing_since is not None:
+        probing = " (probing with one request at a time)" if enabled else ""
+        said.append(f"failing{_since(one.health.failing_since)}{probing}")
+    if held_until is not None:
+        said.append(f"held back until {to_text(held_until)} (Retry-After)")
+    return "; ".join(said) or WELL
+
+
+def _subscription(one: SubscriptionFacts, now: Millis) -> dict[str, Any]:
+    held_until = one.health.holds(now, one.policy)
     return {
         "id": one.id,
         "name": one.name,
         "url": one.url_shown,
         "state": one.state.value,
         "state_reason": one.state_reason or None,
+        "disabled_at": one.disabled_at,
+        "health": _health(one, held_until),
+        "failing_since": _text(one.health.failing_since),
+        "held_until": _text(held_until),
         "owed": one.owed,
         "oldest_owed_at": one.oldest_owed_at,
         "delivered": one.delivered,
@@ -207,11 +293,20 @@ def _subscription(one: SubscriptionFacts) -> dict[str, Any]:
         "last_error": one.last_error or None,
         "last_attempt_at": one.last_attempt_at,
         "last_success_at": one.last_success_at,
-        # While it is paused or disabled nothing is attempted, whatever is due.
-        "next_attempt_at": (
-            one.next_attempt_at if one.state is SubscriptionState.ENABLED else None
-        ),
+        "next_attempt_at": _next_attempt(one, held_until),
     }
+
+
+def _next_attempt(one: SubscriptionFacts, held_until: Millis | None) -> str | None:
+    """While it is paused or disabled nothing is attempted, whatever is due."""
+    following = one.next_attempt_at
+    if one.state is not SubscriptionState.ENABLED or following is None:
+        return None
+    return following if held_until is None else max(following, to_text(held_until))
+
+
+def _text(moment: Millis | None) -> str | None:
+    return None if moment is None else to_text(moment)
 
 
 def _moment(text: object) -> Millis | None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from webhookd.core.declaration import Declared, Difference
 from webhookd.core.delivery import Move, Standing
 from webhookd.core.health import Change, Health, Rule
 from webhookd.core.model import (
@@ -21,6 +22,8 @@ from webhookd.core.model import (
 )
 from webhookd.core.model import Sequence as EventSequence
 from webhookd.core.outcomes import Signs
+from webhookd.core.profiles import Known
+from webhookd.core.structure import Validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,9 @@ class Record:
     """None where nothing was attempted (it could not be rendered, say)."""
     signs: Signs | None = None
     """What a failed attempt says of the endpoint; None where it says nothing."""
+    since: str = ""
+    """`Due.since` of what was attempted: which opening of the delivery it was; `''` for the one
+    that it now has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +101,6 @@ class Recorded:
     """Deliveries whose body is another one than at their first attempt."""
     notices: tuple[Notice, ...] = ()
     """What changed in the health of subscriptions, in its order."""
-    passed: frozenset[DeliveryId] = frozenset()
-    """Deliveries that have held up their lines for too long: those behind them pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +297,30 @@ class Store(Protocol):
 
     def subscriptions(self) -> list[StoredSubscription]:
         """All that are not removed, by key."""
+
+    def difference(self, declared: Sequence[Declared]) -> Difference:
+        """What `apply_declared` would do. Raises ConfigError as that does; only reads."""
+
+    def apply_declared(self, declared: Sequence[Declared], now: Millis) -> Difference:
+        """Make the file's declared subscriptions what they are declared to be.
+
+        Raises:
+            ConfigError: a name is taken, or what cannot be changed is declared otherwise.
+        """
+
+    def set_terms(
+        self,
+        *,
+        default_tenant: str,
+        max_payload: int,
+        validation: Validation | None,
+        profiles: Known,
+    ) -> None:
+        """By what rows and subscriptions are judged from the next batch on.
+
+        It says nothing to the file. In a transaction that has begun, it counts for what is done
+        after it.
+        """
 
     def check_file(self) -> None:
         """Raise DatabaseError when the path no longer leads to the file that was opened."""

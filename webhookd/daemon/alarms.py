@@ -48,8 +48,14 @@ class Alarms:
                 found.append(key)
         return found
 
+    def clear(self) -> None:
+        """Forget all times: the clock that they were set by was wrong."""
+        self._heap.clear()
+        self._earliest.clear()
+        self._sooner.set()
+
     async def wait(self) -> None:
-        """Until the earliest time, or until a sooner one is set; never longer than a minute."""
+        """Until the earliest time, or a sooner one is set; never longer than `LONGEST_WAIT`."""
         wait = LONGEST_WAIT
         if self._heap:
             wait = min(wait, max(0.0, (self._heap[0][0] - self._now()) / 1000))

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from webhookd.core.model import Millis
 
-LONGEST_WAIT: Final = 60.0
+LONGEST_WAIT: Final = 30.0
 """Seconds: after a jump of the wall clock nothing due is held up for longer."""
 
 

@@ -8,97 +8,32 @@ in `_under_way`, and its line closed, until the file has the outcome.
 Whatever wakes a lane says only "read again": the database is the queue.
 """
 
-import logging
-import random
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from contextlib import suppress
+from typing import Final
 
 import trio
 
-from webhookd.core import outcomes
-from webhookd.core.delivery import Happening, Move
-from webhookd.core.model import (
-    Answer,
-    DeliveryId,
-    Event,
-    Fault,
-    FaultKind,
-    Millis,
-    Phase,
-    Reason,
-    SubscriptionKey,
-    Url,
-)
-from webhookd.core.profiles import Unrenderable
-from webhookd.core.redact import SHORTEST, redact
-from webhookd.core.request import Request
-from webhookd.core.signing import MissingSecret
-from webhookd.core.storage import AttemptNote, Due, Record, Store
-from webhookd.core.text import printable
-from webhookd.core.times import to_text
-from webhookd.daemon.clock import Clock
-from webhookd.daemon.places import Places
-from webhookd.daemon.recorder import Outcome, Recorder
+from webhookd.core.model import DeliveryId
+from webhookd.core.storage import Due, Record
+from webhookd.daemon.attempt import READ_AGAIN, Channel, Shared, make
+from webhookd.daemon.pace import Pace
+from webhookd.daemon.recorder import Outcome
 from webhookd.daemon.roster import Member
 from webhookd.errors import StoreBusy, WebhookdError
-from webhookd.logs.actions import Action, log
 
 WINDOW: Final = 100
 """Due deliveries read at once: a read of about 1 ms."""
-
-READ_AGAIN: Final = 100
-"""Milliseconds until the file is read again that could not be read: outside WAL mode a writer that
-is committing keeps readers out."""
-
-MAX_ERROR: Final = 300
-"""Characters of an error's text, as in `webhookd.core.outcomes`."""
-
-LINGER: Final = 4.0
-"""Seconds that an idle worker keeps its connection; below the 5 s after which none is reused."""
-
-
-class Channel(Protocol):
-    """One worker's way to its receiver, with at most one connection kept alive."""
-
-    async def send(self, url: Url, wire: bytes, timeout: Millis) -> Answer | Fault:  # noqa: ASYNC109 - one deadline over all
-        """Make one exchange; whatever the outside does is data, not an exception."""
-
-    async def aclose(self) -> None:
-        """Close the connection, if there is one."""
-
-
-class Sender(Protocol):
-    """Where channels come from."""
-
-    def channel(self) -> Channel:
-        """A new channel, not connected yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all lanes share."""
-
-    store: Store
-    """For reading what is due; lanes write through the recorder alone."""
-    recorder: Recorder
-    sender: Sender
-    clock: Clock
-    places: Places
-    """For the attempts under way at once over all lanes."""
-    dice: random.Random
-    alarm: Callable[[SubscriptionKey, Millis], None]
-    """Asks that the lane be woken (or started) at that wall time."""
-    linger: float = LINGER
 
 
 class Lane:
     """The delivering of one subscription, from the first that is due until none is."""
 
-    def __init__(self, member: Member, shared: Shared) -> None:
+    def __init__(self, member: Member, shared: Shared, pace: Pace) -> None:
         self.member = member
         self._shared = shared
+        self._pace = pace
+        self._sending = 0
         self._window: deque[Due] = deque()
         self._under_way: dict[DeliveryId, Due] = {}
         self._closed: set[int] = set()
@@ -109,6 +44,12 @@ class Lane:
         self._nursery: trio.Nursery | None = None
         self._finished = trio.Event()
         self._edition = 0
+        self._unrecorded = 0
+        """Outcomes that the file does not have yet."""
+        self._unsettled = False
+        """What the file says of the health is to be taken over once it has all outcomes."""
+        self._disabled = False
+        """By a rule, as far as is known here: it ends, and the file decides what follows."""
         self._crash: Exception | None = None
         self.stopping = False
         self.missing_secret = False
@@ -143,15 +84,27 @@ class Lane:
         self._may_be_more = True
         self._employ()
 
+    def news(self) -> None:
+        """The file has something new at the head of a line; perhaps in the place of another."""
+        if self.member.subscription.policy.coalesce:
+            self._window.clear()  # what gave way must not be sent any more
+        self.wake()
+
     def update(self, member: Member) -> None:
         """The subscription was edited (or enabled again): that counts from the next attempt on.
 
         What was read from the file is read again: an operator may have changed that too.
         """
         self.member = member
-        self.stopping = self.missing_secret or self._crash is not None
+        self.stopping = self.missing_secret or self._disabled or self._crash is not None
+        self.reread()
+
+    def reread(self) -> None:
+        """An operator changed deliveries, or let go what was held back: read it all again."""
         self._edition += 1
         self._window.clear()
+        self._unsettled = True
+        self._settle()
         self.wake()
 
     def stop(self) -> None:
@@ -161,13 +114,24 @@ class Lane:
         self._resting.unpark_all()
         self._finish_if_idle()
 
+    def _settle(self) -> None:
+        """Take over what the file says of the health, if it has all that is known here."""
+        if self._unsettled and not self._unrecorded:
+            with suppress(StoreBusy):
+                self._pace.settle(self._shared.store.health(self.member.subscription.key))
+                self._unsettled = False
+
+    @property
+    def _limit(self) -> int:
+        return self._pace.limit(self.member.subscription.policy)
+
     def _employ(self) -> None:
         """Set one more worker to work, if there may be work and a place for it."""
         if self.stopping or self._nursery is None or self.over:
             return
         if self._resting:
             self._resting.unpark()
-        elif self._workers < self.member.subscription.policy.concurrency:
+        elif self._workers < self._limit:
             self._workers += 1
             self._nursery.start_soon(self._work, name=f"lane {self.member.subscription.id}")
 
@@ -176,7 +140,7 @@ class Lane:
         try:
             channel = self._shared.sender.channel()
             while not self.stopping:
-                if self._workers > self.member.subscription.policy.concurrency:
+                if self._workers > self._limit:
                     break
                 due = self._take()
                 if due is not None:
@@ -201,11 +165,21 @@ class Lane:
 
     def _take(self) -> Due | None:
         """The next delivery that may be attempted now; it counts as under way from here on."""
+        shared, subscription = self._shared, self.member.subscription
+        key = subscription.key
+        until = self._pace.not_before(subscription.policy)
+        if until is not None:
+            self._may_be_more = False
+            shared.alarm(key, until)
+            return None
+        if self._pace.is_probing and self._window:
+            # Few requests go out, so each is chosen anew: what came in meanwhile may go before.
+            self._window.clear()
+            self._may_be_more = True
         due = self._next_in_window()
         if due is None and self._may_be_more:
-            shared = self._shared
             self._passed_over = False
-            key, now = self.member.subscription.key, shared.clock.now()
+            now = shared.clock.now()
             try:
                 self._window.extend(shared.store.due(key, now, WINDOW, self._under_way))
             except StoreBusy:
@@ -223,6 +197,9 @@ class Lane:
         return due
 
     def _next_in_window(self) -> Due | None:
+        if self._pace.is_probing:
+            # First attempts first: what has failed before is a poorer witness of being well again.
+            self._window = deque(sorted(self._window, key=lambda due: due.tries > 0))
         while self._window:
             due = self._window.popleft()
             if due.order_key not in self._closed:
@@ -249,22 +226,28 @@ class Lane:
         return False
 
     async def _deliver(self, channel: Channel, due: Due) -> None:
-        shared, edition, key = self._shared, self._edition, self.member.subscription.key
+        shared, edition, subscription = self._shared, self._edition, self.member.subscription
+        key, host = subscription.key, subscription.url.host
         recorded: Record | None = None
         placed = False
         try:
-            await shared.places.take(key)
+            await shared.hosts.take(host, key)
             try:
-                await shared.recorder.place()
-                placed = True
-                # What was changed while this waited for its turn is read again first.
-                if not self.stopping and edition == self._edition:
-                    recorded = await self._attempt(channel, due)
+                await shared.places.take(key)
+                try:
+                    await shared.recorder.place()
+                    placed = True
+                    # What was changed while this waited for its turn is read again first.
+                    if not self.stopping and edition == self._edition and self._may_go:
+                        recorded = await self._attempt(channel, due)
+                finally:
+                    shared.places.give_back(key)
             finally:
-                shared.places.give_back(key)
+                shared.hosts.give_back(host, key)
         finally:
             if recorded is not None:
-                shared.recorder.put(Outcome(recorded, self._let_go))
+                self._unrecorded += 1
+                shared.recorder.put(Outcome(recorded, self._recorded))
             else:
                 # Not attempted, or cut off: it is due in the file as before.
                 if placed:
@@ -272,105 +255,38 @@ class Lane:
                 self._may_be_more = True
                 self._let_go(due.id)
 
+    @property
+    def _may_go(self) -> bool:
+        """Whether one more may be under way: while this one waited, others may have failed."""
+        until = self._pace.not_before(self.member.subscription.policy)
+        return until is None and self._sending < self._limit
+
     async def _attempt(self, channel: Channel, due: Due) -> Record | None:
         """One attempt; None where none could be made and nothing is to be recorded."""
-        shared, member = self._shared, self.member
-        number, started = due.attempts + 1, shared.clock.now()
-        begun = trio.current_time()
-        event: Event | None = None
-        request: Request | None = None
+        self._sending += 1
+        self._pace.spend(self.member.subscription.policy)
         try:
-            event = shared.store.event(due.event)
-            if event is None:
-                raise LookupError(f"event {due.event} is gone")  # noqa: TRY301 - recorded below
-            request = member.renderer.render(event, number=due.number, attempt=number, now=started)
-            result = await channel.send(
-                member.subscription.url, request.wire(), member.subscription.policy.timeout
-            )
-        except StoreBusy:
-            await trio.sleep(READ_AGAIN / 1000)
-            return None
-        except WebhookdError:
-            raise
-        except Unrenderable as error:
-            log(
-                Action.UNRENDERABLE,
-                logging.WARNING,
-                subscription=member.subscription.name,
-                delivery=due.id,
-                event=event.event_id if event else None,
-                fault=str(error),
-            )
-            await trio.lowlevel.checkpoint()  # nothing was sent, so nothing was waited for
-            return _unrenderable(due, str(error), started)
-        except MissingSecret:
+            made = await make(lambda: self.member, self._shared, channel, due)
+        finally:
+            self._sending -= 1
+        if made.missing_secret:
             self.missing_secret = True
             self.stop()
-            return None
-        except Exception as error:  # noqa: BLE001 - a bug must cost one attempt, not the lane
-            log(
-                Action.LANE_CRASHED,
-                logging.CRITICAL,
-                error=error,
-                subscription=member.subscription.name,
-                delivery=due.id,
-            )
-            result = Fault(FaultKind.INTERNAL, printable(type(error).__name__, 80), Phase.SEND)
-        return self._outcome(due, event, result, request, started=started, begun=begun)
+        if made.record is not None and made.record.attempt is not None:
+            policy = self.member.subscription.policy
+            if self._pace.note(made.record.move, made.record.signs, policy) is not None:
+                # Nothing more is sent from here on, however long the file has to be waited for.
+                self._disabled = True
+                self.stop()
+        return made.record
 
-    def _outcome(
-        self,
-        due: Due,
-        event: Event | None,
-        result: Answer | Fault,
-        request: Request | None,
-        *,
-        started: Millis,
-        begun: float,
-    ) -> Record:
-        shared, subscription = self._shared, self.member.subscription
-        shared.places.report(subscription.key, healthy=not outcomes.is_ill(result))
-        duration = round((trio.current_time() - begun) * 1000)
-        move = outcomes.judge(
-            result,
-            subscription.policy,
-            tries=due.tries,
-            started=started,
-            now=shared.clock.now(),
-            jitter=shared.dice.random(),
-        )
-        note = AttemptNote(
-            number=due.attempts + 1,
-            started_at=started,
-            duration=duration,
-            status=move.status,
-            error_class=outcomes.error_class(result),
-            error=move.error,
-            note=result.note if isinstance(result, Answer) else "",
-            excerpt=self._excerpt(result, request),
-            body_hash=b"" if request is None else request.body_hash,
-        )
-        log(
-            Action.ATTEMPT,
-            logging.INFO,
-            subscription=subscription.name,
-            delivery=due.id,
-            event=event.event_id if event else None,
-            attempt=note.number,
-            status=move.status,
-            fault=move.error or None,
-            duration_ms=duration,
-            state=_STATE_AFTER[move.happening],
-            next_attempt_at=None if move.retry_at is None else to_text(move.retry_at),
-        )
-        return Record(due.id, move, note)
-
-    def _excerpt(self, result: Answer | Fault, request: Request | None) -> bytes:
-        if request is None or not isinstance(result, Answer):
-            return b""
-        if len(result.excerpt) < SHORTEST:
-            return result.excerpt
-        return redact(result.excerpt, self.member.renderer.confidential(request))
+    def _recorded(self, delivery: DeliveryId) -> None:
+        self._unrecorded -= 1
+        was_unsettled = self._unsettled
+        self._settle()
+        self._let_go(delivery)
+        if was_unsettled and not self._unsettled:
+            self.wake()
 
     def _let_go(self, delivery: DeliveryId) -> None:
         """The file has the outcome, or there is none: the line is open again."""
@@ -387,15 +303,3 @@ class Lane:
             self._employ()
         else:
             self._finished.set()
-
-
-def _unrenderable(due: Due, error: str, now: Millis) -> Record:
-    move = Move(Happening.FAILED, now, Reason.UNRENDERABLE, error=printable(error, MAX_ERROR))
-    return Record(due.id, move, None)
-
-
-_STATE_AFTER: Final = {
-    Happening.SUCCEEDED: "delivered",
-    Happening.RETRY: "pending",
-    Happening.FAILED: "failed",
-}

@@ -1,12 +1,16 @@
 """The attempts under way at once over all lanes, shared so that nobody's trouble is another's.
 
-There are `total` places. Two rules keep them from being taken up by receivers that hang:
+There are `total` places. Three rules keep them from being taken up by receivers that hang:
 
 - a lane that has its equal share gets more only while a quarter of all is free, and after those
   that have less;
+- the last eighth is for lanes that have none: so those whose receivers have just begun to hang, and
+  of whom nobody knows it yet, leave the others a way out;
 - lanes whose latest attempt spoke of ill health together have half of them at most.
 
 Lanes are served in turn, and a lane's own workers in the order of their asking.
+
+Each host has places of its own besides, shared by the same rules between the lanes that lead to it.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -25,6 +29,7 @@ class Places:
     def __init__(self, total: int) -> None:
         self._total = total
         self._reserve = total // 4
+        self._for_first = total // 8
         self._for_troubled = max(1, total // 2)
         self._held: Counter[SubscriptionKey] = Counter()
         self._taken = 0
@@ -77,6 +82,19 @@ class Places:
             self._queues(key)[key] = before.pop(key)
         self._serve()
 
+    def resize(self, total: int) -> None:
+        """Have so many places from now on; attempts under way keep theirs."""
+        self._total = total
+        self._reserve = total // 4
+        self._for_first = total // 8
+        self._for_troubled = max(1, total // 2)
+        self._serve()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody holds a place or waits for one."""
+        return not self._wanting
+
     @property
     def _share(self) -> int:
         return -(-self._total // max(1, len(self._wanting)))
@@ -86,9 +104,14 @@ class Places:
 
     def _may_take(self, key: SubscriptionKey) -> bool:
         free = self._total - self._taken
-        if not free or (key in self._troubled and self._half_is_full):
+        if free <= 0 or (key in self._troubled and self._half_is_full):
             return False
-        return self._held[key] < self._share or free > self._reserve
+        return self._is_entitled(key, free) or free > self._reserve
+
+    def _is_entitled(self, key: SubscriptionKey, free: int) -> bool:
+        """Whether it is to have one of so many that are free before those with their share."""
+        held = self._held[key]
+        return held == 0 or (held < self._share and free > self._for_first)
 
     @property
     def _half_is_full(self) -> bool:
@@ -113,17 +136,17 @@ class Places:
     def _next(self) -> SubscriptionKey | None:
         """Whose turn it is; None when nobody who waits may have a place.
 
-        Only lanes that hold their share are passed over, so no more than there are places.
+        Only lanes that hold a place are passed over, so no more than there are places.
         """
         free = self._total - self._taken
-        if not free:
+        if free <= 0:
             return None
         above_share: SubscriptionKey | None = None
         for queues in (self._well_waiting, self._ill_waiting):
             if queues is self._ill_waiting and self._half_is_full:
                 continue
             for key in queues:
-                if self._held[key] < self._share:
+                if self._is_entitled(key, free):
                     return key
                 if above_share is None:
                     above_share = key
@@ -142,3 +165,38 @@ class Places:
             del self._held[key]
             if key not in self._queues(key):
                 self._wanting.discard(key)
+
+
+class HostPlaces:
+    """The places of every host that something is under way to, each with so many."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._hosts: dict[str, Places] = {}
+
+    async def take(self, host: str, key: SubscriptionKey) -> None:
+        """Wait for one of the host's places for an attempt of this lane."""
+        places = self._hosts.get(host)
+        if places is None:
+            places = self._hosts[host] = Places(self._total)
+        try:
+            await places.take(key)
+        except trio.Cancelled:
+            self._forget(host, places)
+            raise
+
+    def give_back(self, host: str, key: SubscriptionKey) -> None:
+        """The attempt is over."""
+        places = self._hosts[host]
+        places.give_back(key)
+        self._forget(host, places)
+
+    def resize(self, total: int) -> None:
+        """Give each host so many places from now on."""
+        self._total = total
+        for places in self._hosts.values():
+            places.resize(total)
+
+    def _forget(self, host: str, places: Places) -> None:
+        if places.is_idle:
+            del self._hosts[host]

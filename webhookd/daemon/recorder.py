@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from webhookd.core.model import DeliveryId, SubscriptionKey
-from webhookd.core.storage import Record, Recorded
+from webhookd.core.storage import Notice, Record, Recorded
 from webhookd.daemon.clock import Clock
 from webhookd.daemon.storage import AsyncStore
 from webhookd.logs.actions import Action, log
@@ -43,19 +43,24 @@ class Recorder:
         *,
         max_unrecorded: int,
         on_ready: Callable[[frozenset[SubscriptionKey]], None],
+        on_notices: Callable[[tuple[Notice, ...]], None],
     ) -> None:
         """Args:
         store: the file.
         clock: for the time of recording.
         max_unrecorded: attempts and unrecorded outcomes at once, over all lanes.
         on_ready: told of subscriptions in which another delivery has come to its line's head.
+        on_notices: told of changes in the health of subscriptions, before their lines open again.
         """
         self._store = store
         self._clock = clock
         self._on_ready = on_ready
+        self._on_notices = on_notices
         self._outcomes: list[Outcome] = []
         self._arrived = trio.Event()
-        self._places = trio.Semaphore(max_unrecorded)
+        self._max_unrecorded = self._room = max_unrecorded
+        self._waiting = trio.lowlevel.ParkingLot()
+        """Attempts that wait for room; who is woken has it already."""
         self._attempts = 0
         self._closing = False
 
@@ -66,22 +71,36 @@ class Recorder:
 
     async def place(self) -> None:
         """Wait for room for one more attempt; its `put` (or `leave`) gives the room back."""
-        try:
-            self._places.acquire_nowait()
-        except trio.WouldBlock:
-            await self._places.acquire()
+        if self._room > 0:
+            self._room -= 1
+        else:
+            await self._waiting.park()
         self._attempts += 1
 
     def leave(self) -> None:
         """Give a place back: the attempt was not made after all, or cut off by the shutdown."""
         self._attempts -= 1
-        self._places.release()
+        self._make_room()
 
     def put(self, outcome: Outcome) -> None:
         """Hand over the outcome of an attempt that took its `place` before."""
         self._attempts -= 1
         self._outcomes.append(outcome)
         self._arrived.set()
+
+    def resize(self, max_unrecorded: int) -> None:
+        """Have room for so many from now on; what took a place before keeps it."""
+        self._room += max_unrecorded - self._max_unrecorded
+        self._max_unrecorded = max_unrecorded
+        while self._room > 0 and self._waiting:
+            self._room -= 1
+            self._waiting.unpark()
+
+    def _make_room(self) -> None:
+        if self._room >= 0 and self._waiting:
+            self._waiting.unpark()
+        else:
+            self._room += 1
 
     async def run(self) -> None:
         """Record until `close`; then record what is left and return.
@@ -112,8 +131,10 @@ class Recorder:
         del self._outcomes[: len(batch)]
         for delivery in done.body_changed:
             log(Action.BODY_CHANGED, logging.WARNING, delivery=delivery)
+        if done.notices:
+            self._on_notices(done.notices)
         for outcome in batch:
-            self._places.release()
+            self._make_room()
             outcome.recorded(outcome.record.delivery)
         if done.ready:
             self._on_ready(done.ready)

@@ -22,14 +22,18 @@ from webhookd.config.catalog import validation
 from webhookd.config.settings import Settings
 from webhookd.core.times import to_text
 from webhookd.daemon.alarms import Alarms
+from webhookd.daemon.attempt import LINGER, READ_AGAIN, Sender, Shared
 from webhookd.daemon.clock import Clock, SystemClock
 from webhookd.daemon.inotify import Watch
-from webhookd.daemon.lane import LINGER, READ_AGAIN, Sender, Shared
-from webhookd.daemon.places import Places
+from webhookd.daemon.outage import Outage
+from webhookd.daemon.pace import Brakes
+from webhookd.daemon.places import HostPlaces, Places
 from webhookd.daemon.recorder import Recorder
+from webhookd.daemon.reload import Load, Reloader, declare, tell
 from webhookd.daemon.storage import AsyncStore
 from webhookd.daemon.supervisor import Supervisor
 from webhookd.daemon.tailer import POLL, Hints, Tailer
+from webhookd.daemon.upkeep import Upkeep
 from webhookd.errors import EXIT_BUG, EXIT_OK, DatabaseError, WebhookdError
 from webhookd.http.channel import Sender as HttpSender
 from webhookd.logs.actions import Action, log
@@ -55,14 +59,16 @@ SWITCH_INTERVAL: Final = 0.0005
 """Seconds after which a thread that waits for the GIL gets it: the commit's thread, 5 ms else."""
 
 
-def main(settings: Settings, *, drain: bool) -> int:
+def main(settings: Settings, *, drain: bool, load: Load | None = None) -> int:
     """Run the daemon on this process's main thread; returns the exit code.
 
     Args:
         settings: the whole configuration.
         drain: deliver what is due now and end, leaving retries that lie ahead.
+        load: reads the configuration again at SIGHUP; None where there is no file to read.
 
     Raises:
+        ConfigError: a declared subscription is at odds with one in the file.
         AnotherDaemon: one runs on this file.
         DatabaseError: the file cannot be used, or can no longer.
     """
@@ -84,7 +90,7 @@ def main(settings: Settings, *, drain: bool) -> int:
         stack.callback(store.close)
         sys.setswitchinterval(SWITCH_INTERVAL)
         try:
-            trio.run(_serve, settings, path, lock, store, drain)
+            trio.run(_serve, settings, path, lock, store, drain, load)
         except BaseExceptionGroup as group:
             return _ended_badly(group)
     return EXIT_OK
@@ -104,7 +110,12 @@ def _ended_badly(group: BaseExceptionGroup[BaseException]) -> int:
 
 
 async def _serve(
-    settings: Settings, path: Path, lock: lockfile.LockFile, store: SqliteStore, drain: bool
+    settings: Settings,
+    path: Path,
+    lock: lockfile.LockFile,
+    store: SqliteStore,
+    drain: bool,
+    load: Load | None,
 ) -> None:
     """Everything between the lock and the exit."""
     started = SystemClock().now()
@@ -149,14 +160,17 @@ async def _serve(
         hints=watch,
         linger=DRAIN_LINGER if drain else LINGER,
     )
+    reloader = Reloader(daemon, load)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_beat, daemon, lock, name="heartbeat")
-            # A terminal that closes, or a habit from other daemons, must not kill this one.
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            nursery.start_soon(reloader.run, name="reload")
+            # A habit from other daemons must not kill this one.
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                nursery.start_soon(_obey_signals, daemon, signals, name="signals")
+            # Nor must a SIGHUP that comes when nobody listens for it any more.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+                nursery.start_soon(_obey_signals, daemon, reloader, signals, name="signals")
                 await daemon.run(drain=drain)
             nursery.cancel_scope.cancel()
     finally:
@@ -199,10 +213,14 @@ def _shortened(problems: list[str]) -> list[str]:
     return [*problems[:MOST_PROBLEMS], f"and {len(problems) - MOST_PROBLEMS} more; see the log"]
 
 
-async def _obey_signals(daemon: "Daemon", signals: AsyncIterator[int]) -> None:
-    """The first SIGTERM or SIGINT stops gently, the second at once."""
+async def _obey_signals(daemon: "Daemon", reloader: Reloader, signals: AsyncIterator[int]) -> None:
+    """The first SIGTERM or SIGINT stops gently, the second at once; SIGHUP reloads."""
     async for number in signals:
         name = signal.Signals(number).name
+        if number == signal.SIGHUP:
+            if not daemon.stop_asked:
+                reloader.ask()
+            continue
         if daemon.stop_asked:
             log(Action.DAEMON_STOPPING, logging.WARNING, signal=name, grace_s=0)
             daemon.cut_off()
@@ -226,9 +244,14 @@ class Daemon:
         linger: float = LINGER,
         dice: random.Random | None = None,
     ) -> None:
+        self.settings = settings
+        self.refused = ""
+        """Why the newest configuration is not in force; `''` while it is."""
+        self.begun = trio.Event()
+        """What is declared is in the file."""
         self.store = store
         self.clock = clock
-        self.grace = settings.delivery.shutdown_grace / 1000
+        self._sender = sender
         self._stop = trio.Event()
         self._lanes_scope = trio.CancelScope()
         self._alarms = Alarms(clock.now)
@@ -237,13 +260,20 @@ class Daemon:
             clock,
             max_unrecorded=settings.delivery.max_unrecorded,
             on_ready=lambda keys: self._supervisor.wake(keys),
+            on_notices=lambda notices: self._supervisor.tell(notices),
         )
+        self._hosts = HostPlaces(settings.delivery.max_per_host)
+        self._outage = Outage(on_end=lambda keys: self._supervisor.look_at(keys))
+        self._places = Places(settings.delivery.max_in_flight)
         shared = Shared(
             store=store.store,
             recorder=self.recorder,
             sender=sender,
             clock=clock,
-            places=Places(settings.delivery.max_in_flight),
+            places=self._places,
+            hosts=self._hosts,
+            brakes=Brakes(clock, self._outage),
+            trouble=lambda name: self._supervisor.troubled.add(name),
             dice=dice or random.Random(),  # noqa: S311 - spreads load, guards nothing
             alarm=self._alarms.set,
             linger=linger,
@@ -251,6 +281,12 @@ class Daemon:
         self._supervisor = Supervisor(shared, self._alarms, settings.profiles)
         store.on_doubt = self._supervisor.look_at_all
         self.tailer = Tailer(store, self._supervisor, clock, hints)
+        self._upkeep = Upkeep(store, self._supervisor, clock)
+
+    @property
+    def grace(self) -> float:
+        """Seconds that attempts under way may take to finish after `stop`."""
+        return self.settings.delivery.shutdown_grace / 1000
 
     @property
     def stop_asked(self) -> bool:
@@ -263,7 +299,32 @@ class Daemon:
         found = [*self.tailer.problems, *self._supervisor.problems]
         if self.store.unwritable:
             found.append("the file cannot be written: free space or rights are needed")
+        if self._outage.is_on:
+            found.append("this machine cannot reach anyone: see the log; no attempt counts for it")
+        if self.refused:
+            found.append(f"the configuration was not reloaded, the old one counts: {self.refused}")
         return found
+
+    def use(self, settings: Settings) -> None:
+        """Put these in force, as far as that can be done at work; attempts under way go on.
+
+        Subscriptions are in the file by then, or about to be committed to it: see `reload`.
+        """
+        before, self.settings = self.settings, settings
+        self._places.resize(settings.delivery.max_in_flight)
+        self._hosts.resize(settings.delivery.max_per_host)
+        self.recorder.resize(settings.delivery.max_unrecorded)
+        if settings.egress != before.egress:
+            self._sender.use(settings.egress)
+        renewed = settings.profiles.differs(before.profiles)
+        if settings.outbox != before.outbox or renewed:
+            self.store.store.set_terms(
+                default_tenant=settings.outbox.default_tenant,
+                max_payload=settings.outbox.max_payload,
+                validation=validation(settings.outbox),
+                profiles=settings.profiles,
+            )
+        self._supervisor.renew(settings.profiles if renewed else None)
 
     def stop(self) -> None:
         """Take nothing new, finish what is under way within the grace, record it, and end."""
@@ -279,16 +340,12 @@ class Daemon:
 
         Raises:
             DatabaseError: (in a group) the file is no longer usable, or another one.
+            ConfigError: (in a group) a declared subscription is at odds with one in the file.
         """
         async with trio.open_nursery() as keepers:
             keepers.start_soon(self.recorder.run, name="recorder")
             async with trio.open_nursery() as workers:
-                workers.start_soon(self._keep_lanes, name="lanes")
-                workers.start_soon(self.tailer.obey_forever, name="operators")
-                if drain:
-                    workers.start_soon(self._drain, name="drain")
-                else:
-                    workers.start_soon(self._follow, name="tailer")
+                workers.start_soon(self._begin, workers, drain, name="start")
                 await self._stop.wait()
                 self._supervisor.stop()
                 with trio.move_on_after(self.grace):
@@ -299,6 +356,20 @@ class Daemon:
             keepers.cancel_scope.deadline = trio.current_time() + LAST_WORDS
         if self.recorder.unrecorded:
             log(Action.OUTCOMES_LOST, logging.ERROR, outcomes=self.recorder.unrecorded)
+
+    async def _begin(self, workers: trio.Nursery, drain: bool) -> None:
+        """Bring what is declared into the file, and only then send by what is in it."""
+        difference = await declare(self.store, self.clock, self.settings.subscriptions)
+        if not difference.is_empty:
+            tell([], difference)
+        self.begun.set()
+        workers.start_soon(self._keep_lanes, name="lanes")
+        workers.start_soon(self.tailer.obey_forever, name="operators")
+        workers.start_soon(self._upkeep.run, name="upkeep")
+        if drain:
+            workers.start_soon(self._drain, name="drain")
+        else:
+            workers.start_soon(self._follow, name="tailer")
 
     async def _keep_lanes(self) -> None:
         with self._lanes_scope:

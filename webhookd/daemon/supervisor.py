@@ -11,11 +11,14 @@ from typing import Final
 
 import trio
 
+from webhookd.core.health import Change
 from webhookd.core.model import SubscriptionKey, SubscriptionState
 from webhookd.core.profiles import BUILT_IN, Known
-from webhookd.core.storage import StoredSubscription
+from webhookd.core.storage import Notice, StoredSubscription
 from webhookd.daemon.alarms import Alarms
-from webhookd.daemon.lane import READ_AGAIN, Lane, Shared
+from webhookd.daemon.attempt import READ_AGAIN, Shared
+from webhookd.daemon.lane import Lane
+from webhookd.daemon.pace import Pace
 from webhookd.daemon.roster import HeldBack, Member, enroll
 from webhookd.errors import StoreBusy, WebhookdError
 from webhookd.logs.actions import Action, log
@@ -45,10 +48,17 @@ class Supervisor:
         self._lanes: dict[SubscriptionKey, Lane] = {}
         self._crashes: dict[SubscriptionKey, int] = {}
         self._benched: set[SubscriptionKey] = set()
+        self._disabled: set[SubscriptionKey] = set()
+        """By a rule, a moment ago: `load` has not seen it yet."""
         self._stopping = False
+        self._renew = False
+        self._renew_all = False
+        """The profiles are others than at the last `load`."""
         self._changed = trio.Event()
         self.restarted: set[str] = set()
         """Names of subscriptions whose lane has crashed since the start."""
+        self.troubled: set[str] = set()
+        """Names of subscriptions of which an attempt has met a bug since the start."""
 
     @property
     def problems(self) -> list[str]:
@@ -59,7 +69,35 @@ class Supervisor:
                 for held in self._held_back.values()
             ),
             *(f"the lane of {name} has crashed; see the log" for name in sorted(self.restarted)),
+            *(
+                f"an attempt for {name} has met a bug of webhookd; see the log"
+                for name in sorted(self.troubled)
+            ),
         ]
+
+    @property
+    def members(self) -> Iterable[Member]:
+        """All that can be delivered to, whatever their state."""
+        return self._members.values()
+
+    def member(self, key: SubscriptionKey) -> Member | None:
+        """One that can be delivered to, whatever its state."""
+        return self._members.get(key)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether `load` is to be called although nothing in the file has changed."""
+        return self._renew
+
+    def renew(self, profiles: Known | None = None) -> None:
+        """At the next `load` look up secrets that are kept elsewhere anew: they may be others.
+
+        Other `profiles` make every subscription be looked at anew.
+        """
+        self._renew = True
+        if profiles is not None:
+            self._profiles = profiles
+            self._renew_all = True
 
     @property
     def is_busy(self) -> bool:
@@ -79,21 +117,31 @@ class Supervisor:
         """Read all subscriptions and start what is due. Called at the start and after changes."""
         stored = {one.key: one for one in self._shared.store.subscriptions()}
         before, self._stored = self._stored, stored
+        self._disabled.clear()
+        renew, self._renew = self._renew, False
+        renew_all, self._renew_all = self._renew_all, False
         for count, (key, one) in enumerate(stored.items(), 1):
-            if before.get(key) != one or key in self._held_back:
+            again = renew_all or (renew and any(secret.is_reference for secret in one.secrets))
+            if before.get(key) != one or key in self._held_back or again:
                 self._enroll(one)
             if lane := self._lanes.get(key):
                 self._obey(key, lane)
-            else:
-                self.look(key)
             if count % A_BREATH == 0:
                 await trio.lowlevel.checkpoint()
         for key in before.keys() - stored.keys():
             self._members.pop(key, None)
             self._held_back.pop(key, None)
             self._crashes.pop(key, None)
+            self._shared.brakes.forget(key)
             if lane := self._lanes.get(key):
                 lane.stop()
+        self.look_at_all()
+
+    def reread(self) -> None:
+        """An operator changed single deliveries: what lanes have read of them is out of date."""
+        for lane in self._lanes.values():
+            lane.reread()
+        self.look_at_all()
 
     def wake(self, keys: Iterable[SubscriptionKey]) -> None:
         """These have something at the head of a line that may be due."""
@@ -102,7 +150,7 @@ class Supervisor:
             if lane is None:
                 self._start(key)
             else:
-                lane.wake()
+                lane.news()
 
     def look(self, key: SubscriptionKey) -> None:
         """Start the subscription's lane if something is due, or set an alarm for when it is."""
@@ -130,8 +178,32 @@ class Supervisor:
 
     def look_at_all(self) -> None:
         """Start whatever is due, whoever was told of it or not."""
-        for key in self._members:
+        try:
+            waiting = self._shared.store.waiting()
+        except StoreBusy:
+            waiting = list(self._members)
+        self.look_at(waiting)
+
+    def look_at(self, keys: Iterable[SubscriptionKey]) -> None:
+        """These may be sent something again."""
+        for key in keys:
             self.look(key)
+
+    def clock_jumped(self) -> None:
+        """All alarms were set by another clock: look at everything now."""
+        self._alarms.clear()
+        self.look_at_all()
+        self.look_at(list(self._held_back))
+
+    def tell(self, notices: tuple[Notice, ...]) -> None:
+        """Tell of changes in health; who was disabled is sent nothing more from this moment on."""
+        for notice in notices:
+            action, level = _TOLD[notice.change]
+            log(action, level, subscription=notice.name, reason=notice.rule)
+            if notice.change is Change.DISABLED:
+                self._disabled.add(notice.subscription)
+                if lane := self._lanes.get(notice.subscription):
+                    lane.stop()
 
     def stop(self) -> None:
         """Begin no further attempt; `quiet` returns once those under way are recorded."""
@@ -167,10 +239,16 @@ class Supervisor:
     def _obey(self, key: SubscriptionKey, lane: Lane) -> None:
         """Let a lane that runs know what became of its subscription."""
         member = self._members.get(key)
-        if member is None or member.subscription.state is not SubscriptionState.ENABLED:
+        if member is None or not self._may_send(member):
             lane.stop()
         elif not self._stopping:
             lane.update(member)
+
+    def _may_send(self, member: Member) -> bool:
+        """Whether its state lets anything be sent to it, and nobody is changing what it is owed."""
+        key, state = member.subscription.key, member.subscription.state
+        instructed = key in self._stored and self._stored[key].instructed
+        return state is SubscriptionState.ENABLED and not instructed and key not in self._disabled
 
     def _start(self, key: SubscriptionKey) -> None:
         member = self._members.get(key)
@@ -178,9 +256,19 @@ class Supervisor:
             return
         if key in self._benched:
             return
-        if member.subscription.state is not SubscriptionState.ENABLED:
+        if not self._may_send(member):
             return
-        lane = self._lanes[key] = Lane(member, self._shared)
+        shared, policy = self._shared, member.subscription.policy
+        try:
+            health = shared.store.health(key)
+        except StoreBusy:
+            self._alarms.set(key, shared.clock.now() + READ_AGAIN)
+            return
+        until = shared.brakes.not_before(key, policy, health)
+        if until is not None:
+            self._alarms.set(key, until)
+            return
+        lane = self._lanes[key] = Lane(member, shared, Pace(key, shared.brakes, health))
         self._nursery.start_soon(self._mind, key, lane, name=f"lane {member.subscription.id}")
 
     async def _mind(self, key: SubscriptionKey, lane: Lane) -> None:
@@ -216,3 +304,10 @@ class Supervisor:
         await trio.sleep(pause)
         self._benched.discard(key)
         log(Action.LANE_RESTARTED, logging.WARNING, subscription=name, after_s=pause)
+
+
+_TOLD: Final = {
+    Change.FAILING: (Action.SUBSCRIPTION_FAILING, logging.WARNING),
+    Change.RECOVERED: (Action.SUBSCRIPTION_RECOVERED, logging.INFO),
+    Change.DISABLED: (Action.SUBSCRIPTION_DISABLED, logging.ERROR),
+}

@@ -64,7 +64,7 @@ class Tailer:
         self._supervisor = supervisor
         self._clock = clock
         self._hints = hints
-        self._control = -1
+        self._control = self._roll = -1
         self._obeying = trio.Lock()
         self._broken: str = ""
         self._work_is_left = False
@@ -134,10 +134,12 @@ class Tailer:
         """Let the lanes know what operators changed, if they did."""
         async with self._obeying:
             outlook = self._store.store.outlook()
-            if outlook.control != self._control:
+            if outlook.roll != self._roll or self._supervisor.is_stale:
                 await self._supervisor.load()
-                self._control = outlook.control
                 self._work_is_left = True
+            elif outlook.control != self._control:
+                self._supervisor.reread()
+            self._roll, self._control = outlook.roll, outlook.control
         return outlook
 
     async def obey_forever(self) -> None:

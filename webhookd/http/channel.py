@@ -5,9 +5,10 @@ belongs to one worker of one lane and holds at most one kept-alive connection, s
 never serves two subscriptions, and no answer can reach a request of somebody else's.
 
 A kept connection is used again only if its last answer ended cleanly, nothing has come since, it
-has not been idle for long, and it leads to the same origin. The server may still close it in the
-moment it is used again; a request that met this, with no byte of an answer, is sent once more on
-a fresh connection, and that is no second attempt: most likely nobody has read the first one.
+has not been idle for long, it leads to the same origin, and the policy is the one that it was
+dialled under. The server may still close it in the moment it is used again; a request that met
+this, with no byte of an answer, is sent once more on a fresh connection, and that is no second
+attempt: most likely nobody has read the first one.
 """
 
 import ssl
@@ -31,10 +32,7 @@ _STALE: Final = frozenset({FaultKind.CLOSED, FaultKind.RESET})
 
 
 class Sender:
-    """What all channels share. It lives in one run of trio.
-
-    `egress` is final: for another policy make another sender, and channels of it.
-    """
+    """What all channels share. It lives in one run of trio."""
 
     def __init__(
         self,
@@ -44,7 +42,8 @@ class Sender:
         limits: Limits = DEFAULT_LIMITS,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self.egress: Final = egress
+        self.egress = egress
+        """The policy in force; `use` changes it."""
         self.limits: Final = limits
         self.resolver: Final = resolver or Resolver(limits)
         self._ssl_context = ssl_context
@@ -55,6 +54,14 @@ class Sender:
         if self._ssl_context is None:
             self._ssl_context = make_ssl_context()
         return self._ssl_context
+
+    def use(self, egress: EgressPolicy) -> None:
+        """Judge by this policy from the next request on.
+
+        What was dialled under another one is not used again, and closed when its channel sends
+        next; an exchange under way goes on.
+        """
+        self.egress = egress
 
     def channel(self, make_reader: Callable[[Limits], Reader] = Reader) -> "Channel":
         """A new channel; whoever asks for it closes it."""
@@ -70,6 +77,8 @@ class Channel:
         self._kept: Connection | None = None
         self._kept_until = 0.0
         self._origin = ("", "", 0)
+        self._judged_by = sender.egress
+        """The policy that the newest connection was dialled under."""
         self._phase = Phase.RESOLVE
         """How far the opening of a connection has come."""
 
@@ -129,7 +138,8 @@ class Channel:
 
     async def _open(self, url: Url) -> Connection | Fault:
         sender = self._sender
-        addresses = await find_addresses(url, sender.egress, sender.resolver)
+        self._judged_by = sender.egress
+        addresses = await find_addresses(url, self._judged_by, sender.resolver)
         if isinstance(addresses, Fault):
             return addresses
         self._phase = Phase.CONNECT
@@ -153,6 +163,7 @@ class Channel:
             return None
         if (
             self._origin == (url.scheme, url.host, url.port)
+            and self._judged_by is self._sender.egress
             and now < self._kept_until
             and kept.is_quiet()
         ):

@@ -56,15 +56,15 @@ class PeerClosed(ConnectionError):
     """The other side ended the connection in good order, at a moment when it should not have."""
 
 
-def fault(kind: FaultKind, detail: str, phase: Phase) -> Fault:
+def fault(kind: FaultKind, detail: str, phase: Phase, *, may_be_ours: bool = False) -> Fault:
     """A `Fault` whose detail is fit to be shown, and never empty."""
-    return Fault(kind, printable(detail, MAX_DETAIL) or str(kind), phase)
+    return Fault(kind, printable(detail, MAX_DETAIL) or str(kind), phase, may_be_ours)
 
 
 def overdue(timeout: Millis, phase: Phase) -> Fault:
     """The fault of an attempt that was in `phase` when its `timeout` had passed."""
     detail = f"no answer within {timeout / 1_000:g} s, while {_DOING[phase]}"
-    return fault(FaultKind.TIMEOUT, detail, phase)
+    return fault(FaultKind.TIMEOUT, detail, phase, may_be_ours=phase is Phase.RESOLVE)
 
 
 def from_os_error(error: OSError, phase: Phase, place: str = "") -> Fault:
@@ -75,7 +75,8 @@ def from_os_error(error: OSError, phase: Phase, place: str = "") -> Fault:
     if isinstance(error, PeerClosed):
         return fault(FaultKind.CLOSED, before + str(error), phase)
     kind = _KINDS.get(error.errno or 0, FaultKind.UNREACHABLE)
-    return fault(kind, before + _words(error), phase)
+    lost = kind is FaultKind.UNREACHABLE and phase is Phase.CONNECT
+    return fault(kind, before + _words(error), phase, may_be_ours=lost)
 
 
 def from_lookup_error(error: OSError | UnicodeError, host: str) -> Fault:
@@ -84,7 +85,14 @@ def from_lookup_error(error: OSError | UnicodeError, host: str) -> Fault:
     if isinstance(error, OSError) and not isinstance(error, socket.gaierror):
         local = _KINDS.get(error.errno or 0) is FaultKind.LOCAL
     words = _words(error) if isinstance(error, OSError) else str(error)
-    return fault(FaultKind.LOCAL if local else FaultKind.DNS, f"{host}: {words}", Phase.RESOLVE)
+    # The resolver, or the zone's own servers, did not answer: from here that looks the same.
+    silent = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+    return fault(
+        FaultKind.LOCAL if local else FaultKind.DNS,
+        f"{host}: {words}",
+        Phase.RESOLVE,
+        may_be_ours=silent,
+    )
 
 
 def tls_reason(error: BaseException) -> str:

@@ -25,6 +25,13 @@ class Action(StrEnum):
     DAEMON_FAILED = "daemon.failed"
     """It ends because it must: the line says why, the exit code says which kind."""
 
+    CONFIG_APPLIED = "config.applied"
+    """What the configuration changed: in the subscriptions at the start, in all at a reload."""
+    CONFIG_REFUSED = "config.refused"
+    """At a reload it was found unfit: nothing changed, and the one before stays in force."""
+    CONFIG_ABSENT = "config.absent"
+    """A reload was asked for, and there is no file to read."""
+
     INGEST_BATCH = "ingest.batch"
     INGEST_REJECTED = "ingest.rejected"
     """A row that could not become an event."""
@@ -47,9 +54,22 @@ class Action(StrEnum):
     BODY_CHANGED = "attempt.body_changed"
     """A delivery's body is another one than at its first attempt."""
 
+    DELIVERIES_EXPIRED = "delivery.expired"
+    """Deliveries that were owed for longer than `max_age`: failed without a further attempt."""
+    LINES_PASSED = "delivery.passed"
+    """Heads that kept failing for longer than `max_block`: those behind them go on."""
+    MACHINE_FAULT = "machine.fault"
+    """This machine cannot reach anyone (no network, no resolver, no sockets): no attempt counts."""
+    MACHINE_WELL = "machine.well"
+    CLOCK_JUMPED = "clock.jumped"
+    """The wall clock was set, or the machine slept: all that waits was looked at again."""
+
     LANE_CRASHED = "lane.crashed"
     LANE_RESTARTED = "lane.restarted"
     SUBSCRIPTION_CHANGED = "subscription.changed"
+    SUBSCRIPTION_FAILING = "subscription.failing"
+    """Attempts in a row spoke of ill health: it is probed with one request at a time."""
+    SUBSCRIPTION_RECOVERED = "subscription.recovered"
     SUBSCRIPTION_DISABLED = "subscription.disabled"
     """By a rule or by a 410; it keeps accruing what is owed."""
     SECRET_MISSING = "secret.missing"  # noqa: S105 - a name of a line

@@ -25,6 +25,7 @@ from webhookd.core.text import printable
 from webhookd.logs.actions import LOGGER, Action, Field, Record
 
 Format = Literal["json", "text"]
+Level = Literal["debug", "info", "warning", "error"]
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -48,7 +49,8 @@ def setup(stream: TextIO, *, format: Format, level: str) -> None:  # noqa: A002 
     """Write lines to `stream` from now on, `level` (a key of `LEVELS`) and worse.
 
     Warnings of libraries come as lines too; what they say below that is not shown: httpx tells
-    whole URLs at INFO. Calling it again replaces what was set up before.
+    whole URLs at INFO. Calling it again replaces what was set up before; lines that were lost by
+    then are told by the next one that gets through.
     """
     formatter = JsonLines() if format == "json" else TextLines()
     handler = LineHandler(stream, formatter)
@@ -57,6 +59,7 @@ def setup(stream: TextIO, *, format: Format, level: str) -> None:  # noqa: A002 
         for old in [old for old in logger.handlers if isinstance(old, LineHandler)]:
             logger.removeHandler(old)
             old.close()
+            handler.take_over(old)
         logger.addHandler(handler)
     ours = logging.getLogger(LOGGER)
     ours.setLevel(LEVELS[level])
@@ -141,6 +144,12 @@ class LineHandler(logging.Handler):
         with suppress(AttributeError, UnsupportedOperation, ValueError):
             self._fd = stream.fileno()
             self._poll.register(self._fd, select.POLLOUT)
+
+    def take_over(self, before: "LineHandler") -> None:
+        """Go on where another one on the same stream stopped; more than once is the same."""
+        if before._stream is self._stream:  # noqa: SLF001 - its own kind
+            self.dropped = max(self.dropped, before.dropped)
+            self._torn = self._torn or before._torn  # noqa: SLF001
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

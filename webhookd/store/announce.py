@@ -17,7 +17,7 @@ from webhookd.core.times import to_text
 from webhookd.store.driver import Connection
 from webhookd.store.fanout import Fanout
 from webhookd.store.file import FileRow
-from webhookd.store.recipients import NO_LINE, Terms, own_order_key
+from webhookd.store.recipients import Terms
 
 SUBSCRIPTION: Final = f"{OWN_TYPES}subscription"
 REJECTED: Final = f"{OWN_TYPES}events.rejected"
@@ -51,7 +51,7 @@ def health(
         }
         draft = _draft(fanout, file, f"{SUBSCRIPTION}.{notice.change}", about.id, content, now)
         those = [key for key in _those_who_ask(terms, draft) if key != notice.subscription]
-        fanout.own_event(draft, those, own_order_key(notice.subscription))
+        fanout.own_event(draft, those, notice.subscription)
     return replace(file, sequence=fanout.close()), frozenset(fanout.ready)
 
 
@@ -64,7 +64,7 @@ def rejected(
     fanout = Fanout(connection, terms, file.sequence, to_text(now))
     content: dict[str, object] = {"rejected": file.unannounced, "rejected_now": file.rejected}
     draft = _draft(fanout, file, REJECTED, "", content, now)
-    fanout.own_event(draft, _those_who_ask(terms, draft), NO_LINE)
+    fanout.own_event(draft, _those_who_ask(terms, draft), None)
     after = replace(file, sequence=fanout.close(), unannounced=0)
     return after, Step(fanout.owed.total(), frozenset(fanout.ready))
 

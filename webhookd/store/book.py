@@ -27,8 +27,8 @@ from webhookd.store.recipients import NO_LINE
 
 SELECT: Final = (
     "SELECT subscription, order_key, state, reason, attempts, tries, last_status, last_error,"
-    " first_attempt_at, finished_at, due_at, retry_at, body_hash, event, failing_since, pass_at"
-    " FROM webhookd_deliveries WHERE id = ?"
+    " first_attempt_at, finished_at, due_at, retry_at, body_hash, event, failing_since, pass_at,"
+    " coalesce(opened_at, created_at) FROM webhookd_deliveries WHERE id = ?"
 )
 RESCHEDULE: Final = (
     "UPDATE webhookd_deliveries SET tries = ?, due_at = ?, retry_at = ?, body_hash = ? WHERE id = ?"
@@ -51,12 +51,22 @@ HEAD_OF_LINE: Final = (
 SET_DUE: Final = "UPDATE webhookd_deliveries SET due_at = ? WHERE id = ?"
 SET_FAILING: Final = "UPDATE webhookd_deliveries SET failing_since = ?, pass_at = ? WHERE id = ?"
 REOPEN: Final = (
-    "UPDATE webhookd_deliveries SET order_key = ?, opened_at = ?, passed_at = NULL WHERE id = ?"
+    "UPDATE webhookd_deliveries SET order_key = ?, coalesce_key = ?, opened_at = ?,"
+    " passed_at = NULL WHERE id = ?"
+)
+CHANGE_LINE: Final = (
+    "UPDATE webhookd_deliveries SET order_key = ?, due_at = ?, pass_at = ? WHERE id = ?"
 )
 LEAVE_LINE: Final = (
     "UPDATE webhookd_deliveries SET order_key = 0, passed_at = ?, pass_at = NULL WHERE id = ?"
 )
-AGGREGATE: Final = "SELECT aggregate, event_type FROM webhookd_events WHERE sequence = ?"
+KIND: Final = (
+    "SELECT e.aggregate, e.event_type, typeof(e.payload) = 'null',"
+    " (SELECT s.key FROM webhookd_subscriptions AS s WHERE s.id = e.aggregate_id)"
+    " FROM webhookd_events AS e WHERE e.sequence = ?"
+)
+"""What decides the place of an event's deliveries; last the subscription that one of ours is
+about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,16 @@ class Row:
     event: int
     failing_since: str | None
     pass_at: str | None
+    since: str
+    """When it was taken in, or re-opened since then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a delivery belongs, by its event and its subscription's policy as it is now."""
+
+    order_key: int
+    coalesce_key: int
 
 
 class Book:
@@ -130,6 +150,8 @@ class Book:
         if happened.happening is Happening.REOPENED:
             row = self._reopen(row)
         retry_at = _text(happened.retry_at) if after.state is DeliveryState.PENDING else None
+        if happened.happening is Happening.NOTED:
+            retry_at = row.retry_at
         pending_before = before.state is DeliveryState.PENDING
         if after.state is DeliveryState.PENDING:
             if not pending_before:
@@ -189,6 +211,43 @@ class Book:
         self._connection.execute(LEAVE_LINE, (self._now_text, row.id))
         self._step_up(row)
 
+    def place(self, row: Row) -> Place:
+        """Where a delivery belongs now; where it is, if its subscription was removed."""
+        aggregate, event_type, thin, about = self._connection.execute(KIND, (row.event,)).fetchone()
+        if row.subscription not in self._recipients:
+            found = recipients.find(self._connection, row.subscription, self.profiles)
+            self._recipients[row.subscription] = found
+        recipient = self._recipients[row.subscription]
+        if recipient is None:
+            return Place(row.order_key, 0)
+        ordering = recipient.policy.ordering
+        if event_type.startswith(OWN_TYPES):
+            return Place(recipients.own_order_key(ordering, about), 0)
+        return Place(
+            recipients.order_key(ordering, aggregate),
+            recipients.merge_key(recipient.policy, aggregate, thin=bool(thin)),
+        )
+
+    def change_line(self, row: Row, line: int) -> None:
+        """Put a pending delivery into another line, where its event belongs in it.
+
+        The feed does not move: no visible field changes.
+        """
+        moved = replace(row, order_key=line)
+        due = _text(row.standing.due_at)
+        head = self._head(moved)
+        if head is not None and head[3] < row.event:
+            after = None
+        else:
+            if head is not None:
+                self._connection.execute(SET_DUE, (None, head[0]))
+            after = due or max(self._now_text, row.retry_at or "")
+            self.ready.add(row.subscription)
+        pass_at = None if line == NO_LINE else row.pass_at
+        self._connection.execute(CHANGE_LINE, (line, after, pass_at, row.id))
+        if due is not None:
+            self._step_up(row)
+
     def close(self) -> FileRow:
         """Write the sums down; returns the file's row with the counter moved."""
         for key, change in self._states.items():
@@ -238,6 +297,8 @@ class Book:
 
     def _set_failing(self, row: Row, after: Standing, happened: Move, max_block: Millis) -> None:
         """Keep since when it has been failing, and until when it may hold up its line."""
+        if happened.happening is Happening.NOTED:
+            return
         since = pass_at = None
         if after.state is DeliveryState.PENDING and happened.happening is Happening.RETRY:
             since = row.failing_since
@@ -250,17 +311,11 @@ class Book:
 
     def _reopen(self, row: Row) -> Row:
         """Put it into the line that is its own by the ordering as it is now."""
-        aggregate, event_type = self._connection.execute(AGGREGATE, (row.event,)).fetchone()
-        line = row.order_key
-        if not event_type.startswith(OWN_TYPES):
-            if row.subscription not in self._recipients:
-                found = recipients.find(self._connection, row.subscription, self.profiles)
-                self._recipients[row.subscription] = found
-            recipient = self._recipients[row.subscription]
-            if recipient is not None:
-                line = recipients.order_key(recipient.policy.ordering, aggregate)
-        self._connection.execute(REOPEN, (line, self._now_text, row.id))
-        return replace(row, order_key=line)
+        place = self.place(row)
+        self._connection.execute(
+            REOPEN, (place.order_key, place.coalesce_key, self._now_text, row.id)
+        )
+        return replace(row, order_key=place.order_key)
 
     def _step_in(self, row: Row, after: Standing) -> Standing:
         """Find a re-opened delivery's place in line; returns its standing there."""

@@ -4,13 +4,13 @@ from typing import Final
 
 from webhookd.core import health
 from webhookd.core.delivery import Move
-from webhookd.core.health import Change, Health
+from webhookd.core.health import Change, Health, Rule
 from webhookd.core.model import Millis, SubscriptionKey
 from webhookd.core.outcomes import Signs
 from webhookd.core.storage import Notice
 from webhookd.core.times import from_text, to_text
 from webhookd.store.driver import Connection
-from webhookd.store.recipients import Recipient, Terms
+from webhookd.store.recipients import Terms
 
 SELECT: Final = (
     "SELECT ill, failing_since, failures, failures_since, no_success_since, held_until"
@@ -21,7 +21,7 @@ UPDATE: Final = (
     " no_success_since = ?, held_until = ? WHERE subscription = ?"
 )
 DISABLE: Final = (
-    "UPDATE webhookd_subscriptions SET state = 'disabled', state_reason = ?"
+    "UPDATE webhookd_subscriptions SET state = 'disabled', state_reason = ?, disabled_at = ?"
     " WHERE key = ? AND state = 'enabled' AND removed_at IS NULL"
 )
 
@@ -74,7 +74,9 @@ class Checkup:
         verdict = health.after(known, happened, signs, recipient.policy)
         self._now[key] = verdict.health
         for change in verdict.changes:
-            self._tell(key, recipient, change, verdict)
+            rule = verdict.rule if change is Change.DISABLED else None
+            if rule is None or self._disable(key, rule, happened.at):
+                self._notices.append(Notice(key, recipient.name, change, rule))
 
     def close(self) -> tuple[Notice, ...]:
         """Write down what has changed; returns what people are told of, in its order."""
@@ -83,17 +85,9 @@ class Checkup:
                 write(self._connection, key, found)
         return tuple(self._notices)
 
-    def _tell(
-        self,
-        key: SubscriptionKey,
-        recipient: Recipient,
-        change: Change,
-        verdict: health.Verdict,
-    ) -> None:
-        rule = verdict.rule if change is Change.DISABLED else None
-        if rule is not None and not self._connection.execute(DISABLE, (rule.value, key)).rowcount:
-            return  # paused by an operator meanwhile, or disabled already: so it stays
-        self._notices.append(Notice(key, recipient.name, change, rule))
+    def _disable(self, key: SubscriptionKey, rule: Rule, at: Millis) -> bool:
+        """Returns whether it was enabled: one that an operator paused meanwhile stays paused."""
+        return self._connection.execute(DISABLE, (rule.value, to_text(at), key)).rowcount > 0
 
 
 def _moment(text: str | None) -> Millis | None:

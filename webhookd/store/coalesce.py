@@ -19,8 +19,11 @@ UNSENT: Final = (
     " INDEXED BY webhookd_deliveries_unsent"
     " CROSS JOIN webhookd_events AS e ON e.sequence = d.event"
     " WHERE d.subscription = ? AND d.coalesce_key = ? AND d.coalesce_key <> 0"
-    " AND d.state = 'pending' AND d.attempts = 0 ORDER BY d.id DESC"
+    " AND d.state = 'pending' AND d.attempts = 0 ORDER BY d.event DESC LIMIT ?"
 )
+AT_ONCE: Final = 2_000
+"""Deliveries of one aggregate that are looked at: more than a batch of ingest can add to it. There
+are more only where operators re-opened many: these have their turn at the next event."""
 
 
 def supersede(
@@ -38,7 +41,8 @@ def supersede(
     needless: list[DeliveryId] = []
     for key, aggregate in crowded:
         kinds: set[str] = set()
-        for delivery, event_type in connection.execute(UNSENT, (key, aggregate)).fetchall():
+        waiting = connection.execute(UNSENT, (key, aggregate, AT_ONCE)).fetchall()
+        for delivery, event_type in waiting:
             if event_type in kinds:
                 needless.append(delivery)
             kinds.add(event_type)

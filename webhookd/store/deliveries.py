@@ -129,6 +129,16 @@ def show_delivery(connection: Connection, delivery: int) -> dict[str, Any]:
     found = _rows(connection, "SELECT * FROM webhook_results WHERE delivery_id = ?", [delivery])
     if not found:
         raise NotFound(f"no delivery {delivery}; `webhookd deliveries list` shows the newest")
+    extra = _rows(
+        connection,
+        "SELECT number, due_at, failing_since, passed_at FROM webhookd_deliveries WHERE id = ?",
+        [delivery],
+    )[0]
+    return {**found[0], **extra, "attempts_made": attempts_of(connection, delivery)}
+
+
+def attempts_of(connection: Connection, delivery: int) -> list[dict[str, Any]]:
+    """Every attempt of a delivery, oldest first."""
     attempts = _rows(
         connection,
         "SELECT number, started_at, duration_ms, status, nullif(error_class, '') AS error_class,"
@@ -138,12 +148,7 @@ def show_delivery(connection: Connection, delivery: int) -> dict[str, Any]:
     )
     for attempt in attempts:
         attempt["excerpt"] = attempt["excerpt"].decode("utf-8", "replace") or None
-    extra = _rows(
-        connection,
-        "SELECT number, due_at FROM webhookd_deliveries WHERE id = ?",
-        [delivery],
-    )[0]
-    return {**found[0], **extra, "attempts_made": attempts}
+    return attempts
 
 
 def list_events(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:

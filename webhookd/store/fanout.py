@@ -7,8 +7,16 @@ from typing import Final
 
 from webhookd.core import rows
 from webhookd.core.model import SubscriptionKey
+from webhookd.store.book import HEAD_OF_LINE, SET_DUE
 from webhookd.store.driver import Connection
-from webhookd.store.recipients import NO_LINE, Recipient, Terms, order_key
+from webhookd.store.recipients import (
+    NO_LINE,
+    Recipient,
+    Terms,
+    merge_key,
+    order_key,
+    own_order_key,
+)
 
 INSERT_EVENT: Final = (
     "INSERT INTO webhookd_events (sequence, outbox_id, event_id, aggregate, event_type,"
@@ -64,19 +72,24 @@ class Fanout:
         thin = draft.payload is None
         for key in self.terms.matcher.match(draft.event_type, draft.aggregate_type, draft.tenant):
             recipient = self.terms.recipients[key]
-            merges = thin and aggregate if recipient.policy.coalesce else 0
+            merges = merge_key(recipient.policy, aggregate, thin=thin)
             line = order_key(recipient.policy.ordering, aggregate)
             self.delivery(key, recipient, place, line, coalesce_key=merges)
 
     def own_event(
-        self, draft: rows.Draft, recipients: Iterable[SubscriptionKey], line: int
+        self,
+        draft: rows.Draft,
+        recipients: Iterable[SubscriptionKey],
+        about: SubscriptionKey | None,
     ) -> None:
         """Write one of webhookd's own events: in no feed of changes, and in a line of its kind."""
         self.sequence += 1
         place = self.sequence
         self._insert_event(draft, place, 0)
         for key in recipients:
-            self.delivery(key, self.terms.recipients[key], place, line)
+            recipient = self.terms.recipients[key]
+            line = own_order_key(recipient.policy.ordering, about)
+            self.delivery(key, recipient, place, line)
 
     def delivery(
         self,
@@ -86,15 +99,15 @@ class Fanout:
         line: int,
         *,
         coalesce_key: int = 0,
+        newest: bool = True,
     ) -> None:
         """Write one delivery down, due now if nothing stands before it in line.
 
-        `event` is the newest of its line: nobody stands behind it.
+        `newest`: its event is the newest of its line, so that nobody stands behind it.
         """
         self.sequence += 1
-        waits = (
-            line != NO_LINE and self.connection.execute(IN_LINE, (key, line)).fetchone() is not None
-        )
+        stands_behind = self._stands_behind if newest else self._steps_in_behind
+        waits = line != NO_LINE and stands_behind(key, line, event)
         due = None if waits else self.now_text
         self.connection.execute(
             INSERT_DELIVERY,
@@ -123,6 +136,20 @@ class Fanout:
         for key, count in self.owed.items():
             self.connection.execute(ADD_OWED, (count, key))
         return self.sequence
+
+    def _stands_behind(self, key: SubscriptionKey, line: int, _: int) -> bool:
+        """Whether anybody is in line already."""
+        return self.connection.execute(IN_LINE, (key, line)).fetchone() is not None
+
+    def _steps_in_behind(self, key: SubscriptionKey, line: int, event: int) -> bool:
+        """Whether an older one is in line already; a newer head makes way."""
+        head = self.connection.execute(HEAD_OF_LINE, (key, line)).fetchone()
+        if head is None:
+            return False
+        if head[3] < event:
+            return True
+        self.connection.execute(SET_DUE, (None, head[0]))
+        return False
 
     def _move_aggregate(self, draft: rows.Draft, place: int) -> int:
         """Make this the newest event of its aggregate; returns the aggregate's key."""

@@ -88,6 +88,16 @@ def order_key(ordering: Ordering, aggregate: int) -> int:
     return aggregate if ordering is Ordering.AGGREGATE else NO_LINE
 
 
-def own_order_key(about: SubscriptionKey) -> int:
-    """The line of webhookd's own events about one subscription: they have no aggregate."""
-    return -1 - about
+def merge_key(policy: Policy, aggregate: int, *, thin: bool) -> int:
+    """The aggregate in which a newer ID-only (`thin`) delivery may take its place; 0 for none."""
+    return aggregate if policy.coalesce and thin else 0
+
+
+def own_order_key(ordering: Ordering, about: SubscriptionKey | None) -> int:
+    """The line of webhookd's own events about one subscription, or about none.
+
+    They have no aggregate of the host's; those about one subscription are in order all the same.
+    """
+    if ordering is Ordering.SUBSCRIPTION:
+        return WHOLE_SUBSCRIPTION
+    return NO_LINE if about is None else -1 - about

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from webhookd.core.delivery import Standing
-from webhookd.core.model import DeliveryId, Millis
+from webhookd.core.delivery import Happening, Move, Standing
+from webhookd.core.model import DeliveryId, DeliveryState, Millis
 from webhookd.core.storage import Record, Recorded
 from webhookd.store import announce
-from webhookd.store.book import Book
+from webhookd.store.book import Book, Row
 from webhookd.store.checkup import Checkup
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
@@ -40,17 +40,25 @@ def record(
             standings[row.id] = row.standing
             book.ready.add(row.subscription)
             continue
+        happened = item.move
+        another_opening = item.since not in {"", row.since}
+        if another_opening and happened.happening is not Happening.SUCCEEDED:
+            # It was finished and opened again meanwhile: what was judged belongs to the past.
+            if attempt is None:
+                book.ready.add(row.subscription)
+                continue
+            happened = replace(happened, happening=Happening.NOTED, reason=None, retry_at=None)
         body_hash = attempt.body_hash if attempt is not None and attempt.body_hash else None
         recipient = terms.recipients.get(row.subscription)
         standings[row.id] = book.apply(
             row,
-            item.move,
+            happened,
             body_hash=body_hash,
             max_block=recipient.policy.max_block if recipient is not None else 0,
         )
         if attempt is None:
             continue
-        checkup.note(row.subscription, item.move, item.signs)
+        checkup.note(row.subscription, _as_told(row, happened), item.signs)
         if row.body_hash is not None and body_hash is not None and row.body_hash != body_hash:
             changed.add(row.id)
             attempt = replace(attempt, note=f"{attempt.note}; {BODY_CHANGED}".removeprefix("; "))
@@ -61,3 +69,13 @@ def record(
         file = replace(file, control=file.control + 1, roll=file.roll + 1)
     file, ready = announce.health(connection, file, terms, notices, now)
     return file, Recorded(standings, frozenset(book.ready | ready), frozenset(changed), notices)
+
+
+def _as_told(row: Row, happened: Move) -> Move:
+    """What the endpoint's health hears of: a delivery that was taken back meanwhile has not failed.
+
+    Its attempt has, all the same.
+    """
+    if happened.happening is Happening.FAILED and row.standing.state is not DeliveryState.PENDING:
+        return replace(happened, happening=Happening.RETRY, reason=None, retry_at=happened.at)
+    return happened

@@ -20,8 +20,11 @@ def register(
     name: str,
     secrets: list[NewSecret],
     now: Millis,
+    managed_by: str = "cli",
 ) -> StoredSubscription:
     """Write a subscription; `name` is judged, or `''` for one that is made of its host.
+
+    `managed_by` says who may edit it: commands (`cli`) or the configuration (`config`).
 
     Raises:
         Refused: the name is taken.
@@ -40,6 +43,6 @@ def register(
         method=definition.method,
         headers=definition.headers,
         policy=definition.policy,
-        managed_by="cli",
+        managed_by=managed_by,
     )
     return subscriptions.add(transaction, new, secrets, now)

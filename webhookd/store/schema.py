@@ -273,9 +273,12 @@ ALTER TABLE webhookd_file ADD COLUMN roll INTEGER NOT NULL DEFAULT 0;
 -- Rows rejected since the last summary of them as an event.
 ALTER TABLE webhookd_file ADD COLUMN unannounced INTEGER NOT NULL DEFAULT 0;
 
--- 1: the row had no aggregate_type, so that it was made of event_type; 0 else, and for events that
--- were taken in before there was this column.
-ALTER TABLE webhookd_events ADD COLUMN aggregate_type_made INTEGER NOT NULL DEFAULT 0;
+-- 1: the row had no aggregate_type, so that it was made of event_type; 0: it had one. NULL: the
+-- event is older than this column, and counts as 1 where it has what would have been made.
+ALTER TABLE webhookd_events ADD COLUMN aggregate_type_made INTEGER;
+
+-- When a rule (or a 410) disabled it; NULL in any other state.
+ALTER TABLE webhookd_subscriptions ADD COLUMN disabled_at TEXT;
 
 -- A subscription's health: see webhookd.core.health.
 -- Attempts in a row that spoke of ill health.
@@ -317,7 +320,7 @@ CREATE INDEX webhookd_deliveries_in_line
 -- Heads that are to be passed.
 CREATE INDEX webhookd_deliveries_pass ON webhookd_deliveries (pass_at) WHERE pass_at IS NOT NULL;
 -- What a newer one may take the place of.
-CREATE INDEX webhookd_deliveries_unsent ON webhookd_deliveries (subscription, coalesce_key, id)
+CREATE INDEX webhookd_deliveries_unsent ON webhookd_deliveries (subscription, coalesce_key, event)
     WHERE coalesce_key <> 0 AND state = 'pending' AND attempts = 0;
 -- What failed, to be opened again.
 CREATE INDEX webhookd_deliveries_failed
@@ -329,14 +332,16 @@ CREATE INDEX webhookd_events_aggregate
 -- Bulk changes of what a subscription is owed, under way: one small row at once, and then the
 -- deliveries in short batches by whoever comes first, the command that gave it or the daemon.
 CREATE TABLE webhookd_instructions (
-    key          INTEGER PRIMARY KEY,  -- in the order of giving
+    key          INTEGER PRIMARY KEY,  -- the sequence it was given at: never used twice
     kind         TEXT NOT NULL,        -- skip_backlog, newest_only, retry_failed, replay, realign
     subscription INTEGER NOT NULL,     -- webhookd_subscriptions.key
     position     INTEGER NOT NULL,     -- how far it has come: the id or event looked at last
     last         INTEGER NOT NULL,     -- the highest id or event that it concerns
     options      TEXT NOT NULL,        -- JSON object: what else the kind needs to know
     done         INTEGER NOT NULL,     -- deliveries changed so far
-    given_at     TEXT NOT NULL         -- when it was given
+    given_at     TEXT NOT NULL,        -- when it was given; '' where nobody knew
+    done_at      TEXT                  -- NULL while it is under way; done, it stays a while, so
+                                       -- that the command that gave it can say what came of it
 );
 
 -- As before, but webhookd's own events have no outbox row.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from webhookd.core.declaration import Declared, Difference
 from webhookd.core.health import Health
 from webhookd.core.model import DeliveryId, Event, Millis, Sequence, SubscriptionKey
 from webhookd.core.profiles import BUILT_IN, Known
@@ -22,9 +23,9 @@ from webhookd.core.structure import Validation
 from webhookd.errors import DatabaseError
 from webhookd.store import (
     announce,
+    bulk,
     checkup,
     create,
-    instructions,
     preflight,
     queue,
     ranges,
@@ -32,6 +33,7 @@ from webhookd.store import (
     terms,
     upkeep,
 )
+from webhookd.store import declared as declarations
 from webhookd.store import file as files
 from webhookd.store.driver import Connection, connect, translated
 from webhookd.store.file import FileRow
@@ -222,7 +224,7 @@ class SqliteStore:
     def carry_out(self, now: Millis) -> Step:
         """Take the next step of what operators have instructed: a batch of rows."""
         with translated(self.path):
-            return instructions.carry_out(self._begun(), now)
+            return bulk.carry_out(self._begun(), now)
 
     def expire(self, key: SubscriptionKey, before: Millis, now: Millis) -> Step:
         """End a batch of what the subscription has been owed since before `before`."""
@@ -300,7 +302,7 @@ class SqliteStore:
     def has_expired(self, key: SubscriptionKey, before: Millis) -> bool:
         """Whether the subscription is owed anything since `before` or longer."""
         with translated(self.path):
-            return bool(upkeep.expired(self._reader, key, before))
+            return upkeep.has_expired(self._reader, key, before)
 
     def latest_due(self, key: SubscriptionKey) -> Millis | None:
         """The subscription's latest due time; None where nothing is due, ever."""
@@ -316,6 +318,34 @@ class SqliteStore:
         """All that are not removed, by key."""
         with translated(self.path):
             return subscriptions.load(self._reader)
+
+    def difference(self, declared: Many[Declared]) -> Difference:
+        """What `apply_declared` would do."""
+        with translated(self.path):
+            return declarations.difference(self._reader, declared)
+
+    def apply_declared(self, declared: Many[Declared], now: Millis) -> Difference:
+        """See `webhookd.store.declared.apply`."""
+        with translated(self.path):
+            return declarations.apply(self._begun(), declared, now)
+
+    def set_terms(
+        self,
+        *,
+        default_tenant: str,
+        max_payload: int,
+        validation: Validation | None,
+        profiles: Known,
+    ) -> None:
+        """By what rows and subscriptions are judged from now on."""
+        self._default_tenant = default_tenant
+        self._max_payload = max_payload
+        self._validation = validation
+        self._profiles = profiles
+        if self._transaction is not None:
+            self._transaction.profiles = profiles
+        self._outbox = Outbox(self.path, self._outbox.table, max_payload)
+        self._terms = None
 
     def check_file(self) -> None:
         """Raise DatabaseError when the path no longer leads to the file that was opened."""

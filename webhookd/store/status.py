@@ -1,15 +1,18 @@
 """The facts for `status`, from counters and the ends of indexes: no scan, however full the file."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from webhookd.core import urls
 from webhookd.core.model import DeliveryState, SubscriptionState
+from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.core.status import FileFacts, SubscriptionFacts
+from webhookd.core.times import to_text
 from webhookd.errors import DatabaseError, OutboxUnreadable
+from webhookd.store import checkup, lockfile, queue, recipients
 from webhookd.store import file as files
-from webhookd.store import lockfile
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
 from webhookd.store.outbox import Outbox, quoted
@@ -19,7 +22,8 @@ LAG_COUNTED: Final = 1_000
 
 _SUBSCRIPTIONS: Final = (
     "SELECT s.key, s.id, s.name, s.url, s.state, s.state_reason, c.pending, c.delivered, c.failed,"
-    " c.last_status, c.last_error, c.last_attempt_at, c.last_success_at"
+    " c.last_status, c.last_error, c.last_attempt_at, c.last_success_at, s.disabled_at,"
+    " s.profile, s.policy"
     " FROM webhookd_subscriptions AS s CROSS JOIN webhookd_counters AS c ON c.subscription = s.key"
     " WHERE s.removed_at IS NULL ORDER BY s.key"
 )
@@ -31,14 +35,10 @@ OLDEST_OWED: Final = (
     "SELECT created_at FROM webhookd_deliveries INDEXED BY webhookd_deliveries_owed"
     " WHERE subscription = ? AND state = 'pending' ORDER BY id LIMIT 1"
 )
-NEXT_ATTEMPT: Final = (
-    "SELECT due_at FROM webhookd_deliveries INDEXED BY webhookd_deliveries_due"
-    " WHERE subscription = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT 1"
-)
 
 
-def facts(connection: Connection, file: FileRow, path: Path) -> FileFacts:
-    """Everything that `status` says of the file."""
+def facts(connection: Connection, file: FileRow, path: Path, known: Known = BUILT_IN) -> FileFacts:
+    """Everything that `status` says of the file; `known` says by which policies."""
     lag, fault = _lag(connection, file, path)
     totals = connection.execute(_TOTALS).fetchone()
     return FileFacts(
@@ -50,34 +50,38 @@ def facts(connection: Connection, file: FileRow, path: Path) -> FileFacts:
         outbox_fault=fault,
         totals=dict(zip((state.value for state in DeliveryState), totals, strict=True)),
         subscriptions=tuple(
-            _subscription(connection, row) for row in connection.execute(_SUBSCRIPTIONS).fetchall()
+            _subscription(connection, row, known)
+            for row in connection.execute(_SUBSCRIPTIONS).fetchall()
         ),
         size=_size(path),
         refusals=tuple(_refusals(file, path)),
     )
 
 
-def _subscription(connection: Connection, row: tuple[Any, ...]) -> SubscriptionFacts:
+def _subscription(connection: Connection, row: tuple[Any, ...], known: Known) -> SubscriptionFacts:
     key, pending = row[0], row[6]
     oldest = following = None
     if pending:
         oldest = connection.execute(OLDEST_OWED, (key,)).fetchone()
-        following = connection.execute(NEXT_ATTEMPT, (key,)).fetchone()
+        following = queue.next_due(connection, key)
     return SubscriptionFacts(
         id=row[1],
         name=row[2],
         url_shown=urls.parse(row[3]).shown,
         state=SubscriptionState(row[4]),
         state_reason=row[5],
+        disabled_at=row[13],
         owed=pending,
         delivered=row[7],
         failed=row[8],
         oldest_owed_at=oldest and oldest[0],
-        next_attempt_at=following and following[0],
+        next_attempt_at=None if following is None else to_text(following),
         last_status=row[9],
         last_error=row[10],
         last_attempt_at=row[11],
         last_success_at=row[12],
+        health=checkup.read(connection, key),
+        policy=recipients.effective(known, row[14], json.loads(row[15])),
     )
 
 

@@ -5,10 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from webhookd.core.model import Millis, SubscriptionId, SubscriptionKey, SubscriptionState
+from webhookd.core import health
+from webhookd.core.model import (
+    Millis,
+    Policy,
+    SubscriptionId,
+    SubscriptionKey,
+    SubscriptionState,
+)
 from webhookd.core.storage import StoredSecret, StoredSubscription
 from webhookd.core.times import from_text, to_text
 from webhookd.errors import NotFound, Refused
+from webhookd.store import checkup, instructions, realign, recipients
 from webhookd.store.driver import Connection
 from webhookd.store.transaction import Transaction
 
@@ -17,7 +25,7 @@ _SELECT: Final = (
     " state_reason, managed_by, created_at FROM webhookd_subscriptions WHERE removed_at IS NULL"
 )
 
-INSTRUCTED: Final = "SELECT DISTINCT subscription FROM webhookd_instructions"
+INSTRUCTED: Final = "SELECT subscription FROM webhookd_instructions WHERE done_at IS NULL"
 """To these nothing may be sent until their instructions are carried out."""
 
 EDITABLE: Final = frozenset({"name", "url", "events", "method", "headers", "policy"})
@@ -64,9 +72,10 @@ def load(connection: Connection) -> list[StoredSubscription]:
 
 def find(connection: Connection, id_or_name: str) -> StoredSubscription:
     """The subscription with that id or name. Raises NotFound."""
-    row = connection.execute(
-        f"{_SELECT} AND (id = ?1 OR name = ?1) ORDER BY id <> ?1 LIMIT 1", (id_or_name,)
-    ).fetchone()
+    # One after the other, because with an OR between them SQLite looks at every row.
+    row = connection.execute(f"{_SELECT} AND id = ?", (id_or_name,)).fetchone()
+    if row is None:
+        row = connection.execute(f"{_SELECT} AND name = ?", (id_or_name,)).fetchone()
     if row is None:
         raise NotFound(
             f"no subscription {id_or_name!r}; `webhookd subscriptions list` shows them all"
@@ -76,7 +85,7 @@ def find(connection: Connection, id_or_name: str) -> StoredSubscription:
         " WHERE subscription = ? ORDER BY key DESC",
         (row[0],),
     ).fetchall()
-    busy = connection.execute(f"{INSTRUCTED} WHERE subscription = ?", (row[0],)).fetchone()
+    busy = connection.execute(f"{INSTRUCTED} AND subscription = ? LIMIT 1", (row[0],)).fetchone()
     return _stored(row, [_secret(secret) for secret in secrets], instructed=busy is not None)
 
 
@@ -125,13 +134,25 @@ def add(
     return find(transaction.connection, new.id)
 
 
-def update(transaction: Transaction, key: SubscriptionKey, changes: Mapping[str, Any]) -> None:
+def update(
+    transaction: Transaction,
+    key: SubscriptionKey,
+    changes: Mapping[str, Any],
+    now: Millis | None = None,
+) -> int | None:
     """Change fields of `EDITABLE`; `events` and `headers` as sequences, `policy` whole.
+
+    Where that changes the lines of what is owed, it gives the instruction to put them in order:
+    nothing is sent until that is done. `now` is only noted there; None where nobody knows.
+
+    Returns:
+        The key of that instruction; None where none is needed.
 
     Raises:
         Refused: a new name that is taken.
         ValueError: a field that cannot be edited.
     """
+    before = _policy(transaction, key)
     for name, value in changes.items():
         if name not in EDITABLE:
             raise ValueError(f"{name} cannot be edited")
@@ -142,15 +163,38 @@ def update(transaction: Transaction, key: SubscriptionKey, changes: Mapping[str,
             f"UPDATE webhookd_subscriptions SET {name} = ? WHERE key = ?", (stored, key)
         )
     transaction.bump(roll=True)
+    after = _policy(transaction, key)
+    return realign.give_if_needed(transaction, key, before, after, now)
 
 
 def set_state(
-    transaction: Transaction, key: SubscriptionKey, state: SubscriptionState, reason: str
+    transaction: Transaction,
+    key: SubscriptionKey,
+    state: SubscriptionState,
+    reason: str,
+    now: Millis | None = None,
 ) -> None:
-    """Enable, pause or disable; what is owed stays owed."""
+    """Enable, pause or disable; what is owed stays owed.
+
+    To enable it, also where it is enabled already, lets the rules that disable count anew and ends
+    a holding back. `now` is written down where it is disabled; None where nobody knows.
+    """
+    since = to_text(now) if state is SubscriptionState.DISABLED and now is not None else None
     transaction.connection.execute(
-        "UPDATE webhookd_subscriptions SET state = ?, state_reason = ? WHERE key = ?",
-        (state, reason, key),
+        "UPDATE webhookd_subscriptions SET state = ?, state_reason = ?, disabled_at = ?"
+        " WHERE key = ?",
+        (state, reason, since, key),
+    )
+    if state is SubscriptionState.ENABLED:
+        found = checkup.read(transaction.connection, key)
+        checkup.write(transaction.connection, key, health.enabled(found))
+    transaction.bump(roll=True)
+
+
+def set_reason(transaction: Transaction, key: SubscriptionKey, reason: str) -> None:
+    """Say otherwise why it is in the state that it is in; nothing else changes."""
+    transaction.connection.execute(
+        "UPDATE webhookd_subscriptions SET state_reason = ? WHERE key = ?", (reason, key)
     )
     transaction.bump(roll=True)
 
@@ -190,6 +234,12 @@ def activate(transaction: Transaction, key: SubscriptionKey) -> bool:
     return gone > 0
 
 
+def forget_secrets(transaction: Transaction, key: SubscriptionKey) -> None:
+    """Take all secrets away: nothing is signed any more, where the profile does without."""
+    transaction.connection.execute("DELETE FROM webhookd_secrets WHERE subscription = ?", (key,))
+    transaction.bump(roll=True)
+
+
 def remove(transaction: Transaction, key: SubscriptionKey, now: Millis) -> None:
     """Take it away: nothing is matched with it any more, and its lane stops.
 
@@ -201,16 +251,24 @@ def remove(transaction: Transaction, key: SubscriptionKey, now: Millis) -> None:
         "UPDATE webhookd_subscriptions SET removed_at = ? WHERE key = ?", (to_text(now), key)
     )
     connection.execute("DELETE FROM webhookd_secrets WHERE subscription = ?", (key,))
-    transaction.bump(roll=True)
+    instructions.drop(transaction, key)
+
+
+def _policy(transaction: Transaction, key: SubscriptionKey) -> Policy:
+    """The policy in force."""
+    profile, own = transaction.connection.execute(
+        "SELECT profile, policy FROM webhookd_subscriptions WHERE key = ?", (key,)
+    ).fetchone()
+    return recipients.effective(transaction.profiles, profile, json.loads(own))
 
 
 def _check_name(connection: Connection, name: str, own: SubscriptionKey | None) -> None:
     found = connection.execute(
-        "SELECT key FROM webhookd_subscriptions"
-        " WHERE removed_at IS NULL AND (name = ?1 OR id = ?1)",
+        "SELECT key FROM webhookd_subscriptions WHERE removed_at IS NULL AND name = ?1 UNION ALL"
+        " SELECT key FROM webhookd_subscriptions WHERE removed_at IS NULL AND id = ?1",
         (name,),
-    ).fetchone()
-    if found is not None and found[0] != own:
+    ).fetchall()
+    if any(key != own for (key,) in found):
         raise Refused(f"there is a subscription {name!r} already; choose another --name")
 
 

@@ -19,7 +19,7 @@ from webhookd.store import lockfile, preflight
 from webhookd.store.book import Book
 from webhookd.store.driver import CLI_BUSY_SECONDS, Connection, connect, translated
 
-BULK_ROWS: Final = 200
+BULK_ROWS: Final = 100
 """Rows that one transaction of a bulk change moves: some milliseconds of the write lock."""
 
 

@@ -3,9 +3,9 @@
 from typing import Final
 
 from webhookd.core.delivery import Happening, Move
-from webhookd.core.model import DeliveryId, DeliveryState, Millis, Reason, SubscriptionKey
+from webhookd.core.model import DeliveryId, Millis, Reason, SubscriptionKey
 from webhookd.core.storage import Step
-from webhookd.core.times import to_text
+from webhookd.core.times import from_text, to_text
 from webhookd.store import recipients
 from webhookd.store.book import Book
 from webhookd.store.driver import Connection
@@ -13,7 +13,7 @@ from webhookd.store.recipients import NO_LINE
 from webhookd.store.transaction import BULK_ROWS, Transaction
 
 OWED: Final = (
-    "SELECT id, coalesce(opened_at, created_at), opened_at IS NOT NULL FROM webhookd_deliveries"
+    "SELECT id, created_at, opened_at FROM webhookd_deliveries"
     " INDEXED BY webhookd_deliveries_owed"
     " WHERE subscription = ? AND state = 'pending' AND id > ? ORDER BY id LIMIT ?"
 )
@@ -21,7 +21,7 @@ OVERDUE_HEADS: Final = (
     "SELECT id FROM webhookd_deliveries INDEXED BY webhookd_deliveries_pass"
     " WHERE pass_at IS NOT NULL AND pass_at <= ? ORDER BY pass_at LIMIT ?"
 )
-STAY: Final = "UPDATE webhookd_deliveries SET pass_at = NULL WHERE id = ?"
+STAY: Final = "UPDATE webhookd_deliveries SET pass_at = ? WHERE id = ?"
 _TOO_LATE: Final = (
     "SELECT id FROM webhookd_deliveries INDEXED BY {index} WHERE subscription = ?"
     " AND due_at IS NOT NULL AND {kind} AND due_at > ? ORDER BY due_at DESC LIMIT ?"
@@ -30,25 +30,33 @@ FIRST_TOO_LATE: Final = _TOO_LATE.format(index="webhookd_deliveries_first", kind
 AGAIN_TOO_LATE: Final = _TOO_LATE.format(index="webhookd_deliveries_again", kind="tries > 0")
 
 
-def expired(connection: Connection, key: SubscriptionKey, before: Millis) -> list[DeliveryId]:
-    """A batch of what the subscription has been owed since `before` or longer, oldest first.
+def has_expired(connection: Connection, key: SubscriptionKey, before: Millis) -> bool:
+    """Whether the subscription is owed anything since `before` or longer."""
+    return bool(_expired(connection, key, before, 1))
 
-    Ids ascend with time, but for deliveries that were re-opened: these are looked past.
+
+def _expired(
+    connection: Connection, key: SubscriptionKey, before: Millis, wanted: int
+) -> list[DeliveryId]:
+    """At most `wanted` of what the subscription has been owed since `before`, lowest ids first.
+
+    Ids ascend with the time of making, so nothing behind one that was made later has expired. What
+    was made before and re-opened since is looked past.
     """
-    limit, place = to_text(before), 0
+    limit, place, size = to_text(before), 0, wanted
     found: list[DeliveryId] = []
-    while len(found) < BULK_ROWS:
-        page = connection.execute(OWED, (key, place, BULK_ROWS)).fetchall()
-        found += [DeliveryId(row[0]) for row in page if row[1] <= limit]
-        if len(page) < BULK_ROWS or (page[-1][1] > limit and not page[-1][2]):
+    while len(found) < wanted:
+        page = connection.execute(OWED, (key, place, size)).fetchall()
+        found += [DeliveryId(row[0]) for row in page if (row[2] or row[1]) <= limit]
+        if len(page) < size or page[-1][1] > limit:
             break
-        place = page[-1][0]
-    return found[:BULK_ROWS]
+        place, size = page[-1][0], min(2 * size, BULK_ROWS)
+    return found[:wanted]
 
 
 def expire(transaction: Transaction, key: SubscriptionKey, before: Millis, now: Millis) -> Step:
     """End a batch of what the subscription has been owed since `before` or longer."""
-    found = expired(transaction.connection, key, before)
+    found = _expired(transaction.connection, key, before, BULK_ROWS)
     with transaction.book(now) as book:
         # The newest first: then none has to make way for one that has expired too.
         for delivery in reversed(found):
@@ -64,19 +72,25 @@ def let_pass(transaction: Transaction, now: Millis) -> Step:
     found = connection.execute(OVERDUE_HEADS, (to_text(now), BULK_ROWS)).fetchall()
     with transaction.book(now) as book:
         for (delivery,) in found:
-            _let_pass(connection, book, DeliveryId(delivery))
+            _let_pass(connection, book, DeliveryId(delivery), now)
     return Step(len(found), frozenset(book.ready), more=len(found) == BULK_ROWS)
 
 
-def _let_pass(connection: Connection, book: Book, delivery: DeliveryId) -> None:
+def _let_pass(connection: Connection, book: Book, delivery: DeliveryId, now: Millis) -> None:
     row = book.read(delivery)
     if row is None:
         return
     recipient = recipients.find(connection, row.subscription, book.profiles)
-    may_block = recipient is None or not recipient.policy.max_block
-    is_head = row.standing.state is DeliveryState.PENDING and row.order_key != NO_LINE
-    if may_block or not is_head:
-        connection.execute(STAY, (delivery,))  # the rule was taken back since it was set
+    max_block = recipient.policy.max_block if recipient is not None else 0
+    # One that is not due is no head: another was put before it, and nobody waits for it alone.
+    # Should it come to the head again, its next failed attempt tells when it may be passed.
+    is_head = row.standing.due_at is not None and row.order_key != NO_LINE
+    if not max_block or not is_head or row.failing_since is None:
+        connection.execute(STAY, (None, delivery))
+        return
+    pass_at = from_text(row.failing_since) + max_block
+    if pass_at > now:
+        connection.execute(STAY, (to_text(pass_at), delivery))
     else:
         book.leave_line(row)
 

@@ -6,6 +6,7 @@ import click
 
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import document, json_option, lines
+from webhookd.config.catalog import validation
 from webhookd.config.references import SecretMissing, resolve
 from webhookd.core.findings import Finding, Level
 from webhookd.core.text import counted
@@ -94,6 +95,7 @@ def _clone(app: App) -> Finding:
         default_tenant=outbox.default_tenant,
         max_payload=outbox.max_payload,
         now=app.now(),
+        validation=validation(outbox),
     )
     return Finding(
         Level.OK,

@@ -19,6 +19,7 @@ from webhookd.core.times import to_text
 from webhookd.errors import EXIT_OK, NotFound, Refused, UsageError
 from webhookd.store import deliveries as stored_ones
 from webhookd.store import subscriptions
+from webhookd.store.blocking import blocking as blocking_ones
 from webhookd.store.deliveries import Filter
 from webhookd.store.transaction import Session, Transaction
 
@@ -31,6 +32,18 @@ COLUMNS: Final = {
     "aggregate_id": "AGGREGATE ID",
     "attempts": "ATTEMPTS",
     "last_status": "STATUS",
+    "next_attempt_at": "NEXT ATTEMPT",
+    "last_error": "ERROR",
+}
+
+BLOCKING: Final = {
+    "delivery_id": "DELIVERY",
+    "subscription_name": "SUBSCRIPTION",
+    "aggregate_type": "AGGREGATE TYPE",
+    "aggregate_id": "AGGREGATE ID",
+    "failing_since": "FAILING SINCE",
+    "attempts": "ATTEMPTS",
+    "waiting": "WAITING",
     "next_attempt_at": "NEXT ATTEMPT",
     "last_error": "ERROR",
 }
@@ -56,6 +69,9 @@ def deliveries() -> None:
 @click.option("--state", type=click.Choice([one.value for one in DeliveryState]))
 @click.option("--subscription", metavar="ID|NAME", help="Owed to this subscription.")
 @click.option("--event", metavar="EVENT_ID", help="Of this event.")
+@click.option(
+    "--blocking", is_flag=True, help="Those that keep failing while others wait behind them."
+)
 @since_option
 @until_option
 @limit_option
@@ -66,12 +82,21 @@ def list_all(
     state: str | None,
     subscription: str | None,
     event: str | None,
+    blocking: bool,
     as_json: bool,
     since: Millis | None,
     until: Millis | None,
     limit: int,
 ) -> None:
-    """List deliveries, the newest first. --since and --until go by when they were made."""
+    """List deliveries, the newest first. --since and --until go by when they were made.
+
+    With --blocking those that have failed the longest come first.
+    """
+    if blocking:
+        if any(one is not None for one in (state, event, since, until)):
+            raise UsageError("--blocking: goes with --subscription and --limit alone")
+        _list_blocking(app, subscription, limit, as_json=as_json)
+        return
     with app.session(write=False) as session, session.read() as connection:
         if subscription is not None:
             subscription = _id_of(session, subscription)
@@ -86,6 +111,17 @@ def list_all(
         stored_ones.check_known(connection, wanted)
         found = stored_ones.list_deliveries(connection, wanted)
     print_rows(found, COLUMNS, as_json=as_json, nothing="no such deliveries")
+
+
+def _list_blocking(app: App, subscription: str | None, limit: int, *, as_json: bool) -> None:
+    with app.session(write=False) as session, session.read() as connection:
+        key = None if subscription is None else subscriptions.find(connection, subscription).key
+        found = blocking_ones(connection, key, limit)
+    if not as_json:
+        for row in found:
+            more = "+" if row["more_waiting"] else ""
+            row["waiting"] = f"{row['waiting']}{more}"
+    print_rows(found, BLOCKING, as_json=as_json, nothing="nothing is held up")
 
 
 def _id_of(session: Session, subscription: str) -> str:

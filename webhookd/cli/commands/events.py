@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 
 from webhookd.cli.context import App, pass_app
+from webhookd.cli.lazy import LazyGroup
 from webhookd.cli.output import complain, document, fields, json_option, lines, say, table
 from webhookd.cli.types import LIMIT, MOMENT
 from webhookd.config.catalog import validation
@@ -16,6 +17,8 @@ from webhookd.store import deliveries
 from webhookd.store.deliveries import Filter
 from webhookd.store.emit import NewRow
 from webhookd.store.emit import emit as insert
+
+_QUESTIONS: Final = "webhookd.cli.commands.event_questions"
 
 PAGE: Final = 100
 """Rows that a listing shows unless it is asked for more."""
@@ -31,12 +34,21 @@ until_option = click.option(
 )
 
 
-@click.group()
+@click.command(
+    cls=LazyGroup,
+    lazy={
+        "emit": f"{__name__}:emit",
+        "list": f"{__name__}:list_all",
+        "show": f"{__name__}:show",
+        "explain": f"{_QUESTIONS}:explain",
+        "retry-rejected": f"{_QUESTIONS}:retry_rejected",
+    },
+)
 def events() -> None:
     """What the host said happened."""
 
 
-@events.command()
+@click.command()
 @click.argument("event_type", metavar="TYPE")
 @click.option("--aggregate-id", default="", help="The ID that a receiver asks the host's API for.")
 @click.option("--aggregate-type", default="", help="Made of TYPE if left out.")
@@ -118,7 +130,7 @@ def _payload(given: str, most: int) -> str:
         raise UsageError(f"--payload {given}: not UTF-8 at byte {error.start}") from None
 
 
-@events.command("list")
+@click.command("list")
 @click.option("--rejected", is_flag=True, help="Outbox rows that could not become events.")
 @click.option("--type", "event_type", help="Of this type.")
 @click.option("--aggregate-id", help="Of this aggregate.")
@@ -189,7 +201,7 @@ def print_rows(
         say(nothing)
 
 
-@events.command()
+@click.command()
 @click.argument("event", metavar="EVENT_ID|SEQUENCE")
 @json_option
 @pass_app

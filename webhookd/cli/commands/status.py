@@ -9,7 +9,7 @@ import click
 
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import document, json_line, json_option, lines, table
-from webhookd.core.status import Status, Thresholds, compose
+from webhookd.core.status import WELL, Status, Thresholds, compose
 from webhookd.core.text import counted
 from webhookd.core.times import format_duration, from_text
 from webhookd.errors import EXIT_NOT_RUNNING, EXIT_OK, EXIT_WRONG, WebhookdError
@@ -54,7 +54,7 @@ def status(app: App, watch: bool, nagios: bool, as_json: bool) -> int:
 def _look(app: App) -> Status:
     settings = app.settings
     with app.session(write=False) as session, session.read() as connection:
-        file = facts(connection, session.file, session.path)
+        file = facts(connection, session.file, session.path, settings.profiles)
         lock, held = lockfile.read(session.path), lockfile.is_held(session.path)
     limits = Thresholds(settings.status.max_lag, settings.status.max_owed_age)
     return compose(file, lock, held=held, thresholds=limits, now=app.now())
@@ -137,6 +137,9 @@ def _words(found: Status) -> list[str]:
         shown.append(f"unrecorded  {counted(count, 'outcome')} {verb} in memory")
     if said["subscriptions"]:
         shown += ["", *_subscriptions(said)]
+    unwell = [one for one in said["subscriptions"] if one["health"] != WELL]
+    if unwell:
+        shown += ["", *(f"{one['name']}: {one['health']}" for one in unwell)]
     if found.problems:
         shown += ["", *(f"! {problem}" for problem in found.problems)]
     return shown
@@ -156,7 +159,10 @@ def _lag(outbox: dict[str, Any]) -> str:
 def _subscriptions(said: dict[str, Any]) -> list[str]:
     now = from_text(said["at"])
     return table(
-        ("NAME", "STATE", "OWED", "OLDEST", "DELIVERED", "FAILED", "LAST", "NEXT ATTEMPT"),
+        (
+            *("NAME", "STATE", "OWED", "OLDEST", "DELIVERED", "FAILED", "LAST", "LAST SUCCESS"),
+            "NEXT ATTEMPT",
+        ),
         (
             (
                 one["name"],
@@ -166,11 +172,17 @@ def _subscriptions(said: dict[str, Any]) -> list[str]:
                 one["delivered"],
                 one["failed"],
                 one["last_error"] or one["last_status"],
+                _ago(one["last_success_at"], now),
                 one["next_attempt_at"],
             )
             for one in said["subscriptions"]
         ),
     )
+
+
+def _ago(moment: str | None, now: int) -> str | None:
+    age = _age(moment, now)
+    return None if age is None else f"{age} ago"
 
 
 def _age(moment: str | None, now: int) -> str | None:

@@ -1,4 +1,4 @@
-"""`webhookd subscriptions update`, `enable`, `pause`, `rotate-secret` and `remove`."""
+"""`webhookd subscriptions update`, `pause`, `rotate-secret` and `remove`."""
 
 import sys
 from typing import Any, Final
@@ -6,8 +6,10 @@ from typing import Any, Final
 import click
 
 from webhookd.cli import secrets
+from webhookd.cli.bulk import complete
 from webhookd.cli.commands.subscriptions import details, in_words, summary
 from webhookd.cli.context import App, pass_app
+from webhookd.cli.declared import check_editable, check_removable
 from webhookd.cli.definition import (
     header_option,
     on_the_command_line,
@@ -18,16 +20,17 @@ from webhookd.cli.definition import (
     warn,
 )
 from webhookd.cli.known import warn_of_slips
-from webhookd.cli.output import document, json_option, lines
+from webhookd.cli.output import document, json_option, lines, say
 from webhookd.cli.types import DURATION
 from webhookd.config.settings import Settings
 from webhookd.core import registration, urls
-from webhookd.core.model import Millis, SubscriptionState
+from webhookd.core.model import Millis, Ordering, SubscriptionState
 from webhookd.core.profiles import Known, Profile
 from webhookd.core.storage import StoredSubscription
+from webhookd.core.text import counted
 from webhookd.core.times import format_duration, to_text
 from webhookd.errors import Refused, UsageError
-from webhookd.store import lockfile, subscriptions
+from webhookd.store import subscriptions
 from webhookd.store.acceptance import cancel_in_batches
 from webhookd.store.deliveries import latest_types
 from webhookd.store.transaction import Session
@@ -59,6 +62,11 @@ def _owed(session: Session, found: StoredSubscription) -> int:
 @click.option("--method", help="The request method, where the profile has a choice.")
 @header_option
 @click.option("--no-headers", is_flag=True, help="Take all its own headers away.")
+@click.option(
+    "--ordering",
+    type=click.Choice([*(one.value for one in Ordering), PRESET]),
+    help="What a delivery waits for: the earlier ones of its aggregate, of all, or nothing.",
+)
 @policy_options
 @json_option
 @pass_app
@@ -89,14 +97,18 @@ def update(
     policy = policy_of(own_policy)
     if not given and not policy:
         raise UsageError("nothing is to be changed; name an option, like --url or --timeout")
-    with app.session(write=True) as session, session.write() as transaction:
-        found = subscriptions.find(transaction.connection, subscription)
-        with on_the_command_line():
-            changes = _changes(given, policy, found, app.settings)
-        subscriptions.update(transaction, found.key, changes)
-        after = subscriptions.find(transaction.connection, found.id)
-        seen = latest_types(transaction.connection)
-    warn_of_slips(changes.get("events", ()), seen, after.profile)
+    with app.session(write=True) as session:
+        with session.write() as transaction:
+            found = subscriptions.find(transaction.connection, subscription)
+            check_editable(app, found)
+            with on_the_command_line():
+                changes = _changes(given, policy, found, app.settings)
+            realigned = subscriptions.update(transaction, found.key, changes, app.now())
+            after = subscriptions.find(transaction.connection, found.id)
+            seen = latest_types(transaction.connection)
+        warn_of_slips(changes.get("events", ()), seen, after.profile)
+        if realigned is not None:
+            _realign(app, session, after, realigned)
     warn(
         app.settings.egress,
         url=urls.parse(after.url) if "url" in changes else None,
@@ -111,6 +123,15 @@ def update(
         del shown["headers"]
     shown["policy"] = {key: value for key, value in known["policy"].items() if key in policy}
     lines(*in_words(shown))
+
+
+def _realign(app: App, session: Session, found: StoredSubscription, key: int) -> None:
+    """Put what is owed in order as the new policy has it, and say so."""
+    owed = _owed(session, found)
+    one = complete(app, session, key, "putting in order", owed, lambda one: one.done)
+    if one is not None:
+        changed = counted(one.done, "delivery", "deliveries")
+        say(f"{found.name}: {changed} of {owed} owed had to be put in order anew")
 
 
 def _changes(
@@ -148,23 +169,6 @@ def profile_of(found: StoredSubscription, known: Known) -> Profile:
         return known.get(found.profile)
     except ValueError as error:
         raise Refused(f"{found.name}: {error}") from None
-
-
-@click.command()
-@_subscription
-@json_option
-@pass_app
-def enable(app: App, subscription: str, as_json: bool) -> None:
-    """Send again what a paused or disabled subscription is owed, in order, and what comes."""
-    with app.session(write=True) as session:
-        found = _set_state(session, subscription, SubscriptionState.ENABLED, "")
-        owed = _owed(session, found)
-        runs = lockfile.is_held(session.path)
-    if as_json:
-        document({**summary(found), "owed": owed})
-        return
-    when = "" if runs else " once the daemon runs"
-    lines(f"{found.name} is enabled; {_deliveries(owed)} owed and will be sent{when}")
 
 
 @click.command()
@@ -233,6 +237,7 @@ def rotate_secret(
     now = app.now()
     with app.session(write=True) as session:
         found = _find(session, subscription)
+        check_editable(app, found)
         profile = profile_of(found, app.settings.profiles)
         chosen = secrets.choose(secret, profile)
         with session.write() as transaction:
@@ -266,6 +271,7 @@ def _who_signs(name: str, profile: Profile, until: str | None, span: Millis) -> 
 def _activate(app: App, subscription: str, *, as_json: bool) -> None:
     with app.session(write=True) as session, session.write() as transaction:
         found = subscriptions.find(transaction.connection, subscription)
+        check_editable(app, found)
         if not found.secrets:
             raise Refused(f"{found.name}: has no secret; leave --activate out to make one")
         ended = subscriptions.activate(transaction, found.key)
@@ -288,6 +294,7 @@ def remove(app: App, subscription: str, yes: bool, as_json: bool) -> None:
     """
     with app.session(write=True) as session:
         found = _find(session, subscription)
+        check_removable(app, found)
         if not yes:
             _confirm(found, _owed(session, found))
         now = app.now()

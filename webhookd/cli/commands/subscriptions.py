@@ -38,10 +38,11 @@ _CHANGES: Final = "webhookd.cli.commands.subscription_changes"
         "list": f"{__name__}:list_all",
         "show": f"{__name__}:show",
         "update": f"{_CHANGES}:update",
-        "enable": f"{_CHANGES}:enable",
+        "enable": f"{__package__}.subscription_enable:enable",
         "pause": f"{_CHANGES}:pause",
         "rotate-secret": f"{_CHANGES}:rotate_secret",
         "remove": f"{_CHANGES}:remove",
+        "apply": "webhookd.cli.commands.subscriptions_apply:apply",
         "test": "webhookd.cli.commands.subscription_test:test",
     },
 )
@@ -151,11 +152,13 @@ def list_all(app: App, as_json: bool) -> None:
             ",".join(one.events),
             one.tenant,
             one.profile,
+            one.managed_by,
             urls.parse(one.url).shown,
         )
         for one in found
     )
-    lines(*table(("NAME", "ID", "STATE", "OWED", "EVENTS", "TENANT", "PROFILE", "URL"), rows))
+    headings = ("NAME", "ID", "STATE", "OWED", "EVENTS", "TENANT", "PROFILE", "MANAGED BY", "URL")
+    lines(*table(headings, rows))
 
 
 @click.command()
@@ -187,6 +190,7 @@ def summary(one: StoredSubscription) -> dict[str, Any]:
         "method": one.method,
         "state": one.state.value,
         "state_reason": one.state_reason or None,
+        "managed_by": one.managed_by,
         "created_at": one.created_at,
     }
 
@@ -210,7 +214,6 @@ def details(one: StoredSubscription, known: Known) -> dict[str, Any]:
         in_force = {"problem": str(error)}
     return {
         "mode": one.mode or None,
-        "managed_by": one.managed_by,
         "headers": {name: "***" for name, _ in one.headers},
         "secrets": [_secret_shown(secret) for secret in one.secrets],
         "policy": in_force,

@@ -15,6 +15,11 @@ class Known:
     by_name: Mapping[str, Profile]
     source: str = field(default="", compare=False)
     """The configuration that was read, for people; `''` where none was."""
+    written: Mapping[str, Mapping[str, object]] = field(
+        default_factory=lambda: MappingProxyType({}), compare=False
+    )
+    """What that says of each profile that it makes or changes, by name. Two configurations that say
+    the same make profiles that do the same, though these are not equal: they hold functions."""
 
     @staticmethod
     def of(*profiles: Profile) -> "Known":
@@ -24,9 +29,19 @@ class Known:
     def __iter__(self) -> Iterator[Profile]:
         return iter(self.by_name.values())
 
-    def with_these(self, profiles: Mapping[str, Profile], source: str) -> "Known":
+    def with_these(
+        self,
+        profiles: Mapping[str, Profile],
+        source: str,
+        written: Mapping[str, Mapping[str, object]] | None = None,
+    ) -> "Known":
         """These too, in place of what has the same name."""
-        return Known(MappingProxyType({**self.by_name, **profiles}), source)
+        said = self.written if written is None else MappingProxyType(dict(written))
+        return Known(MappingProxyType({**self.by_name, **profiles}), source, said)
+
+    def differs(self, other: "Known") -> bool:
+        """Whether the same subscription may be sent something else by the other."""
+        return self.written != other.written
 
     def get(self, name: str) -> Profile:
         """The profile of that name.

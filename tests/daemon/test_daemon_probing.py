@@ -1,0 +1,206 @@
+"""A subscription that fails is asked with one request at a time, and let out step by step."""
+
+import itertools
+
+import pytest
+import trio
+
+from webhookd.core.model import Answer
+from webhookd.logs.actions import Action
+
+
+def _alone(world, since: float, until: float) -> bool:
+    """Whether none of the requests begun in this span met another one under way."""
+    return all(
+        overlap == 1
+        for one, overlap in zip(world.sender.seen, world.overlaps, strict=True)
+        if since <= one.at < until
+    )
+
+
+@pytest.fixture
+def answering(world):
+    """Sets what is answered after a second; keeps how many were under way as each one came."""
+    world.overlaps = []
+
+    def answer(choose) -> None:
+        def script(seen):
+            world.overlaps.append(world.sender.under_way[seen.who])
+            return world.after(1, choose(seen))
+
+        world.sender.script = script
+
+    return answer
+
+
+async def test_five_in_a_row_and_it_is_asked_with_one_request_at_a_time(
+    world, autojump_clock, answering, warnings
+):
+    world.subscribe("a", retry_delays=[3_600_000])
+    answering(lambda _: world.down)
+    for n in range(20):
+        world.insert(f"x{n}")
+    async with world.running():
+        await trio.sleep(5.5)
+        chosen = len(world.sender.seen)
+        # Eight at first; as they fail one by one four more have gone out before the fifth has.
+        assert chosen == 8 + 4 + 4
+        assert [row["attempts"] for row in world.deliveries()].count(0) >= 20 - chosen
+        await trio.sleep(60)
+    assert world.sender.most["a"] == 8
+    assert _alone(world, 1.5, 70)
+    # It goes round the aggregates: each was asked for once, before any was for a second time.
+    assert sorted(one.n for one in world.sender.seen) == list(range(1, 21))
+    assert {(row["state"], row["attempts"]) for row in world.deliveries()} == {("pending", 1)}
+    assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
+
+
+async def test_what_says_nothing_of_health_does_not_lead_to_probing(
+    world, autojump_clock, answering
+):
+    world.subscribe("a", retry_delays=[2_000] * 20, concurrency=4)
+    answering(lambda _: Answer(400))
+    for n in range(4):
+        world.insert(f"x{n}")
+    async with world.running():
+        await trio.sleep(30)
+    assert len(world.sender.seen) > 30
+    assert max(world.overlaps[-4:]) == 4
+
+
+async def test_first_attempts_go_before_retries_that_are_due(
+    world, autojump_clock, answering, warnings
+):
+    world.subscribe("a", retry_delays=[2_000] * 40)
+    answering(lambda _: world.down)
+    for n in range(10):
+        world.insert(f"x{n}")
+    async with world.running():
+        await trio.sleep(20)
+        for n in range(3):
+            world.insert(f"new{n}")
+        asked = trio.current_time()
+        await trio.sleep(5)
+    after = [one.aggregate for one in world.sender.seen if one.at > asked + 0.3]
+    assert after[:3] == ["new0", "new1", "new2"]
+    assert _alone(world, 2, 30)
+    assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
+
+
+async def test_each_success_doubles_what_may_be_under_way(
+    world, autojump_clock, answering, warnings, expected_logs
+):
+    world.subscribe("a", retry_delays=[5_000] * 20)
+    well_at = 40.0
+    answering(lambda seen: world.ok if seen.at >= well_at else world.down)
+    for n in range(60):
+        world.insert(f"x{n}")
+    allowed = []
+    real = world.sender.begin
+
+    def begin(seen) -> None:
+        real(seen)
+        if seen.at >= well_at:
+            successes = sum(one.at >= well_at for one in world.sender.finished)
+            allowed.append((world.sender.under_way["a"], min(8, 2**successes)))
+
+    world.sender.begin = begin
+    async with world.running():
+        await trio.sleep(120)
+    assert all(count <= most for count, most in allowed), allowed
+    assert [count for count, _ in allowed[:3]] == [1, 1, 2]
+    assert max(count for count, _ in allowed) == 8
+    assert world.states() == ["delivered"] * 60
+    assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
+    assert [r.action for r in expected_logs].count(Action.SUBSCRIPTION_RECOVERED) == 1
+
+
+async def test_a_lane_that_starts_again_and_a_daemon_that_starts_again_go_on_with_one(
+    world, autojump_clock, answering, warnings
+):
+    world.subscribe("a", retry_delays=[60_000] * 9)
+    answering(lambda seen: world.ok if seen.at >= 200 else world.down)
+    for n in range(6):
+        world.insert(f"x{n}")
+    async with world.running() as daemon:
+        await trio.sleep(30)
+        assert not daemon._supervisor.is_busy
+        await trio.sleep(60)
+    assert len(world.sender.seen) == 12
+    assert len(world.sender.channels) > 6
+    async with world.running():
+        await trio.sleep(120)
+        assert _alone(world, 5, 199)
+        assert len(world.sender.seen) > 18
+        await trio.sleep(120)
+    assert world.states() == ["delivered"] * 6
+    assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
+
+
+async def test_C33_an_endpoint_that_comes_and_goes(
+    world, autojump_clock, answering, warnings, expected_logs
+):
+    world.subscribe("a", retry_delays=[4_000] * 50)
+    answering(lambda seen: world.ok if seen.at % 60 >= 40 else world.down)
+    async with world.running():
+        for n in range(400):
+            world.insert(f"x{n % 40}")
+            await trio.sleep(0.6)
+        await trio.sleep(240)
+    told = [
+        r.action
+        for r in expected_logs
+        if r.action in (Action.SUBSCRIPTION_FAILING, Action.SUBSCRIPTION_RECOVERED)
+    ]
+    assert len(told) > 6
+    assert told[0] is Action.SUBSCRIPTION_FAILING
+    assert all(one is not two for one, two in itertools.pairwise(told))
+    # Each time down, a few requests at once find that out; then they go one by one.
+    for down in range(60, 240, 60):
+        assert _alone(world, down + 8, down + 40), down
+    assert set(world.states()) == {"delivered"}
+    assert warnings().keys() == {Action.SUBSCRIPTION_FAILING}
+    last: dict[str, int] = {}
+    for one in world.sender.seen:
+        assert one.n >= last.get(one.aggregate, 0)
+        last[one.aggregate] = one.n
+
+
+@pytest.mark.usefixtures("long_polls")
+async def test_C34_it_recovers_after_three_days_and_the_backlog_follows_in_order(
+    world, autojump_clock, answering, warnings
+):
+    hour = 3_600
+    world.subscribe("a", retry_delays=[hour * 1_000] * 100, rate_limit=4.0)
+    answering(lambda seen: world.ok if seen.at >= 72 * hour else world.down)
+    for n in range(300):
+        world.insert(f"x{n % 10}")
+    async with world.running():
+        await trio.sleep(72 * hour)
+        down = len(world.sender.seen)
+        assert down <= 10 * 73
+        await trio.sleep(2 * hour)
+    up = world.sender.seen[down:]
+    assert [one.n for one in sorted(up, key=lambda one: one.n)] == list(range(1, 301))
+    for aggregate in range(10):
+        mine = [one.n for one in up if one.aggregate == f"x{aggregate}"]
+        assert mine == sorted(mine)
+    starts = [one.at for one in up]
+    # In any second no more than what the limit lets through, with its burst of one second.
+    assert all(later - one > 0.9 for one, later in zip(starts, starts[8:], strict=False))
+    assert world.states() == ["delivered"] * 300
+    assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
+
+
+async def test_five_of_which_none_is_an_attempt_do_not_count(world, autojump_clock, answering):
+    """A success in between begins the count anew."""
+    world.subscribe("a", retry_delays=[1_000] * 20, concurrency=1)
+    answering(lambda seen: world.ok if seen.attempt % 5 == 0 else world.down)
+    for _ in range(4):
+        world.insert("x")
+    async with world.running():
+        await trio.sleep(100)
+    assert world.states() == ["delivered"] * 4
+    assert world.table("SELECT ill, failing_since FROM webhookd_counters") == [
+        {"ill": 0, "failing_since": None}
+    ]

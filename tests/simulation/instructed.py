@@ -1,0 +1,222 @@
+"""What operators have instructed, and whether it was done: no more than was wanted, and all of it.
+
+An instruction is taken down as it is given, with the deliveries (or events) that it must concern by
+the model's own account. What becomes of it is read from the file alone: whoever takes its steps.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from tests.simulation.facts import PENDING, Delivery, Event, Sub
+
+if TYPE_CHECKING:
+    from tests.simulation.model import Model
+
+STREAK: Final = frozenset({"exhausted", "permanent_status", "gone"})
+REASONS: Final = {"backlog_skipped": "skip_backlog", "newest_only": "newest_only"}
+"""What cancels for which reason."""
+
+
+@dataclass(eq=False)
+class Given:
+    """One instruction that is under way."""
+
+    key: int
+    """The sequence at which it was given."""
+    kind: str
+    sub: Sub
+    at: float
+    must: dict[int, Delivery | None] = field(default_factory=dict)
+    """By event: what it must move (None: make), unless somebody else does before."""
+    may: set[int] = field(default_factory=set)
+    """Events that it may concern."""
+    delivered: set[int] = field(default_factory=set)
+    """Events of the subscription that were delivered when it was given."""
+    options: dict[str, Any] = field(default_factory=dict)
+    moved_at: float = 0.0
+    """When it last came further."""
+    place: Any = None
+
+
+class Instructed:
+    """All instructions that are under way."""
+
+    def __init__(self, model: "Model") -> None:
+        self._model = model
+        self.open: dict[int, Given] = {}
+
+    def of(self, sub: Sub) -> list[Given]:
+        """Those that hold a subscription."""
+        return [one for one in self.open.values() if one.sub is sub]
+
+    def give(self, key: int | None, kind: str, sub: Sub, **options: Any) -> None:
+        """An operator gives one, as far as it was needed; `key` is None where it was not."""
+        model, now = self._model, trio.current_time()
+        if key is None:
+            return
+        given = Given(key, kind, sub, now, options=options, moved_at=now)
+        every = [one for one in model.deliveries.values() if one.sub is sub]
+        pending = [one for one in every if one.pending]
+        given.delivered = {one.event.sequence for one in every if one.state == "delivered"}
+        if kind == "skip_backlog":
+            given.must = {one.event.sequence: one for one in pending}
+        elif kind == "newest_only":
+            newest: dict[Any, Delivery] = {}
+            for one in sorted(pending, key=lambda one: one.event.sequence):
+                newest[one.event.aggregate] = one
+            given.must = {
+                one.event.sequence: one
+                for one in pending
+                if one.event.aggregate is not None and newest[one.event.aggregate] is not one
+            }
+            given.may = {one.event.sequence for one in pending if one.event.aggregate is not None}
+        elif kind == "retry_failed":
+            streak = [one for one in options.pop("streak") if one.state == "failed"]
+            given.must = {one.event.sequence: one for one in streak}
+        elif kind == "replay":
+            self._replay(given)
+        elif kind == "realign":
+            for old in [one for one in self.of(sub) if one.kind == "realign"]:
+                del self.open[old.key]  # the newer one does its work
+        given.may |= given.must.keys()
+        self.open[key] = given
+
+    def _replay(self, given: Given) -> None:
+        model, options = self._model, given.options
+        for event in model.events.values():
+            if not options["position"] < event.sequence <= options["last"]:
+                continue
+            one = model.owed.get((event.sequence, given.sub.key))
+            if one is None and (options["failed_only"] or not given.sub.wants(event)):
+                continue
+            given.may.add(event.sequence)
+            if one is not None and (
+                one.pending or (options["failed_only"] and one.state != "failed")
+            ):
+                continue
+            if not self._stale(given, event, given.delivered):
+                given.must[event.sequence] = one
+
+    def _stale(self, given: Given, event: Event, delivered: set[int]) -> bool:
+        """Whether it is passed over for a newer one of its aggregate."""
+        if given.options["include_stale"] or not event.aggregate:
+            return False
+        return any(
+            place > event.sequence and self._model.events[place].aggregate == event.aggregate
+            for place in delivered
+        )
+
+    # What it may do.
+
+    def may_cancel(self, known: Delivery, reason: str) -> Iterator[str]:
+        """It cancels one for its reason."""
+        place = known.event.sequence
+        held = [one for one in self.of(known.sub) if one.kind == REASONS[reason]]
+        if not any(place in one.may for one in held):
+            yield "nobody has instructed that"
+        for one in held:
+            if reason == "newest_only" and place not in one.must and not self._newer(one, known):
+                yield "it is the newest"
+            if known.reopened_at > one.at and not self._clock_went_back:
+                yield "it was opened again since"
+
+    def _newer(self, given: Given, known: Delivery) -> bool:
+        """Whether a newer one of its aggregate has moved since."""
+        return any(
+            one.sub is known.sub
+            and one.event.aggregate == known.event.aggregate
+            and one.event.sequence > known.event.sequence
+            and one.sequence > given.key
+            for one in self._model.deliveries.values()
+        )
+
+    def may_open(self, known: Delivery) -> Iterator[str]:
+        """It opens one again."""
+        place = known.event.sequence
+        for one in self.of(known.sub):
+            if one.kind == "retry_failed" and known.state == "failed":
+                if place in one.may or known.reason in STREAK:
+                    return
+            if one.kind == "replay" and place in one.may:
+                if one.options["failed_only"] and known.state not in ("failed", PENDING):
+                    continue
+                still = {
+                    place
+                    for place in one.delivered
+                    if self._model.owed[place, one.sub.key].state == "delivered"
+                }
+                if not self._stale(one, known.event, still):
+                    return
+        yield "nobody has instructed that"
+
+    def may_make(self, sub: Sub, event: Event) -> bool:
+        """Whether it may make a delivery that is missing."""
+        return any(
+            one.kind == "replay" and event.sequence in one.may and not one.options["failed_only"]
+            for one in self.of(sub)
+        )
+
+    @property
+    def _clock_went_back(self) -> bool:
+        return self._model.world.clock.went_back_at > float("-inf")
+
+    # What it has done.
+
+    def look(self, rows: dict[int, dict[str, Any]]) -> None:
+        """Compare with what the file says of all instructions."""
+        now = trio.current_time()
+        for key, row in rows.items():
+            if row["done_at"] is None and key not in self.open:
+                self._model.wrong("G2", f"nobody gave the instruction {row}")
+        for key, given in list(self.open.items()):
+            if given.sub.removed_at is not None:
+                del self.open[key]
+                continue
+            row = rows.get(key)
+            if row is None:
+                self._model.wrong("G2", f"{given} is forgotten")
+                del self.open[key]
+            elif row["done_at"] is not None:
+                del self.open[key]
+                self._judge(given)
+            else:
+                given.moved_at = now
+            given.sub.instructed_at = now
+
+    def _judge(self, given: Given) -> None:
+        """It is said to be done."""
+        for place, known in given.must.items():
+            one = self._model.owed.get((place, given.sub.key))
+            if one is None:
+                self._model.wrong("G2", f"{given.kind} is done, and event {place} passed over")
+                continue
+            if one.sequence > given.key or one.touched_at >= given.at:
+                continue
+            if given.kind == "replay" and self._delivered_since(given, one):
+                continue
+            if given.kind == "retry_failed" and self._clock_went_back:
+                continue  # what failed before the first of the streak, by the clock, is not of it
+            self._model.wrong("G2", f"{given.kind} is done, and {one} is {one.state}, as before")
+        if given.kind == "realign" and not self.of(given.sub):
+            self._model.check_lines()
+
+    def _delivered_since(self, given: Given, known: Delivery) -> bool:
+        return any(
+            one.sub is given.sub
+            and one.state == "delivered"
+            and one.event.aggregate == known.event.aggregate
+            and one.event.sequence > known.event.sequence
+            and one.sequence > given.key
+            for one in self._model.deliveries.values()
+        )
+
+    def standing_still(self, since: float) -> Given | None:
+        """One whose steps nobody has taken since then."""
+        firsts: dict[int, Given] = {}
+        for key in sorted(self.open):
+            firsts.setdefault(self.open[key].sub.key, self.open[key])
+        late = [one for one in firsts.values() if max(one.at, one.moved_at) < since]
+        return late[0] if late and len(late) == len(firsts) else None

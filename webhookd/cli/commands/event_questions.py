@@ -1,0 +1,259 @@
+"""`webhookd events explain` and `retry-rejected`: where is it, and why; and what is to be done."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from webhookd.cli.context import App, pass_app
+from webhookd.cli.output import complain, document, fields, json_option, lines, say, table
+from webhookd.cli.types import HIGHEST, Whole
+from webhookd.config.catalog import validation
+from webhookd.core.text import counted
+from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError, WebhookdError
+from webhookd.store import explain as explaining
+from webhookd.store.rejected import Retried, Retry
+from webhookd.store.transaction import Session
+
+OUTBOX_ID: Final = Whole(-HIGHEST - 1, HIGHEST)
+"""A host may use any number, below 0 too."""
+LISTED: Final = 20
+"""Rows that are named one by one; of more, the JSON has them all."""
+
+ATTEMPTS: Final = {
+    "number": "ATTEMPT",
+    "started_at": "STARTED AT",
+    "duration_ms": "MS",
+    "status": "STATUS",
+    "error": "ERROR",
+}
+HEADER: Final = (
+    *("event_id", "sequence", "outbox_id", "event_type", "aggregate_type", "aggregate_id"),
+    *("tenant", "occurred_at", "ingested_at"),
+)
+
+
+@click.command()
+@click.argument("event", metavar="EVENT_ID|SEQUENCE", required=False)
+@click.option(
+    "--outbox-id", type=OUTBOX_ID, metavar="ID", help="Ask for an outbox row, rejected or not."
+)
+@json_option
+@pass_app
+def explain(app: App, event: str | None, outbox_id: int | None, as_json: bool) -> None:
+    """Say which subscriptions an event was for, which not and why, and what became of it.
+
+    Each delivery is shown with every attempt, and with what it waits for, if it waits. With
+    --outbox-id: what became of a row, and if it was rejected, why.
+    """
+    if (event is None) == (outbox_id is None):
+        raise UsageError("explain: name one event, by event id or sequence, or one --outbox-id")
+    with app.session(write=False) as session:
+        if outbox_id is not None:
+            outbox = app.settings.outbox
+            rules = explaining.Rules(outbox.default_tenant, outbox.max_payload, validation(outbox))
+            found = explaining.outbox_row(session, outbox_id, rules, app.now())
+        else:
+            found = explaining.event(session, event or "", app.now())
+    if as_json:
+        document(found)
+    elif outbox_id is None:
+        lines(*_event(found))
+    else:
+        lines(*_row(found))
+
+
+def _event(found: dict[str, Any]) -> Iterator[str]:
+    yield from fields({name: found[name] for name in HEADER})
+    subscriptions = found["subscriptions"]
+    matched = [one for one in subscriptions if one["matched"]]
+    others = [one for one in subscriptions if not one["matched"]]
+    yield ""
+    yield f"matched {len(matched)} of {counted(len(subscriptions), 'subscription')}"
+    for one in matched:
+        yield ""
+        yield from _matched(one)
+    if others:
+        yield ""
+        yield "not for:"
+        width = max(len(one["subscription_name"]) for one in others)
+        for one in others:
+            yield f"  {one['subscription_name']:<{width}}  {one['why_text']}"
+
+
+def _matched(one: dict[str, Any]) -> Iterator[str]:
+    delivery = one["delivery"]
+    state = one["state"] if one["removed_at"] is None else f"removed at {one['removed_at']}"
+    yield f"{one['subscription_name']} ({state}): {one['why_text']}"
+    reason = f" ({delivery['reason']})" if delivery["reason"] else ""
+    ended = f" at {delivery['finished_at']}" if delivery["finished_at"] else ""
+    made = counted(delivery["attempts"], "attempt")
+    yield f"  delivery {delivery['delivery_id']} is {delivery['state']}{reason}{ended}, {made}"
+    if delivery["passed_at"]:
+        yield f"  it held up those behind it, so they passed at {delivery['passed_at']}"
+    for wait in delivery["waits_for"]:
+        yield f"  waits: {wait['text']}"
+    if delivery["attempts_made"]:
+        rows = ([attempt[key] for key in ATTEMPTS] for attempt in delivery["attempts_made"])
+        yield from (f"  {line}" for line in table(tuple(ATTEMPTS.values()), rows))
+
+
+def _row(found: dict[str, Any]) -> Iterator[str]:
+    number, standing = found["outbox_id"], found["standing"]
+    if standing == "event":
+        yield from _event(found["event"])
+    elif standing == "rejected":
+        rejected = found["rejected"]
+        said = f"{rejected['reason']}: {rejected['detail']}"
+        yield f"outbox row {number} was rejected at {rejected['rejected_at']}: {said}"
+        yield _rejected_now(found)
+    elif standing == "waiting":
+        yield f"outbox row {number} has not been taken in yet: {_waits(found)}"
+        wrong = found["would_be_rejected"]
+        if wrong is not None:
+            yield f"as it is now it will be rejected: {wrong['reason']}: {wrong['detail']}"
+    else:
+        yield (
+            f"outbox row {number} is done with, and there is no event of it: it was there before "
+            "ingest began, or its event was pruned"
+        )
+
+
+def _rejected_now(found: dict[str, Any]) -> str:
+    if not found["in_outbox"]:
+        return "the host has deleted it: to have its event, insert a mended row"
+    wrong = found["would_be_rejected"]
+    retry = f"`webhookd events retry-rejected {_as_argument(found['outbox_id'])}`"
+    if wrong is None:
+        return f"as it is now it would become an event: {retry} takes it in"
+    same = wrong["detail"] == found["rejected"]["detail"]
+    why = "" if same else f": {wrong['reason']}: {wrong['detail']}"
+    return f"as it is now it would be rejected again{why}; once it is mended {retry} takes it in"
+
+
+def _waits(found: dict[str, Any]) -> str:
+    if not found["daemon_running"]:
+        return "the daemon does not run; start it with `webhookd run` or systemctl"
+    if found["below_cursor"]:
+        return "rows above it were taken in before; the next sweep finds it, within ten minutes"
+    return "the daemon takes it in when its turn comes (`webhookd status` shows how far it is)"
+
+
+def _as_argument(number: int) -> str:
+    return f"-- {number}" if number < 0 else str(number)
+
+
+@click.command("retry-rejected")
+@click.argument("outbox_id", metavar="[OUTBOX_ID...]", type=OUTBOX_ID, nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every row that is rejected.")
+@json_option
+@pass_app
+def retry_rejected(app: App, outbox_id: tuple[int, ...], everything: bool, as_json: bool) -> int:
+    """Ingest rejected rows again, once the host has mended them.
+
+    Each is read anew and judged as ingest does. What becomes an event is one of now: it comes
+    after all that was taken in meanwhile. What is still bad stays rejected, with its new reason.
+    """
+    if bool(outbox_id) == everything:
+        raise UsageError(
+            "retry-rejected: name outbox ids, or --all for every rejected row; "
+            "`webhookd events list --rejected` shows them"
+        )
+    done: list[Retried] = []
+    try:
+        with app.session(write=True) as session:
+            retry = _retry(app, session)
+            for one in retry.all() if everything else retry.these(outbox_id):
+                done.append(one)  # noqa: PERF402 - what is done is told, even if the next fails
+    except WebhookdError:
+        if done:
+            _tell(_sums(done, everything), as_json=as_json)
+        raise
+    found = _sums(done, everything)
+    _tell(found, as_json=as_json)
+    if everything and not done:
+        say("no row is rejected")
+    for number in found["unknown"]:
+        explained = f"`webhookd events explain --outbox-id {number}` says what became of it"
+        complain(f"outbox row {number} is not among the rejected ones; {explained}")
+    return EXIT_WRONG if found["unknown"] else EXIT_OK
+
+
+def _retry(app: App, session: Session) -> Retry:
+    outbox = app.settings.outbox
+    return Retry(
+        session,
+        default_tenant=outbox.default_tenant,
+        max_payload=outbox.max_payload,
+        ids_never_reused=outbox.ids == "never-reused",
+        clock=app.now,
+        validation=validation(outbox),
+    )
+
+
+def _sums(done: list[Retried], everything: bool) -> dict[str, Any]:
+    """All transactions as one document; ids and rows in ascending order."""
+    return {
+        "events": [number for one in done for number in one.events],
+        "deliveries": sum(one.deliveries for one in done),
+        "rejected": [
+            {"outbox_id": row.outbox_id, "reason": row.reason, "detail": row.detail}
+            for one in done
+            for row in one.rejected
+        ],
+        "gone": [number for one in done for number in one.gone],
+        # With --all nobody asked for that row: somebody else was faster.
+        "unknown": [] if everything else [number for one in done for number in one.unknown],
+        "guessed_times": [number for one in done for number in one.guessed_times],
+        "doubted": [
+            {"outbox_id": row.outbox_id, "detail": row.detail}
+            for one in done
+            for row in one.doubted
+        ],
+    }
+
+
+def _tell(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        document(found)
+    else:
+        lines(*_outcome(found))
+
+
+def _outcome(found: dict[str, Any]) -> Iterator[str]:
+    events, rejected, gone = found["events"], found["rejected"], found["gone"]
+    doubted = found["doubted"]
+    if events:
+        verb = "is an event" if len(events) == 1 else "are events"
+        owed = counted(found["deliveries"], "delivery", "deliveries")
+        yield f"{counted(len(events), 'row')} {verb} now, with {owed} owed"
+    if found["guessed_times"]:
+        yield f"no moment in occurred_at, so it is the time of now: {_ids(found['guessed_times'])}"
+    if doubted:
+        yield f"{counted(len(doubted), 'payload')} not as the catalogue says, sent all the same:"
+        yield from _details(doubted, "`webhookd events show` says it of each")
+    if rejected:
+        reasons = Counter(row["reason"] for row in rejected)
+        said = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        verb = "is" if len(rejected) == 1 else "are"
+        yield f"{counted(len(rejected), 'row')} {verb} rejected still: {said}"
+        yield from _details(rejected, "`webhookd events list --rejected`")
+    if gone:
+        verb = "row is" if len(gone) == 1 else "rows are"
+        stays = "stays" if len(gone) == 1 else "stay"
+        yield f"{len(gone)} {verb} no longer in the outbox and {stays} rejected: {_ids(gone)}"
+
+
+def _details(rows: list[dict[str, Any]], more: str) -> Iterator[str]:
+    for row in rows[:LISTED]:
+        reason = f"{row['reason']}: " if "reason" in row else ""
+        yield f"  {row['outbox_id']}  {reason}{row['detail']}"
+    if len(rows) > LISTED:
+        yield f"  and {len(rows) - LISTED} more: {more}"
+
+
+def _ids(numbers: list[int]) -> str:
+    more = len(numbers) - LISTED
+    shown = ", ".join(map(str, numbers[:LISTED]))
+    return f"{shown} and {more} more" if more > 0 else shown

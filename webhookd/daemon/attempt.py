@@ -1,0 +1,260 @@
+"""One attempt: the event read, the request built and sent, and what came of it made a record."""
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+
+from webhookd.core import outcomes
+from webhookd.core.delivery import Happening, Move
+from webhookd.core.egress import EgressPolicy
+from webhookd.core.model import (
+    Answer,
+    Event,
+    Fault,
+    FaultKind,
+    Millis,
+    Phase,
+    Policy,
+    Reason,
+    SubscriptionKey,
+    Url,
+)
+from webhookd.core.profiles import Unrenderable
+from webhookd.core.redact import SHORTEST, redact
+from webhookd.core.request import Request
+from webhookd.core.signing import MissingSecret
+from webhookd.core.storage import AttemptNote, Due, Record, Store
+from webhookd.core.text import printable
+from webhookd.core.times import to_text
+from webhookd.daemon.clock import Clock
+from webhookd.daemon.pace import Brakes
+from webhookd.daemon.places import HostPlaces, Places
+from webhookd.daemon.recorder import Recorder
+from webhookd.daemon.roster import Member
+from webhookd.errors import StoreBusy, WebhookdError
+from webhookd.logs.actions import Action, log
+
+READ_AGAIN: Final = 100
+"""Milliseconds until the file is read again that could not be read: outside WAL mode a writer that
+is committing keeps readers out."""
+
+MAX_ERROR: Final = 300
+"""Characters of an error's text, as in `webhookd.core.outcomes`."""
+
+LINGER: Final = 4.0
+"""Seconds that an idle worker keeps its connection; below the 5 s after which none is reused."""
+
+
+class Channel(Protocol):
+    """One worker's way to its receiver, with at most one connection kept alive."""
+
+    async def send(self, url: Url, wire: bytes, timeout: Millis) -> Answer | Fault:  # noqa: ASYNC109 - one deadline over all
+        """Make one exchange; whatever the outside does is data, not an exception."""
+
+    async def aclose(self) -> None:
+        """Close the connection, if there is one."""
+
+
+class Sender(Protocol):
+    """Where channels come from."""
+
+    def channel(self) -> Channel:
+        """A new channel, not connected yet."""
+
+    def use(self, egress: EgressPolicy) -> None:
+        """Judge addresses by another policy from now on; no connection outlives its leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all lanes share."""
+
+    store: Store
+    """For reading what is due; lanes write through the recorder alone."""
+    recorder: Recorder
+    sender: Sender
+    clock: Clock
+    places: Places
+    """For the attempts under way at once over all lanes."""
+    hosts: HostPlaces
+    """For those under way at once to one host."""
+    brakes: Brakes
+    dice: random.Random
+    alarm: Callable[[SubscriptionKey, Millis], None]
+    """Asks that the lane be woken (or started) at that wall time."""
+    trouble: Callable[[str], None]
+    """Told of a subscription, by name, whose attempt met a bug."""
+    linger: float = LINGER
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of the wish to make an attempt."""
+
+    record: Record | None = None
+    """What is to be recorded; None for nothing: then it is due as before."""
+    missing_secret: bool = False
+    """There is no live secret to sign with, so nothing was sent."""
+
+
+async def make(current: Callable[[], Member], shared: Shared, channel: Channel, due: Due) -> Made:
+    """Make one attempt for a delivery that has a place.
+
+    Nothing of the outside raises; a bug costs the attempt and is recorded as `internal_error`.
+
+    Args:
+        current: the subscription as it is now: it may be edited while the request is under way,
+            and what comes after this attempt is by what it is then.
+        shared: what all lanes share.
+        channel: the worker's.
+        due: what is to be sent.
+
+    Raises:
+        WebhookdError: the file is no longer usable.
+    """
+    member, started, begun = current(), shared.clock.now(), trio.current_time()
+    policy = member.subscription.policy
+    if policy.max_age and due.since <= to_text(started - policy.max_age):
+        await trio.lowlevel.checkpoint()
+        move = Move(Happening.FAILED, started, Reason.EXPIRED)
+        return Made(Record(due.id, move, None, since=due.since))
+    event: Event | None = None
+    request: Request | None = None
+    try:
+        event = shared.store.event(due.event)
+        if event is None:
+            raise LookupError(f"event {due.event} is gone")  # noqa: TRY301 - recorded below
+        request = member.renderer.render(
+            event, number=due.number, attempt=due.attempts + 1, now=started
+        )
+        url = member.subscription.url
+        sent = await channel.send(url, request.wire(), policy.timeout)
+        ended = trio.current_time()
+        result = await shared.brakes.outage.judge(url.host, sent)
+    except StoreBusy:
+        await trio.sleep(READ_AGAIN / 1000)
+        return Made()
+    except WebhookdError:
+        raise
+    except Unrenderable as error:
+        await trio.lowlevel.checkpoint()  # nothing was sent, so nothing was waited for
+        return Made(_unrenderable(member, due, event, str(error), started))
+    except MissingSecret:
+        return Made(missing_secret=True)
+    except Exception as error:  # noqa: BLE001 - a bug must cost one attempt, not the lane
+        log(
+            Action.LANE_CRASHED,
+            logging.CRITICAL,
+            error=error,
+            subscription=member.subscription.name,
+            delivery=due.id,
+        )
+        shared.trouble(member.subscription.name)
+        result = Fault(FaultKind.INTERNAL, printable(type(error).__name__, 80), Phase.SEND)
+        ended = trio.current_time()
+    if isinstance(result, Fault) and result.kind is FaultKind.LOCAL:
+        return _put_off(member, shared, due, result)
+    shared.brakes.outage.reached(member.subscription.key)
+    duration = round((ended - begun) * 1000)
+    attempt = _Attempt(member, due, event, request, started, duration)
+    return Made(_record(attempt, current().subscription.policy, shared, result))
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One that was made, and all that belongs to it."""
+
+    member: Member
+    """As it was when the request was made."""
+    due: Due
+    event: Event | None
+    request: Request | None
+    started: Millis
+    duration: Millis
+
+
+def _record(attempt: _Attempt, policy: Policy, shared: Shared, result: Answer | Fault) -> Record:
+    """Judge the result of an attempt, tell it, and make its record."""
+    subscription, due = attempt.member.subscription, attempt.due
+    shared.places.report(subscription.key, healthy=not outcomes.is_ill(result))
+    now = shared.clock.now()
+    move = outcomes.judge(
+        result,
+        policy,
+        tries=due.tries,
+        started=attempt.started,
+        now=now,
+        jitter=shared.dice.random(),
+    )
+    succeeded = move.happening is Happening.SUCCEEDED
+    note = AttemptNote(
+        number=due.attempts + 1,
+        started_at=attempt.started,
+        duration=attempt.duration,
+        status=move.status,
+        error_class=outcomes.error_class(result),
+        error=move.error,
+        note=result.note if isinstance(result, Answer) else "",
+        excerpt=_excerpt(attempt, result),
+        body_hash=b"" if attempt.request is None else attempt.request.body_hash,
+    )
+    log(
+        Action.ATTEMPT,
+        logging.INFO,
+        subscription=subscription.name,
+        delivery=due.id,
+        event=attempt.event.event_id if attempt.event else None,
+        attempt=note.number,
+        status=move.status,
+        fault=move.error or None,
+        duration_ms=attempt.duration,
+        state=_STATE_AFTER[move.happening],
+        next_attempt_at=None if move.retry_at is None else to_text(move.retry_at),
+    )
+    signs = None if succeeded else outcomes.signs(result, policy, now)
+    return Record(due.id, move, note, signs, due.since)
+
+
+def _put_off(member: Member, shared: Shared, due: Due, fault: Fault) -> Made:
+    """This machine is at fault: no attempt is counted, and one record an outage says why."""
+    subscription, now = member.subscription, shared.clock.now()
+    # Whoever waits for this machine must not take the places of those that it still serves.
+    shared.places.report(subscription.key, healthy=False)
+    if not shared.brakes.outage.put_off(subscription.key, subscription.name, fault):
+        return Made()
+    move = outcomes.judge(
+        fault, subscription.policy, tries=due.tries, started=now, now=now, jitter=0.0
+    )
+    return Made(Record(due.id, move, None, since=due.since))
+
+
+def _unrenderable(member: Member, due: Due, event: Event | None, error: str, now: Millis) -> Record:
+    log(
+        Action.UNRENDERABLE,
+        logging.WARNING,
+        subscription=member.subscription.name,
+        delivery=due.id,
+        event=event.event_id if event else None,
+        fault=error,
+    )
+    move = Move(Happening.FAILED, now, Reason.UNRENDERABLE, error=printable(error, MAX_ERROR))
+    return Record(due.id, move, None, since=due.since)
+
+
+def _excerpt(attempt: _Attempt, result: Answer | Fault) -> bytes:
+    if attempt.request is None or not isinstance(result, Answer):
+        return b""
+    if len(result.excerpt) < SHORTEST:
+        return result.excerpt
+    return redact(result.excerpt, attempt.member.renderer.confidential(attempt.request))
+
+
+_STATE_AFTER: Final = {
+    Happening.SUCCEEDED: "delivered",
+    Happening.RETRY: "pending",
+    Happening.FAILED: "failed",
+}

@@ -1,0 +1,174 @@
+"""Faults of this machine: told from those of endpoints, and waited out at nobody's expense.
+
+Some faults are this machine's for certain: no descriptors, no memory, no free port. Others look the
+same whether the endpoint's network is down or our own: no route, a resolver that does not answer.
+Those are ours when they hit across endpoints: a second host with such a fault, and no answer from
+anyone in between. So such a result waits a moment for a second witness before it is judged.
+
+While it lasts, each subscription tries again after 1, 2, 4 ... 60 seconds, one request at a time.
+The first answer from outside ends it for all: each may try at once. Who then meets such a fault
+again waits on by its own pause, for that answer said nothing of what ails it: connections that were
+there before go on when no more can be made. And a host that others were reached beside often enough
+has its own trouble, and its attempts count.
+"""
+
+import ipaddress
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import trio
+
+from webhookd.core.model import Answer, Fault, FaultKind, SubscriptionKey
+from webhookd.logs.actions import Action, log
+
+WITNESS_WAIT: Final = 2.0
+"""Seconds that a fault which may be ours waits for a second host to meet one."""
+WITNESS_AGE: Final = 90.0
+"""Seconds for which a host that met one counts: longer than the longest pause and an attempt."""
+
+DISPROVED: Final = 8
+"""Times that others were reached after a host had met one, from which on its faults are its own:
+with the pauses between its tries that takes some minutes."""
+
+MOST_WITNESSES: Final = 1_000
+"""Hosts that are remembered before those are dropped that no longer count."""
+
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 60.0
+"""Seconds between two tries of one subscription while this machine is at fault."""
+FORGOTTEN_AFTER: Final = 2 * LONGEST_PAUSE
+"""Seconds after an outage's end from which on the next fault is that of a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    seconds: float
+    until: float
+    ended: bool = False
+    """Others were reached meanwhile, and it was let go once."""
+
+
+class Outage:
+    """Whether this machine is at fault, and who waits for how long because of it."""
+
+    def __init__(self, on_end: Callable[[list[SubscriptionKey]], None]) -> None:
+        """`on_end` is told of those that waited, once it is over."""
+        self._on_end = on_end
+        self._suspects: dict[str, float] = {}
+        self._news = trio.Event()
+        self._disproved: Counter[str] = Counter()
+        self._pauses: dict[SubscriptionKey, _Pause] = {}
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anyone waits for this machine to be well again."""
+        now = trio.current_time()
+        return any(not one.ended or now < one.until for one in self._pauses.values())
+
+    def concerns(self, key: SubscriptionKey) -> bool:
+        """Whether this subscription's latest attempt met a fault of this machine."""
+        return key in self._pauses
+
+    async def judge(self, host: str, result: Answer | Fault) -> Answer | Fault:
+        """The result, as a fault of this machine if it is one; takes a moment in doubt.
+
+        Args:
+            host: whom it was about, as in the URL.
+            result: what the exchange came to.
+        """
+        if isinstance(result, Fault) and result.kind is FaultKind.LOCAL:
+            return result
+        if not isinstance(result, Fault) or not result.may_be_ours:
+            if (
+                (self._suspects or self._pauses or self._disproved)
+                and _came_from_outside(result)
+                and tells(host)
+            ):
+                self._end()
+                self._disproved.pop(host, None)
+            return result
+        if self._disproved[host] >= DISPROVED:
+            return result
+        now = trio.current_time()
+        if len(self._suspects) >= MOST_WITNESSES:
+            horizon = now - WITNESS_AGE
+            self._suspects = {one: at for one, at in self._suspects.items() if at >= horizon}
+        self._suspects[host] = now
+        if not self._is_ours():
+            with trio.move_on_after(WITNESS_WAIT):
+                while not self._is_ours() and host in self._suspects:
+                    await self._news.wait()
+        else:
+            self._tell()
+        return replace(result, kind=FaultKind.LOCAL) if self._is_ours() else result
+
+    def put_off(self, key: SubscriptionKey, name: str, fault: Fault) -> bool:
+        """Let a subscription wait after a fault of this machine; returns whether it is its first.
+
+        The next try is made after 1, 2, 4 ... 60 s.
+        """
+        now = trio.current_time()
+        before = self._pauses.get(key)
+        if before is None or (before.ended and now >= before.until + FORGOTTEN_AFTER):
+            self._pauses[key] = _Pause(FIRST_PAUSE, now + FIRST_PAUSE)
+            log(Action.MACHINE_FAULT, logging.ERROR, subscription=name, fault=fault.detail)
+            return True
+        if now >= before.until:  # else it is another attempt of the same moment
+            seconds = min(2 * before.seconds, LONGEST_PAUSE)
+            self._pauses[key] = _Pause(seconds, now + seconds, before.ended)
+        return False
+
+    def wait(self, key: SubscriptionKey) -> float:
+        """Seconds that this subscription has to wait; 0 for none."""
+        pause = self._pauses.get(key)
+        return 0.0 if pause is None else max(0.0, pause.until - trio.current_time())
+
+    def reached(self, key: SubscriptionKey) -> None:
+        """An attempt of this subscription met no fault of this machine: it need not wait longer."""
+        self._pauses.pop(key, None)
+
+    def _is_ours(self) -> bool:
+        horizon = trio.current_time() - WITNESS_AGE
+        return sum(seen >= horizon for seen in self._suspects.values()) > 1
+
+    def _end(self) -> None:
+        if self._suspects:
+            if len(self._disproved) >= MOST_WITNESSES:
+                self._disproved.clear()
+            self._disproved.update(self._suspects.keys())
+            self._suspects.clear()
+            self._tell()
+        waited = [key for key, pause in self._pauses.items() if not pause.ended]
+        if waited:
+            now = trio.current_time()
+            for key in waited:
+                self._pauses[key] = replace(self._pauses[key], until=now, ended=True)
+            log(Action.MACHINE_WELL, logging.INFO, subscriptions=len(waited))
+            self._on_end(waited)
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+
+def tells(host: str) -> bool:
+    """Whether an answer from `host` says anything of this machine's network: not from itself."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return True
+
+
+def _came_from_outside(result: Answer | Fault) -> bool:
+    """Whether somebody out there has said something."""
+    return isinstance(result, Answer) or result.kind in _FROM_OUTSIDE
+
+
+_FROM_OUTSIDE: Final = frozenset(
+    {FaultKind.REFUSED, FaultKind.RESET, FaultKind.CLOSED, FaultKind.TLS, FaultKind.PROTOCOL}
+)
