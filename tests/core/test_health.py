@@ -19,6 +19,7 @@ from webhookd.core.health import (
     after,
     enabled,
     opening,
+    shifted,
 )
 from webhookd.core.model import Answer, Fault, FaultKind, Phase, Policy, Reason, Result
 from webhookd.core.outcomes import Signs, judge, signs
@@ -98,8 +99,32 @@ def test_a_policy_that_became_stricter_is_judged_at_the_next_attempt() -> None:
 
 
 def test_a_success_clears_all_of_it() -> None:
-    known = Health(7, NOW - 9, 3, NOW - 8, NOW - 7, NOW + 60_000)
+    known = Health(7, NOW - 9, 3, NOW - 8, NOW - 7, NOW)
     assert after(known, succeeded(), None, POLICY) == Verdict(WELL, (Change.RECOVERED,))
+
+
+def test_a_success_that_was_under_way_does_not_end_a_hold() -> None:
+    known = Health(7, NOW - 9, 3, NOW - 8, NOW - 7, NOW + 60_000)
+    verdict = after(known, succeeded(), None, POLICY)
+    assert verdict == Verdict(Health(held_until=NOW + 60_000), (Change.RECOVERED,))
+
+
+def test_when_the_clock_jumps_what_has_lasted_so_long_has_still() -> None:
+    known = Health(7, NOW - 9, 3, NOW - 8, NOW - 7, NOW + 5)
+    day = 86_400_000
+    moved = Health(7, NOW - 9 + day, 3, NOW - 8 + day, NOW - 7 + day, NOW + 5)
+    assert shifted(known, day, NOW + day) == moved
+    assert shifted(moved, -day, NOW) == known
+    assert shifted(WELL, day, NOW) == WELL
+
+
+def test_what_the_new_clock_has_set_is_not_moved() -> None:
+    day = 86_400_000
+    known = Health(no_success_since=NOW + day - 2_000)
+    assert shifted(known, day, NOW + day) == known
+    assert shifted(Health(no_success_since=NOW - 2_000), -day, NOW) == Health(
+        no_success_since=NOW - 2_000
+    )
 
 
 def test_who_did_not_fail_has_not_recovered() -> None:

@@ -17,9 +17,7 @@ YEARS = 10 * 365 * 24 * HOUR
 @pytest.mark.parametrize("jump", [YEARS, 8 * HOUR])
 async def test_E4_ahead_by_ten_years_or_after_a_sleep(world, autojump_clock, warnings, jump):
     """What waited is due at once, each once; what follows keeps to its delays."""
-    world.subscribe(
-        "a", retry_delays=[2 * HOUR, 60_000, 60_000], failing_after=1_000, disable_after=0
-    )
+    world.subscribe("a", retry_delays=[2 * HOUR, 60_000, 60_000], failing_after=1_000)
     world.sender.script = lambda seen: world.down if seen.attempt < 4 else world.ok
     for n in range(30):
         world.insert(f"x{n}")

@@ -133,7 +133,9 @@ def _recorded(world) -> tuple[set, set]:
     return {(row["who"], row["n"], row["attempt"]) for row in rows}, done
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    "seed", [1, pytest.param(2, marks=pytest.mark.long), pytest.param(3, marks=pytest.mark.long)]
+)
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_E2_B27_killed_anywhere_nothing_is_lost_or_out_of_order(
     world, tmp_path, seed, warnings

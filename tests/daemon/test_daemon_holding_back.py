@@ -204,3 +204,24 @@ async def test_E4_one_that_a_clock_ahead_has_set_is_not_kept_to(world, autojump_
     assert (two.n, two.at < 12) == (2, True)
     assert three.at < 2 * HOUR
     assert not warnings()
+
+
+async def test_a_success_that_was_under_way_does_not_end_the_hold(world) -> None:
+    world.subscribe("a", concurrency=2)
+
+    def script(seen):
+        if seen.aggregate == "x":
+            return world.after(1, Answer(429, retry_after="60"))
+        return world.after(2, world.ok) if seen.aggregate == "y" else world.ok
+
+    world.sender.script = script
+    async with world.running():
+        for name in ("x", "y"):
+            world.insert(name)
+        await trio.sleep(3)
+        world.insert("z")
+        await trio.sleep(57)
+        assert [seen.aggregate for seen in world.sender.seen] == ["x", "y"]
+        await trio.sleep(10)
+        assert {seen.aggregate for seen in world.sender.seen[2:]} == {"x", "z"}
+        assert min(seen.at for seen in world.sender.seen[2:]) >= 61

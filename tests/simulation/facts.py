@@ -150,6 +150,8 @@ class Sub:
     """What its recorded attempts say of it, by the model's own account."""
     instructed_at: float = float("-inf")
     """When an instruction for it was last under way."""
+    moved_at: float = float("-inf")
+    """When any of its deliveries was last moved."""
     enabled_at: float = float("-inf")
     """When an operator last enabled it."""
 

@@ -98,8 +98,6 @@ class Life:
         self.requests: list[Request] = []
         self.unrecorded: list[Request] = []
         """Those that were answered, and are not in the file yet."""
-        self.held: dict[int, int] = {}
-        """Until when subscriptions are to be left alone, by what their receivers answered."""
         self.rooms: dict[int, int] = {}
         """How many may be under way at once to those that have only just recovered."""
         self.buckets: dict[int, tuple[float, float]] = {}
@@ -118,7 +116,8 @@ class Life:
     def grace(self) -> float:
         """Seconds that an operator's change may take to reach a lane: the slow poll, and one more
         during a write that is waited for; the few commits that may be under way or before it."""
-        return 2 * tailer.POLL + 0.15 + 6 * self._slow + self._deaf()
+        kept_out = 4 * tailer.POLL if self.world.reads_were_troubled else 0.0
+        return 2 * tailer.POLL + 0.15 + 6 * self._slow + kept_out + self._deaf()
 
     @property
     def prompt(self) -> float:

@@ -243,6 +243,7 @@ class Model:
         known.state, known.reason = row["state"], row["reason"]
         known.attempts, known.sequence = row["attempts"], row["sequence"]
         known.finished_at = row["finished_at"]
+        known.sub.moved_at = trio.current_time()
         if not known.pending:
             known.failing_since, known.passed = None, False
         self._put_in_line(known)
@@ -304,5 +305,5 @@ class Model:
             request.life.machine_fault_at = trio.current_time()
         request.void = isinstance(result, Fault) and result.kind is FaultKind.LOCAL
         if not request.void:
-            request.life.unrecorded.append(request)
             sending.learn(self, request)
+            request.life.unrecorded.append(request)

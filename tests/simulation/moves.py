@@ -41,7 +41,7 @@ def judge(model: "Model", known: Delivery, row: dict[str, Any], source: "Source"
     case = Case(model, known, row, source)
     before, after = known.state, row["state"]
     reopened = row["opened_at"] != known.opened_at
-    if reopened and after == PENDING:
+    if reopened:
         name = "reopened"
     elif before == after:
         name = "noted"
@@ -68,6 +68,9 @@ def _unknown(case: Case) -> Wrong:
 
 def _reopened(case: Case) -> Wrong:
     known = case.known
+    if case.row["state"] != PENDING:
+        # In one transaction it was opened, and gave way to a newer one.
+        yield from MOVES.get(case.row["reason"], _unknown)(case)
     if case.source.retried == known.id:
         if known.pending:
             yield "it was pending"

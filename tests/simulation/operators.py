@@ -262,8 +262,6 @@ class Operators:
         """The rules count anew, and nothing is held back."""
         sub.enabled_at = trio.current_time()
         sub.health.enabled()
-        if self.world.machine.life is not None:
-            self.world.machine.life.held.pop(sub.key, None)
 
     def edit_policy(self, transaction: Transaction) -> Effect | None:
         """Other delays, another timeout, another concurrency."""

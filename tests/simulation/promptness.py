@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from tests.simulation.facts import iso, millis
+from tests.simulation.sending import held_until
 from webhookd.daemon import alarms, supervisor, upkeep
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class Auditor:
 
     def _check_records(self, life: "Life", recent: float) -> None:
         """What was answered gets into the file, one after the other."""
-        late = [one for one in life.unrecorded if one.ended < recent]
+        ended = [one for one in life.unrecorded if not one.may_be_ours]
+        late = [one for one in ended if one.ended < recent]
         if late and life.recorded_at < recent:
             self._world.model.wrong("G3", f"{late[0]} ended at {late[0].ended:.3f}: no record yet")
 
@@ -152,8 +154,9 @@ class Auditor:
         """Whether it is, or a moment ago was, to be left alone, or being instructed."""
         model, wall = self._world.model, self._world.clock.now()
         life = model.world.machine.life
-        until = max(sub.health.held_until or 0, life.held.get(sub.key, 0) if life else 0)
-        if model.instructed.of(sub) or sub.instructed_at >= recent or sub.enabled_at >= recent:
+        until = held_until(life, sub) if life else 0
+        moved_at = max(sub.instructed_at, sub.enabled_at, sub.moved_at)
+        if model.instructed.of(sub) or moved_at >= recent:
             return True
         return until + round((trio.current_time() - recent) * 1000) > wall
 

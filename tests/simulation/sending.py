@@ -167,7 +167,7 @@ def young(case: Case) -> Wrong:
 def let_be(case: Case) -> Wrong:
     """Its receiver has not asked to be left alone, nor said that it is gone."""
     request, sub = case.request, case.sub
-    until = max(request.life.held.get(sub.key, 0), sub.health.held_until or 0)
+    until = held_until(request.life, sub)
     if all(0 < until - request.wall <= one["retry_after_max"] for one in case.policies):
         yield "G3", f"{sub.name} is to be left alone until {iso(until)}"
     for one in request.life.unrecorded:
@@ -247,15 +247,23 @@ def learn(model: "Model", request: Request) -> None:
         return
     policies = request.extra["policies"]
     if request.succeeded:
-        life.held.pop(sub.key, None)
         room = 1 if is_failing(life, sub) else life.rooms.pop(sub.key, None)
         if room is not None and 2 * room < min(one["concurrency"] for one in policies):
             life.rooms[sub.key] = 2 * room
-        return
-    wishes = [wish_of(result, one) for one in policies]
-    least = min((wish for wish in wishes if wish is not None), default=0)
-    if least and len(wishes) == len(policies):
-        life.held[sub.key] = max(life.held.get(sub.key, 0), request.ended_wall + least)
+
+
+def held_until(life: "Life", sub: Sub) -> int:
+    """Until when it is to be left alone for certain, by all that this life has heard; 0: it is not."""
+    until = sub.health.held_until or 0
+    for one in life.unrecorded:
+        if one.who != sub.name or one.result is None or one.ended < sub.enabled_at:
+            continue
+        if one.succeeded:
+            until = 0
+        else:
+            wishes = [wish_of(one.result, policy) or 0 for policy in one.extra["policies"]]
+            until = max(until, one.ended_wall + min(wishes) if min(wishes) else 0)
+    return until
 
 
 def the_same(case: Case) -> Wrong:

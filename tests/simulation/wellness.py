@@ -106,7 +106,8 @@ class Wellness:
         if policy["disable_after"] and since is not None:
             spans = {request.ended_wall - since, request.judged_by - since}
             over = {span >= policy["disable_after"] for span in spans}
-            if len(over) > 1:  # it was thought over: when it was known, only the file can tell
+            jumped = self._model.world.clock.jumped_at >= request.ended and request.may_be_ours
+            if len(over) > 1 or jumped:  # it was thought over: when it was known, only the file can tell
                 over = {self._states.get(sub.key) == ("disabled", "disable_after")}
             if over == {True}:
                 return "disable_after"

@@ -15,7 +15,7 @@ A subscription's health is what its latest attempts say of the endpoint, and not
 - **Without success** it has been since the first failed attempt after its last success.
 - **Held back** it is while a `Retry-After` of a throttling answer (429, 502, 503, 504) runs.
 
-A success clears all of it. The rules that disable are judged at a failed attempt, never by a clock:
+A success clears all of it but a hold that runs. The rules that disable are judged at a failed attempt, never by a clock:
 who is asked nothing cannot fail.
 """
 
@@ -96,7 +96,8 @@ def after(health: Health, happened: Move, signs: Signs | None, policy: Policy) -
     """
     if happened.happening is Happening.SUCCEEDED:
         recovered = (Change.RECOVERED,) if health.failing_since is not None else ()
-        return Verdict(WELL, recovered)
+        # A success that was under way while the receiver asked to be left alone takes that not back.
+        return Verdict(replace(WELL, held_until=health.holds(happened.at, policy)), recovered)
     if signs is None:
         return Verdict(health)
     now = happened.at
@@ -126,6 +127,36 @@ def after(health: Health, happened: Move, signs: Signs | None, policy: Policy) -
     return Verdict(found, tuple(changes), rule)
 
 
+NOTICED_WITHIN: Final = 10_000
+"""Milliseconds after a jump of the clock in which moments may have been written by the new one."""
+
+
+def shifted(health: Health, by: Millis, now: Millis) -> Health:
+    """The health once the wall clock has jumped: what has lasted so long, has still.
+
+    Moments that the new clock has set are left alone. After a jump back these are told from older
+    ones by not lying ahead; what then stands too near only lets a rule wait the longer.
+
+    Args:
+        health: before it.
+        by: how far the clock has jumped, forward or (negative) back.
+        now: by the clock as it is now.
+    """
+
+    def moved(moment: Millis | None) -> Millis | None:
+        if moment is None:
+            return None
+        is_old = moment <= now - by + NOTICED_WITHIN if by > 0 else moment > now
+        return moment + by if is_old else moment
+
+    return replace(
+        health,
+        failing_since=moved(health.failing_since),
+        failures_since=moved(health.failures_since),
+        no_success_since=moved(health.no_success_since),
+    )
+
+
 def enabled(health: Health) -> Health:
     """The health once an operator has enabled it: the rules count anew, and nothing is held back.
 
@@ -152,7 +183,7 @@ def _rule(health: Health, signs: Signs, policy: Policy, now: Millis) -> Rule | N
 class Opening:
     """How many requests of a subscription may be under way at once, by its health.
 
-    Lives as long as the daemon. It is wide open until the subscription fails; a failing one has
+    Lives as long as a lane. It is wide open until the subscription fails; a failing one has
     room for a single probe, and each success from there on doubles the room until it is as wide as
     the policy lets it be.
     """

@@ -252,6 +252,9 @@ class Store(Protocol):
     def bring_forward(self, key: SubscriptionKey, latest: Millis) -> Step:
         """Make due at `latest` what is due later: it was set by a clock that went wrong."""
 
+    def shift_health(self, by: Millis, now: Millis) -> Step:
+        """Move the moments of all subscriptions' health by what the wall clock has jumped."""
+
     def announce_rejected(self, now: Millis) -> Step:
         """Tell those who want to know of the rows rejected since the last time."""
 

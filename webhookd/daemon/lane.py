@@ -37,6 +37,8 @@ class Lane:
         self._window: deque[Due] = deque()
         self._under_way: dict[DeliveryId, Due] = {}
         self._closed: set[int] = set()
+        self._of_old_lines: set[DeliveryId] = set()
+        """Under way since before the ordering was changed: their lines are not known any more."""
         self._may_be_more = True
         self._passed_over = False
         self._workers = 0
@@ -44,6 +46,8 @@ class Lane:
         self._nursery: trio.Nursery | None = None
         self._finished = trio.Event()
         self._edition = 0
+        self._news = 0
+        """Times that something which waits for its turn may have given way to a newer one."""
         self._unrecorded = 0
         """Outcomes that the file does not have yet."""
         self._unsettled = False
@@ -88,6 +92,7 @@ class Lane:
         """The file has something new at the head of a line; perhaps in the place of another."""
         if self.member.subscription.policy.coalesce:
             self._window.clear()  # what gave way must not be sent any more
+            self._news += 1
         self.wake()
 
     def update(self, member: Member) -> None:
@@ -95,6 +100,8 @@ class Lane:
 
         What was read from the file is read again: an operator may have changed that too.
         """
+        if member.subscription.policy.ordering is not self.member.subscription.policy.ordering:
+            self._of_old_lines.update(self._under_way)
         self.member = member
         self.stopping = self.missing_secret or self._disabled or self._crash is not None
         self.reread()
@@ -176,6 +183,9 @@ class Lane:
             # Few requests go out, so each is chosen anew: what came in meanwhile may go before.
             self._window.clear()
             self._may_be_more = True
+        if self._of_old_lines:
+            self._passed_over = True  # whichever line they closed: all wait until they are recorded
+            return None
         due = self._next_in_window()
         if due is None and self._may_be_more:
             self._passed_over = False
@@ -227,6 +237,7 @@ class Lane:
 
     async def _deliver(self, channel: Channel, due: Due) -> None:
         shared, edition, subscription = self._shared, self._edition, self.member.subscription
+        news = self._news
         key, host = subscription.key, subscription.url.host
         recorded: Record | None = None
         placed = False
@@ -238,7 +249,9 @@ class Lane:
                     await shared.recorder.place()
                     placed = True
                     # What was changed while this waited for its turn is read again first.
-                    if not self.stopping and edition == self._edition and self._may_go:
+                    unchanged = edition == self._edition
+                    unchanged = unchanged and (news == self._news or self._is_still_due(due))
+                    if not self.stopping and unchanged and self._may_go:
                         recorded = await self._attempt(channel, due)
                 finally:
                     shared.places.give_back(key)
@@ -254,6 +267,15 @@ class Lane:
                     shared.recorder.leave()
                 self._may_be_more = True
                 self._let_go(due.id)
+
+    def _is_still_due(self, due: Due) -> bool:
+        """Whether the file still has it as due; if that cannot be read, it is read again later."""
+        shared, key = self._shared, self.member.subscription.key
+        others = self._under_way.keys() - {due.id}
+        with suppress(StoreBusy):
+            found = shared.store.due(key, shared.clock.now(), WINDOW, others)
+            return any(one.id == due.id for one in found)
+        return False
 
     @property
     def _may_go(self) -> bool:
@@ -292,6 +314,7 @@ class Lane:
         """The file has the outcome, or there is none: the line is open again."""
         due = self._under_way.pop(delivery)
         self._closed.discard(due.order_key)
+        self._of_old_lines.discard(delivery)
         if self._passed_over:
             self.wake()
         self._finish_if_idle()

@@ -25,6 +25,9 @@ from webhookd.logs.actions import Action, log
 EVERY: Final = 5.0
 """Seconds between two looks."""
 
+LOOKS_AT_THE_CLOCK: Final = 5
+"""In that time: until a jump is noticed, a failed attempt is judged by the new clock."""
+
 ANNOUNCE_EVERY: Final = 60.0
 """Seconds between two summaries of rejected rows."""
 
@@ -43,14 +46,15 @@ class Upkeep:
         self._drift: Millis | None = None
 
     async def run(self) -> None:
-        """Look every few seconds until cancelled.
+        """Look at the clock every second, at the rest every few seconds, until cancelled.
 
         Raises:
             DatabaseError: the file is no longer usable, or another one.
         """
         while True:
-            await trio.sleep(EVERY)
-            await self._look(self._notice_jump)
+            for _ in range(LOOKS_AT_THE_CLOCK):
+                await trio.sleep(EVERY / LOOKS_AT_THE_CLOCK)
+                await self._look(self._notice_jump)
             await self._look(self._expire)
             await self._look(self._let_pass)
             await self._look(self._announce)
@@ -67,7 +71,9 @@ class Upkeep:
             await self._bring_forward()
         elif abs(drift - before) >= JUMP:
             await self._bring_forward()
-            log(Action.CLOCK_JUMPED, logging.WARNING, by_ms=drift - before)
+            by, store = drift - before, self._store.store
+            await self._do(lambda: store.shift_health(by, self._clock.now()))
+            log(Action.CLOCK_JUMPED, logging.WARNING, by_ms=by)
             self._supervisor.clock_jumped()
         self._drift = drift  # not before all is done: what could not be read is looked at again
 

@@ -7,7 +7,7 @@ from webhookd.core.delivery import Move
 from webhookd.core.health import Change, Health, Rule
 from webhookd.core.model import Millis, SubscriptionKey
 from webhookd.core.outcomes import Signs
-from webhookd.core.storage import Notice
+from webhookd.core.storage import Notice, Step
 from webhookd.core.times import from_text, to_text
 from webhookd.store.driver import Connection
 from webhookd.store.recipients import Terms
@@ -20,6 +20,11 @@ UPDATE: Final = (
     "UPDATE webhookd_counters SET ill = ?, failing_since = ?, failures = ?, failures_since = ?,"
     " no_success_since = ?, held_until = ? WHERE subscription = ?"
 )
+UNWELL: Final = (
+    "SELECT subscription FROM webhookd_counters WHERE failing_since IS NOT NULL"
+    " OR failures_since IS NOT NULL OR no_success_since IS NOT NULL"
+)
+"""A look at every subscription: asked once a jump of the clock."""
 DISABLE: Final = (
     "UPDATE webhookd_subscriptions SET state = 'disabled', state_reason = ?, disabled_at = ?"
     " WHERE key = ? AND state = 'enabled' AND removed_at IS NULL"
@@ -51,6 +56,14 @@ def write(connection: Connection, key: SubscriptionKey, found: Health) -> None:
             key,
         ),
     )
+
+
+def shift(connection: Connection, by: Millis, now: Millis) -> Step:
+    """Move the moments of all health by what the wall clock has jumped."""
+    found = connection.execute(UNWELL).fetchall()
+    for (key,) in found:
+        write(connection, key, health.shifted(read(connection, key), by, now))
+    return Step(0)
 
 
 class Checkup:

@@ -241,6 +241,11 @@ class SqliteStore:
         with translated(self.path):
             return upkeep.bring_forward(self._begun(), key, latest)
 
+    def shift_health(self, by: Millis, now: Millis) -> Step:
+        """Move the moments of all subscriptions' health by what the wall clock has jumped."""
+        with translated(self.path):
+            return checkup.shift(self._begun().connection, by, now)
+
     def announce_rejected(self, now: Millis) -> Step:
         """Tell those who want to know of the rows rejected since the last time."""
         with translated(self.path):
