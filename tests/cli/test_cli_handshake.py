@@ -98,3 +98,53 @@ def test_usage(webhookd, subscribed):
     webhookd.add()
     line = webhookd.fails("subscriptions", "test", "partner", "--handshake", code=2)
     assert line == "--handshake: profile standard has none; it is for cloudevents"
+
+
+@pytest.fixture
+def declared(webhookd, receiver, monkeypatch):
+    """Declares it, with further lines of the block; returns what to say for a handshake."""
+    monkeypatch.setenv("ACME", "whsec_" + "QUFB" * 8)
+
+    def declare(more=""):
+        webhookd.configure(
+            f"""
+            [egress]
+            allow = ["127.0.0.1"]
+            [[subscriptions]]
+            name = "acme"
+            url = "http://127.0.0.1:{receiver.server_port}/in"
+            profile = "cloudevents"
+            secret = "env:ACME"
+            headers = {{ X-Key = "a" }}
+            {more}
+            """
+        )
+        webhookd("subscriptions", "apply")
+        return ("subscriptions", "test", "acme", "--handshake", "--origin", "erp.example")
+
+    return declare
+
+
+def test_what_a_handshake_gave_a_declared_one_outlives_each_apply(webhookd, receiver, declared):
+    receiver.answer["WebHook-Allowed-Rate"] = "90"
+    webhookd(*declared())
+    assert webhookd("subscriptions", "apply").stdout == "unchanged  1 subscription\n"
+    declared("concurrency = 2")
+    shown = webhookd.json("subscriptions", "show", "acme")
+    assert list(shown["headers"]) == ["X-Key", "WebHook-Request-Origin"]
+    assert (shown["policy"]["rate_limit"], shown["policy"]["concurrency"]) == ("90/m", 2)
+    del receiver.answer["WebHook-Allowed-Rate"]
+    webhookd(*declared())
+    assert webhookd.json("subscriptions", "show", "acme")["policy"]["rate_limit"] == "off"
+
+
+def test_a_rate_that_a_block_names_is_the_blocks(webhookd, receiver, declared):
+    receiver.answer["WebHook-Allowed-Rate"] = "90"
+    done = webhookd(*declared('rate_limit = "10/s"'))
+    assert done.stdout == "acme: the receiver agrees to at most 90/m from erp.example\n"
+    place = f"{webhookd.config}: subscriptions[1].rate_limit"
+    assert f"{place}: the receiver takes at most 90/m; write that there" in done.stderr
+    assert webhookd.json("subscriptions", "show", "acme")["policy"]["rate_limit"] == "10/s"
+    assert webhookd(*declared('rate_limit = "90/m"')).stderr == ""
+    assert "at most 90/m" in webhookd(*declared('rate_limit = "off"')).stderr
+    assert webhookd.json("subscriptions", "show", "acme")["policy"]["rate_limit"] == "off"
