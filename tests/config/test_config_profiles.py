@@ -6,7 +6,7 @@ import pytest
 
 from webhookd.config.load import load
 from webhookd.config.settings import Settings
-from webhookd.core.profiles import BUILT_IN
+from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.errors import ConfigError
 
 
@@ -72,3 +72,19 @@ def test_E15_a_fault_is_one_line_with_its_place(tmp_path: Path, text: str, line:
     said = str(refused.value)
     assert line in said
     assert said.isprintable()
+
+
+def test_two_files_that_say_the_same_make_no_difference(tmp_path: Path) -> None:
+    def known(text: str) -> Known:
+        path = tmp_path / "config.toml"
+        path.write_text(text)
+        return load(path, database="erp.db", environ={}).profiles
+
+    own = '[profiles.acme]\nbase = "ntropy"\nsigned = "{timestamp}.{body}"\n'
+    source = '[cloudevents]\nsource = "/erp"\n'
+    assert not known(own + source).differs(known(source + own))
+    assert not known("").differs(known('[cloudevents]\nsource = "/webhookd"\n'))
+    one, other = "envelope = { a = 'id', b = 'type' }", "envelope = { b = 'type', a = 'id' }"
+    assert known(own + one).differs(known(own + other)), "the order of a body's members"
+    for text in (own, source, own.replace("ntropy", "standard") + source):
+        assert known(own + source).differs(known(text))

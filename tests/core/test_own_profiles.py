@@ -17,7 +17,7 @@ import pytest
 
 from tests.core.test_formats import EVENT, NOW, send
 from webhookd.core.model import Event, Ordering, Secret
-from webhookd.core.profiles import BUILT_IN, Profile, Unrenderable, own
+from webhookd.core.profiles import BUILT_IN, Known, Profile, Unrenderable, own
 from webhookd.core.verify import Flaw, verify
 
 DOCS = Path(__file__).parents[2] / "docs" / "profiles.md"
@@ -401,3 +401,15 @@ def test_E15_what_a_base_does_not_allow(text: str, key: str, reason: str) -> Non
     with pytest.raises(own.Wrong, match=reason) as wrong:
         make(text)
     assert wrong.value.key == key
+
+
+def test_known_ones_differ_by_what_was_written_of_them() -> None:
+    def known(written: dict[str, str]) -> Known:
+        made = own.make("mine", {"base": "ntropy", **written}, BUILT_IN)
+        return BUILT_IN.with_these({"mine": made}, "config.toml", {"mine": written})
+
+    one = known({"timeout": "5s"})
+    assert not one.differs(known({"timeout": "5s"}))
+    assert one.differs(known({"timeout": "6s"}))
+    assert one.differs(BUILT_IN)
+    assert not one.differs(one.with_these({}, "other.toml")), "what is not said stays"

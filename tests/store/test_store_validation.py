@@ -11,9 +11,12 @@ from webhookd.config.settings import Outbox
 from webhookd.core.rows import RejectionReason
 from webhookd.core.structure import Validation
 from webhookd.errors import UsageError
-from webhookd.store import ingest
+from webhookd.store import ingest, lockfile
+from webhookd.store.acceptance import accept_clone
 from webhookd.store.deliveries import LATEST_EVENTS, latest_types
 from webhookd.store.emit import NewRow, emit
+from webhookd.store.explain import Rules, outbox_row
+from webhookd.store.rejected import Retried, Retry
 from webhookd.store.transaction import Session
 
 WARN = validation(Outbox(validate="warn"))
@@ -138,3 +141,56 @@ def test_the_latest_types_are_read_from_the_newest_events_alone(
     )
     assert not any("TEMP B-TREE" in row[-1] for row in plan)
     box.close()
+
+
+def retried(path: Path, held_against: Validation | None) -> Retried:
+    with Session(path, write=True) as session:
+        again = Retry(
+            session,
+            default_tenant="",
+            max_payload=1_000,
+            ids_never_reused=False,
+            clock=lambda: 0,
+            validation=held_against,
+        )
+        (done,) = again.all()
+        return done
+
+
+def test_a_row_that_is_retried_is_judged_as_at_ingest(path: Path) -> None:
+    box = box_with(path, REJECT)
+    box.ingest()
+    done = retried(path, REJECT)
+    assert [(one.outbox_id, one.detail) for one in done.rejected] == [(2, FAULT)]
+    assert (done.events, done.doubted) == ((), ())
+    done = retried(path, WARN)
+    assert done.events == (2,)
+    assert [(one.outbox_id, one.detail) for one in done.doubted] == [(2, FAULT)]
+    box.close()
+
+
+@pytest.mark.parametrize(
+    ("held_against", "wrong"),
+    [(REJECT, {"reason": "payload_mismatch", "detail": FAULT}), (WARN, None), (None, None)],
+)
+def test_a_row_is_explained_as_ingest_would_judge_it(
+    path: Path, held_against: Validation | None, wrong: dict[str, str] | None
+) -> None:
+    box = box_with(path, held_against)
+    with Session(path, write=False) as session:
+        rules = Rules("", 1_000, held_against)
+        found = [outbox_row(session, number, rules, 0) for number in (1, 2)]
+    assert [one["standing"] for one in found] == ["waiting"] * 2
+    assert [one["would_be_rejected"] for one in found] == [None, wrong]
+    box.close()
+
+
+def test_a_copy_takes_in_what_waits_as_ingest_would(path: Path, tmp_path: Path) -> None:
+    box = box_with(path, REJECT)
+    copy = tmp_path / "clone.db"
+    box.host.execute("VACUUM INTO ?", (str(copy),))
+    box.close()
+    accept_clone(copy, default_tenant="", max_payload=1_000, now=0, validation=REJECT)
+    clone = Box(copy, known_mark=lockfile.read(copy))
+    assert events(clone) == [1, 3, 4, 5]
+    clone.close()

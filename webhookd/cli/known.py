@@ -8,13 +8,24 @@ from webhookd.config.settings import SYSTEMS
 from webhookd.core.suggestions import Known, doubts
 
 
-def warn_of_slips(patterns: Iterable[str], seen: Collection[tuple[str, str]], profile: str) -> None:
+def warn_of_slips(
+    patterns: Iterable[str],
+    seen: Collection[tuple[str, str]],
+    profile: str,
+    place: str = "--events",
+) -> None:
     """A warning for each pattern that matches no known type and nearly one; never a refusal.
 
     Args:
         patterns: as they were given.
         seen: event type and aggregate type of the file's latest events.
         profile: of the subscription; that of a system makes its types worth comparing.
+        place: where the patterns stand.
     """
-    for line in doubts(patterns, Known(seen, of_systems(SYSTEMS)), profile):
-        complain(f"warning: --events: {line}")
+    for line in slips(patterns, seen, profile):
+        complain(f"warning: {place}: {line}")
+
+
+def slips(patterns: Iterable[str], seen: Collection[tuple[str, str]], profile: str) -> list[str]:
+    """What `warn_of_slips` says, a line a pattern."""
+    return doubts(patterns, Known(seen, of_systems(SYSTEMS)), profile)

@@ -36,11 +36,14 @@ def read(written: Mapping[str, Mapping[str, object]], source: str, place: str) -
         ConfigError: the first profile that cannot be.
     """
     known = BUILT_IN
-    said: dict[str, Mapping[str, object]] = dict(written)
+    # A body has its members in the order in which a table names them, so that order counts.
+    said = {
+        name: {key: repr(value) for key, value in keys.items()} for name, keys in written.items()
+    }
     if source not in ("", cloudevents.SOURCE):
         made = cloudevents.make(source)
         known = known.with_these({made.name: made}, place)
-        said[made.name] = {"source": source}
+        said[made.name] = {"source": repr(source)}
     found: dict[str, Profile] = {}
     for name, keys in written.items():
         try:

@@ -39,7 +39,7 @@ _SPANS: Final = frozenset({"shutdown_grace", "max_lag", "max_owed_age"})
 _VALUE: Final = 300
 """Characters of a value that the log's line shows."""
 
-Written = Mapping[str, Mapping[str, object]]
+Written = Mapping[str, Mapping[str, str]]
 """What a configuration says of profiles: see `webhookd.core.profiles.Known`."""
 
 Load = Callable[[], Settings]
@@ -222,6 +222,8 @@ def _check_fixed(before: Settings, new: Settings) -> None:
 def _shown(name: str, value: object) -> str:
     if value == "":
         return "unset"
+    if isinstance(value, tuple):
+        return printable(f"[{', '.join(value)}]", _VALUE)
     if name in _SPANS and isinstance(value, int):
         return format_duration(value)
     return printable(str(value), _VALUE)

@@ -15,11 +15,12 @@ class Known:
     by_name: Mapping[str, Profile]
     source: str = field(default="", compare=False)
     """The configuration that was read, for people; `''` where none was."""
-    written: Mapping[str, Mapping[str, object]] = field(
+    written: Mapping[str, Mapping[str, str]] = field(
         default_factory=lambda: MappingProxyType({}), compare=False
     )
-    """What that says of each profile that it makes or changes, by name. Two configurations that say
-    the same make profiles that do the same, though these are not equal: they hold functions."""
+    """What that says of each profile that it makes or changes, by name and key, each value as text
+    that differs where the value does, be it in order alone. Two configurations that say the same
+    make profiles that do the same, though these are not equal: they hold functions."""
 
     @staticmethod
     def of(*profiles: Profile) -> "Known":
@@ -33,7 +34,7 @@ class Known:
         self,
         profiles: Mapping[str, Profile],
         source: str,
-        written: Mapping[str, Mapping[str, object]] | None = None,
+        written: Mapping[str, Mapping[str, str]] | None = None,
     ) -> "Known":
         """These too, in place of what has the same name."""
         said = self.written if written is None else MappingProxyType(dict(written))
