@@ -124,3 +124,20 @@ async def test_what_payloads_are_held_against_changes_at_work(
         "outbox.validate: off -> reject",
         "outbox.catalog: [ntropy, floriday, onestock] -> [ntropy]",
     ]
+
+
+async def test_E14_a_form_that_a_declared_ones_secret_has_not_refuses_the_whole(
+    world, config, autojump_clock, expected_logs, monkeypatch
+):
+    monkeypatch.setenv("TEST_SECRET", "no base64, and long enough!")
+    text = '[profiles.mine]\nbase = "ntropy"\n'
+    config.write(text + 'secret = "utf8"\n', "a", profile='"mine"')
+    daemon = config.daemon()
+    async with at_work(world, daemon, config.read) as reloader:
+        config.write(text + 'secret = "base64"\n', "a", profile='"mine"')
+        await reloader.reload()
+        assert "subscriptions[1].secret: env:TEST_SECRET: " in daemon.refused
+        world.insert("x")
+        await trio.sleep(1)
+    assert world.states() == ["delivered"], "the old one counts"
+    assert len(of(expected_logs, Action.CONFIG_REFUSED)) == 1

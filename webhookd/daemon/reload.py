@@ -145,8 +145,10 @@ class Reloader:
         before, new = daemon.settings, load()
         _check_fixed(before, new)
         known = {one.name: one.secret for one in before.subscriptions or ()}
+        others = new.profiles.differs(before.profiles)
         for one in new.subscriptions or ():
-            if known.get(one.name) != one.secret:
+            of_other_form = others and one.definition.profile.own
+            if known.get(one.name) != one.secret or of_other_form:
                 look_up(one, os.environ)  # one that is missing may come: it is held back till then
 
         def settle() -> None:
