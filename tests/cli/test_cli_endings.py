@@ -125,7 +125,7 @@ def test_no_command_shows_the_help():
 
 def test_E15_a_wrong_configuration_is_one_line_and_exits_3(bare):
     bare.configure("[outbox]\nmax_paylod = 1\n")
-    line = bare.fails("status", code=3)
+    line = bare.fails("init", code=3)
     assert line == (f"{bare.config}: outbox.max_paylod: unknown key; did you mean max_payload?")
 
 

@@ -100,7 +100,7 @@ def test_names_are_made_of_the_host_and_unique(webhookd):
         (["https://x.example/", "--header", "Host: HUSHHUSH"], 2, "webhookd sets it itself"),
         (["https://x.example/", "--header", "X: HUSHHUSH\x07"], 2, "must be visible ASCII"),
         (["https://x.example/", "--timeout", "1h"], 2, "--timeout: takes 1ms to 2m"),
-        (["https://x.example/", "--retry-delays", "5s,x"], 2, "--retry-delays: a duration is"),
+        (["https://x.example/", "--retry-delays", "5s,x"], 2, "--retry-delays: 'x': a duration is"),
         (["https://x.example/", "--jitter", "7"], 2, "--jitter: takes a share"),
         (["https://x.example/", "--concurrency", "0"], 2, "--concurrency: takes a whole number"),
         (["https://x.example/", "--ordering", "some"], 2, "'some' is not one of"),

@@ -12,13 +12,15 @@ SECONDS = "1795335330"
 BODY = b'{"type":"a.b"}'
 
 
-def captured(profile="standard", secret=SECRET, body=BODY, event_id="evt_1", end=b"\r\n"):
+def captured(
+    profile="standard", secret=SECRET, body=BODY, event_id="evt_1", end=b"\r\n", seconds=SECONDS
+):
     made = BUILT_IN.get(profile)
-    value = made.scheme.sign([made.check_secret(secret)], event_id, SECONDS, body)
+    value = made.scheme.sign([made.check_secret(secret)], event_id, seconds, body)
     head = [
         "POST /in?a=b HTTP/1.1",
         f"webhook-id: {event_id}",
-        f"webhook-timestamp: {SECONDS}",
+        f"webhook-timestamp: {seconds}",
         f"{made.scheme.header}: {value}",
         f"Content-Length: {len(body)}",
     ]
@@ -82,6 +84,7 @@ def test_E6_an_old_one(webhookd, kept):
     line = judged(webhookd, path, at=late, code=1)
     assert line == "timestamp: header webhook-timestamp is 330 s old; 300 s are allowed"
     assert judged(webhookd, path, "--tolerance", "6m", at=late) == "genuine"
+    path = kept(captured(seconds="1577836800"))
     now = webhookd("verify", path, "--secret", "-", "--json", stdin=SECRET, code=1)
     assert json.loads(now.stdout)["verdict"] == "timestamp"
 

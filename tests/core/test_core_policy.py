@@ -127,6 +127,7 @@ def test_values_as_people_write_them(name: str, value: object, parsed: object) -
         ("retry_delays", 5, "takes durations, like"),
         ("retry_delays", {"5s"}, "takes durations, like"),
         ("retry_delays", "5s,", "a duration is seconds"),
+        ("retry_delays", "1s, bogus", "'bogus': a duration is seconds"),
         ("retry_delays", [1] * 51, "takes at most 50 delays"),
         ("jitter", -0.1, "takes a share from 0 to 1"),
         ("jitter", 1.1, "takes a share from 0 to 1"),

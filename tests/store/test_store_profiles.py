@@ -4,7 +4,7 @@ from typing import Any
 
 from webhookd.core.model import Ordering
 from webhookd.core.profiles import BUILT_IN, own
-from webhookd.store import deliveries, recipients
+from webhookd.store import deliveries, enabling, explain, recipients
 from webhookd.store.recipients import NO_LINE, WHOLE_SUBSCRIPTION
 from webhookd.store.transaction import Session
 
@@ -12,6 +12,7 @@ MINE = BUILT_IN.with_these(
     {
         "mine": own.make("mine", {"base": "standard", "ordering": "subscription"}, BUILT_IN),
         "loose": own.make("loose", {"base": "standard", "ordering": "none"}, BUILT_IN),
+        "brief": own.make("brief", {"base": "standard", "max_age": "1h"}, BUILT_IN),
     },
     "config.toml",
 )
@@ -69,6 +70,19 @@ def test_a_command_that_knows_it_reopens_into_its_line(box: Any) -> None:
         )
         deliveries.retry(transaction, delivery, box.now)
     assert lines(box) == [WHOLE_SUBSCRIPTION]
+
+
+def test_a_command_that_knows_it_says_when_what_is_owed_expires(box: Any) -> None:
+    one = box.subscribe("one", profile="brief")
+    box.put(event_id="e1")
+    box.ingest_all()
+    later = box.now + 3_600_000
+    for profiles, max_age, count in ((MINE, "1h", 1), (BUILT_IN, None, 0)):
+        with Session(box.path, write=False, profiles=profiles) as session:
+            (said,) = explain.event(session, "e1", box.now)["subscriptions"]
+            assert said["delivery"]["max_age"] == max_age
+            assert (said["delivery"]["expires_at"] is None) == (max_age is None)
+            assert enabling.too_old(session.connection, profiles, one.key, later) == count
 
 
 def test_an_event_remembers_whether_its_aggregate_type_was_made(box: Any) -> None:

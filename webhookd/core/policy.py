@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from webhookd.core.model import Millis, Ordering, Policy
+from webhookd.core.text import printable
 from webhookd.core.times import format_duration, parse_duration
 
 LONGEST_TIMEOUT: Final = 120_000
@@ -109,10 +110,17 @@ def _delays(value: object) -> list[int]:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple):
         raise ValueError('takes durations, like "5s,5m,2h"')  # noqa: TRY004 - an operator's text
-    delays = [parse_duration(part.strip() if isinstance(part, str) else part) for part in parts]
+    delays = [_delay(part.strip() if isinstance(part, str) else part) for part in parts]
     if len(delays) > MOST_RETRIES:
         raise ValueError(f"takes at most {MOST_RETRIES} delays")
     return delays
+
+
+def _delay(part: object) -> int:
+    try:
+        return parse_duration(part)
+    except ValueError as error:
+        raise ValueError(f"{printable(str(part), 40)!r}: {error}") from None
 
 
 def _jitter(value: object) -> float:

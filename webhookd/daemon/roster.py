@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from webhookd.config.references import resolve
 from webhookd.core import policy, urls
-from webhookd.core.model import Millis, Secret, Subscription
+from webhookd.core.model import Millis, Policy, Secret, Subscription
 from webhookd.core.profiles import Known
 from webhookd.core.request import Renderer
 from webhookd.core.storage import StoredSubscription
@@ -29,6 +29,8 @@ class HeldBack:
 
     name: str
     problem: str
+    policy: Policy | None
+    """What time does to what it is owed goes by it; None where it is of a newer program."""
 
 
 def enroll(
@@ -46,11 +48,11 @@ def enroll(
             if secret.expires_at is None or secret.expires_at > now
         )
         if profile.requires_secret and not secrets:
-            return HeldBack(
-                stored.name, f"profile {profile.name} signs every request: set a secret"
-            )
+            problem = f"profile {profile.name} signs every request: set a secret"
+            return HeldBack(stored.name, problem, _policy(stored, known))
         if stored.secrets and not secrets:
-            return HeldBack(stored.name, "every secret has expired: rotate in a new one")
+            problem = "every secret has expired: rotate in a new one"
+            return HeldBack(stored.name, problem, _policy(stored, known))
         subscription = Subscription(
             key=stored.key,
             id=stored.id,
@@ -71,4 +73,11 @@ def enroll(
         )
         return Member(subscription, Renderer(profile, subscription))
     except (ConfigError, ValueError) as error:
-        return HeldBack(stored.name, str(error))
+        return HeldBack(stored.name, str(error), _policy(stored, known))
+
+
+def _policy(stored: StoredSubscription, known: Known) -> Policy | None:
+    try:
+        return policy.apply(known.get(stored.profile).policy, stored.policy)
+    except ValueError:
+        return None

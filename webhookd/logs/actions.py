@@ -81,6 +81,8 @@ class Action(StrEnum):
     STORE_FREE = "store.free"
     STORE_UNWRITABLE = "store.unwritable"
     STORE_WRITABLE = "store.writable"
+    STORE_UPGRADING = "store.upgrading"
+    """The schema is about to be upgraded: the host cannot write until that is done."""
     STORE_LIBRARY = "store.library"
     """The SQLite in use has a known fault that webhookd has to work round."""
 

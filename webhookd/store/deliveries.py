@@ -8,7 +8,7 @@ from webhookd.core.model import DeliveryId, DeliveryState, Event, Millis, Reason
 from webhookd.core.storage import StoredSubscription
 from webhookd.core.times import to_text
 from webhookd.errors import NotFound, Refused
-from webhookd.store import queue, subscriptions
+from webhookd.store import aggregates, queue, subscriptions
 from webhookd.store.driver import Connection
 from webhookd.store.transaction import BULK_ROWS, Transaction
 
@@ -52,7 +52,6 @@ def list_deliveries(connection: Connection, wanted: Filter) -> list[dict[str, An
         "state = ?": wanted.state,
         "event_id = ?": wanted.event,
         "event_type = ?": wanted.event_type,
-        "aggregate_id = ?": wanted.aggregate_id,
         "tenant = ?": wanted.tenant,
         "created_at >= ?": wanted.since and to_text(wanted.since),
         "created_at < ?": wanted.until and to_text(wanted.until),
@@ -61,6 +60,12 @@ def list_deliveries(connection: Connection, wanted: Filter) -> list[dict[str, An
     if wanted.subscription is not None:
         where += " AND (subscription_id = ? OR subscription_name = ?)"
         values += [wanted.subscription, wanted.subscription]
+    if wanted.aggregate_id is not None:
+        events = aggregates.events_of(connection, wanted.aggregate_id)
+        where += (
+            " AND delivery_id IN (SELECT o.id FROM webhookd_deliveries AS o"
+            f" INDEXED BY webhookd_deliveries_event WHERE o.event IN ({events}))"
+        )
     return _rows(
         connection,
         f"SELECT * FROM webhook_results WHERE 1{where} ORDER BY delivery_id DESC LIMIT ?",
@@ -153,20 +158,32 @@ def attempts_of(connection: Connection, delivery: int) -> list[dict[str, Any]]:
 
 def list_events(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:
     """Events as `webhook_events` shows them, newest first."""
-    where, values = _where(
-        {
-            "event_type = ?": wanted.event_type,
-            "aggregate_id = ?": wanted.aggregate_id,
-            "tenant = ?": wanted.tenant,
-            "ingested_at >= ?": wanted.since and to_text(wanted.since),
-            "ingested_at < ?": wanted.until and to_text(wanted.until),
-        }
-    )
+    conditions: dict[str, Any] = {
+        "tenant = ?": wanted.tenant,
+        "ingested_at >= ?": wanted.since and to_text(wanted.since),
+        "ingested_at < ?": wanted.until and to_text(wanted.until),
+    }
+    if wanted.event_type is None or "*" not in wanted.event_type:
+        conditions["event_type = ?"] = wanted.event_type
+    where, values = _where(conditions)
+    if wanted.event_type is not None and "*" in wanted.event_type:
+        where += " AND (event_type GLOB ? OR aggregate_type || '.' || event_type GLOB ?)"
+        values += [_as_glob(wanted.event_type)] * 2
+    if wanted.aggregate_id is not None:
+        where += f" AND sequence IN ({aggregates.events_of(connection, wanted.aggregate_id)})"
     return _rows(
         connection,
         f"SELECT * FROM webhook_events WHERE 1{where} ORDER BY sequence DESC LIMIT ?",
         [*values, wanted.limit],
     )
+
+
+def _as_glob(pattern: str) -> str:
+    """A pattern of event types as SQLite's GLOB has it, where `*` stands for none as well."""
+    if pattern == "*":
+        return pattern
+    escaped = pattern.replace("[", "[[]").replace("?", "[?]")
+    return escaped.replace("*", "?*")
 
 
 def list_rejected(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:

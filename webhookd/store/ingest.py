@@ -22,6 +22,8 @@ DELIVERIES_A_BATCH: Final = 1_000
 VALIDATED_A_BATCH: Final = 512 * 1024
 """Bytes of payload, where their structure is checked: a batch ends after the row that reaches it,
 because the host's own commits wait meanwhile."""
+A_MERGE: Final = 9
+"""Deliveries that one costs more which may make an older one needless: both are written."""
 
 FIND_EVENT: Final = "SELECT 1 FROM webhookd_events WHERE event_id = ?"
 INSERT_REJECTED: Final = (
@@ -85,7 +87,8 @@ def take(
             fanout.host_event(draft)
             if draft.occurred_at_guessed:
                 judged.guessed.append(draft.outbox_id)
-        if fanout.owed.total() >= DELIVERIES_A_BATCH or judged.validated >= VALIDATED_A_BATCH:
+        weight = fanout.owed.total() + A_MERGE * fanout.crowded.total()
+        if weight >= DELIVERIES_A_BATCH or judged.validated >= VALIDATED_A_BATCH:
             break
     for first, last in () if again else ranges.runs(row.outbox_id for row in raw[:taken]):
         ranges.add(connection, first, last)

@@ -6,12 +6,14 @@ from typing import Final
 
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.findings import Finding, Level, Resolve, of_subscription
-from webhookd.core.model import Millis
+from webhookd.core.model import Millis, SubscriptionState
 from webhookd.core.profiles import Known
+from webhookd.core.storage import StoredSubscription
 from webhookd.core.text import counted
+from webhookd.core.times import to_text
 from webhookd.errors import DatabaseError, OutboxUnreadable, StoreBusy, StoreUnwritable
+from webhookd.store import checkup, lockfile, outbox, preflight, ranges, subscriptions
 from webhookd.store import file as files
-from webhookd.store import lockfile, outbox, preflight, ranges, subscriptions
 from webhookd.store.driver import (
     FIXED_WAL_RESET,
     Connection,
@@ -203,3 +205,19 @@ def _subscriptions(
         )
     for one in stored:
         yield from of_subscription(one, egress, profiles, resolve, now)
+        yield from _health(connection, one)
+
+
+def _health(connection: Connection, one: StoredSubscription) -> Iterator[Finding]:
+    place = f"subscription {one.name}"
+    since = checkup.read(connection, one.key).failing_since
+    if one.state is SubscriptionState.DISABLED:
+        again = f"`webhookd subscriptions enable {one.name}` sends what it is owed"
+        said = f"was disabled by a rule ({one.state_reason})"
+        yield Finding(Level.WARNING, place, f"{said}; once its endpoint is well, {again}")
+    elif one.state is SubscriptionState.ENABLED and since is not None:
+        why = f"`webhookd deliveries list --subscription {one.name}` has the errors"
+        said = f"has been failing since {to_text(since)}"
+        yield Finding(
+            Level.WARNING, place, f"{said}: it is tried with one request at a time; {why}"
+        )

@@ -22,6 +22,9 @@ WHOLE_SUBSCRIPTION: Final = -1
 NO_LINE: Final = 0
 """The order key of deliveries that wait for nothing."""
 
+Crowd = tuple[SubscriptionKey, int]
+"""The deliveries of one subscription, and one aggregate, that may take each other's place."""
+
 _UNKNOWN: Final = Policy(timeout=1, retry_delays=())
 """Where this process does not know the profile, because a newer program wrote it or a configuration
 has it no more: ordered as the subscription says itself, else in the usual way, and judged by no

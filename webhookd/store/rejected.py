@@ -47,6 +47,8 @@ class Retried:
     """Rows that are rejected still, with the reason of now."""
     gone: tuple[int, ...] = ()
     """Ids of rows that the host has deleted; they stay rejected, with the old reason."""
+    forgotten: tuple[int, ...] = ()
+    """Ids of rows that the host has deleted, and that are no longer listed."""
     unknown: tuple[int, ...] = ()
     """Ids that were asked for and are no rejected row's."""
     guessed_times: tuple[int, ...] = ()
@@ -67,6 +69,7 @@ class Retry:
         ids_never_reused: bool,
         clock: Callable[[], Millis],
         validation: Validation | None = None,
+        forget_gone: bool = False,
     ) -> None:
         """Prepare to work on a session that writes.
 
@@ -77,6 +80,7 @@ class Retry:
             ids_never_reused: the host vouches for a key that is no AUTOINCREMENT.
             clock: gives the time of each transaction.
             validation: as in ingest.
+            forget_gone: take rows that the host has deleted off the list.
 
         Raises:
             DatabaseError: the outbox's ids can come back, so a row may be another one.
@@ -90,6 +94,7 @@ class Retry:
         self._max_payload = max_payload
         self._clock = clock
         self._validation = validation
+        self._forget_gone = forget_gone
         self._terms: tuple[int, Terms] | None = None
 
     def these(self, ids: Sequence[int]) -> Iterator[Retried]:
@@ -138,21 +143,23 @@ class Retry:
                 end = raw[taken - 1].outbox_id
             there = {one.outbox_id for one in raw[:taken]}
             made = sorted(there - {one.outbox_id for one in done.rejected})
-            for number in made:
+            looked_at = [one for one in ids if end is None or one <= end]
+            was_known = set(known)
+            gone = [one for one in looked_at if one in was_known and one not in there]
+            forgotten = gone if self._forget_gone else []
+            for number in (*made, *forgotten):
                 connection.execute(FORGET, (number,))
             # What `take` counts as rejected was counted, and announced, when it was at first.
-            transaction.file = replace(
-                before, sequence=row.sequence, rejected=before.rejected - len(made)
-            )
+            rejected = before.rejected - len(made) - len(forgotten)
+            transaction.file = replace(before, sequence=row.sequence, rejected=rejected)
             if made:
                 transaction.bump()
-        looked_at = [one for one in ids if end is None or one <= end]
-        was_known = set(known)
         retried = Retried(
             events=tuple(made),
             deliveries=done.deliveries,
             rejected=done.rejected,
-            gone=tuple(one for one in looked_at if one in was_known and one not in there),
+            gone=() if self._forget_gone else tuple(gone),
+            forgotten=tuple(forgotten),
             unknown=tuple(one for one in looked_at if one not in was_known),
             guessed_times=done.guessed_times,
             doubted=done.doubted,

@@ -20,7 +20,7 @@ from webhookd.core.storage import (
     StoredSubscription,
 )
 from webhookd.core.structure import Validation
-from webhookd.errors import DatabaseError
+from webhookd.errors import DatabaseError, OutboxUnreadable
 from webhookd.store import (
     announce,
     bulk,
@@ -51,8 +51,8 @@ mode: doubled at each try in a row, because meanwhile no new reader of the host'
 OPEN_WAIT: Final = 5.0
 """Seconds that opening may wait for a host that is committing just then."""
 
-GAPS_A_SWEEP: Final = 1_000
-"""Gaps between ingested ranges that one pass of the sweep looks into."""
+GAPS_A_SWEEP: Final = 100
+"""Gaps between ingested ranges that one transaction of the sweep looks into: some milliseconds."""
 
 
 class SqliteStore:
@@ -126,6 +126,8 @@ class SqliteStore:
         self._commit_wait = COMMIT_WAIT
         self._data_version = -1
         self._sweep_from = self._swept = ranges.LOWEST
+        self._shift_from = self._shifted = 0
+        self._turns = bulk.Turns()
 
     @property
     def journal_mode(self) -> str:
@@ -161,7 +163,7 @@ class SqliteStore:
         self._commit_wait = COMMIT_WAIT
         self._terms_in_doubt = False
         self._known = transaction.file
-        self._swept = self._sweep_from
+        self._swept, self._shifted = self._sweep_from, self._shift_from
         self._transaction = None
 
     def rollback(self) -> None:
@@ -171,7 +173,7 @@ class SqliteStore:
         # What was read or passed over in there may never have been.
         if self._terms_in_doubt:
             self._terms = None
-        self._sweep_from = self._swept
+        self._sweep_from, self._shift_from = self._swept, self._shifted
 
     def ingest(self, now: Millis) -> Ingested:
         """Take in the next batch of outbox rows after the cursor."""
@@ -224,7 +226,7 @@ class SqliteStore:
     def carry_out(self, now: Millis) -> Step:
         """Take the next step of what operators have instructed: a batch of rows."""
         with translated(self.path):
-            return bulk.carry_out(self._begun(), now)
+            return bulk.carry_out(self._begun(), now, self._turns)
 
     def expire(self, key: SubscriptionKey, before: Millis, now: Millis) -> Step:
         """End a batch of what the subscription has been owed since before `before`."""
@@ -236,15 +238,17 @@ class SqliteStore:
         with translated(self.path):
             return upkeep.let_pass(self._begun(), now)
 
-    def bring_forward(self, key: SubscriptionKey, latest: Millis) -> Step:
-        """Make due at `latest` what is due later: it was set by a clock that went wrong."""
+    def bring_forward(self, key: SubscriptionKey, now: Millis, latest: Millis) -> Step:
+        """Make due in time what a clock that went wrong has put off."""
         with translated(self.path):
-            return upkeep.bring_forward(self._begun(), key, latest)
+            return upkeep.bring_forward(self._begun(), key, now, latest)
 
     def shift_health(self, by: Millis, now: Millis) -> Step:
-        """Move the moments of all subscriptions' health by what the wall clock has jumped."""
+        """Move the moments of health by what the wall clock has jumped, a batch at a time."""
         with translated(self.path):
-            return checkup.shift(self._begun().connection, by, now)
+            connection = self._begun().connection
+            step, self._shift_from = checkup.shift(connection, by, now, self._shift_from)
+            return step
 
     def announce_rejected(self, now: Millis) -> Step:
         """Tell those who want to know of the rows rejected since the last time."""
@@ -262,8 +266,12 @@ class SqliteStore:
             row = files.reread(self._reader, self.path)
             self._check_known(row, known)
             self._seen = row
-            end = self._outbox.end(self._reader, row.cursor)
-            return Outlook(end, row.cursor, row.control, row.roll, row.unannounced)
+            end, unreadable = None, ""
+            try:
+                end = self._outbox.end(self._reader, row.cursor)
+            except OutboxUnreadable as error:
+                unreadable = str(error)
+            return Outlook(end, row.cursor, row.control, row.roll, row.unannounced, unreadable)
 
     def changed(self) -> bool:
         """Whether another connection (our own writer's too) has committed since the last call."""
@@ -294,10 +302,10 @@ class SqliteStore:
         with translated(self.path):
             return queue.next_due(self._reader, key, after)
 
-    def waiting(self) -> list[SubscriptionKey]:
-        """The subscriptions that have anything due, now or later."""
+    def waiting(self, after: SubscriptionKey, limit: int) -> list[SubscriptionKey]:
+        """The next subscriptions, by key, that have anything due, now or later."""
         with translated(self.path):
-            return queue.waiting(self._reader)
+            return queue.waiting(self._reader, after, limit)
 
     def health(self, key: SubscriptionKey) -> Health:
         """The subscription's health as recorded."""
@@ -309,10 +317,10 @@ class SqliteStore:
         with translated(self.path):
             return upkeep.has_expired(self._reader, key, before)
 
-    def latest_due(self, key: SubscriptionKey) -> Millis | None:
-        """The subscription's latest due time; None where nothing is due, ever."""
+    def latest_due(self, key: SubscriptionKey, again: bool) -> Millis | None:
+        """The latest due time of the subscription's first attempts, or of its further ones."""
         with translated(self.path):
-            return queue.latest_due(self._reader, key)
+            return queue.latest_due(self._reader, key, again)
 
     def next_pass(self) -> Millis | None:
         """When the next line may pass a head that keeps failing; None where none may."""

@@ -10,6 +10,7 @@ from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import complain, document, fields, json_option, lines, say, table
 from webhookd.cli.types import HIGHEST, Whole
 from webhookd.config.catalog import validation
+from webhookd.core.model import DeliveryState, Reason
 from webhookd.core.text import counted
 from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError, WebhookdError
 from webhookd.store import explain as explaining
@@ -51,7 +52,7 @@ def explain(app: App, event: str | None, outbox_id: int | None, as_json: bool) -
         raise UsageError("explain: name one event, by event id or sequence, or one --outbox-id")
     with app.session(write=False) as session:
         if outbox_id is not None:
-            outbox = app.settings.outbox
+            outbox = app.readable.outbox
             rules = explaining.Rules(outbox.default_tenant, outbox.max_payload, validation(outbox))
             found = explaining.outbox_row(session, outbox_id, rules, app.now())
         else:
@@ -86,17 +87,31 @@ def _matched(one: dict[str, Any]) -> Iterator[str]:
     delivery = one["delivery"]
     state = one["state"] if one["removed_at"] is None else f"removed at {one['removed_at']}"
     yield f"{one['subscription_name']} ({state}): {one['why_text']}"
-    reason = f" ({delivery['reason']})" if delivery["reason"] else ""
-    ended = f" at {delivery['finished_at']}" if delivery["finished_at"] else ""
     made = counted(delivery["attempts"], "attempt")
-    yield f"  delivery {delivery['delivery_id']} is {delivery['state']}{reason}{ended}, {made}"
+    yield f"  delivery {delivery['delivery_id']} {_became(delivery)}, {made}"
     if delivery["passed_at"]:
         yield f"  it held up those behind it, so they passed at {delivery['passed_at']}"
     for wait in delivery["waits_for"]:
         yield f"  waits: {wait['text']}"
+    if delivery["expires_at"]:
+        yield f"  ends as expired at {delivery['expires_at']} (max_age is {delivery['max_age']})"
     if delivery["attempts_made"]:
         rows = ([attempt[key] for key in ATTEMPTS] for attempt in delivery["attempts_made"])
         yield from (f"  {line}" for line in table(tuple(ATTEMPTS.values()), rows))
+    if delivery["state"] in ("failed", "cancelled") and one["removed_at"] is None:
+        yield f"  `webhookd deliveries retry {delivery['delivery_id']}` sends it again"
+
+
+def _became(delivery: dict[str, Any]) -> str:
+    state, reason = delivery["state"], delivery["reason"]
+    if delivery["finished_at"] is None:
+        return f"is {state}"
+    if reason == Reason.EXPIRED and delivery["max_age"]:
+        reason = f"{reason}: max_age is {delivery['max_age']}"
+    if delivery["superseded_by"] is not None:
+        reason = f"{reason}: delivery {delivery['superseded_by']} is newer"
+    verb = state if state == DeliveryState.FAILED else f"was {state}"
+    return f"{verb}{f' ({reason})' if reason else ''} at {delivery['finished_at']}"
 
 
 def _row(found: dict[str, Any]) -> Iterator[str]:
@@ -122,7 +137,11 @@ def _row(found: dict[str, Any]) -> Iterator[str]:
 
 def _rejected_now(found: dict[str, Any]) -> str:
     if not found["in_outbox"]:
-        return "the host has deleted it: to have its event, insert a mended row"
+        number = _as_argument(found["outbox_id"])
+        return (
+            "the host has deleted it: to have its event, insert a mended row; "
+            f"`webhookd events retry-rejected --forget-gone {number}` takes it off the list"
+        )
     wrong = found["would_be_rejected"]
     retry = f"`webhookd events retry-rejected {_as_argument(found['outbox_id'])}`"
     if wrong is None:
@@ -147,13 +166,19 @@ def _as_argument(number: int) -> str:
 @click.command("retry-rejected")
 @click.argument("outbox_id", metavar="[OUTBOX_ID...]", type=OUTBOX_ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every row that is rejected.")
+@click.option(
+    "--forget-gone", is_flag=True, help="Take those off the list that the host has deleted."
+)
 @json_option
 @pass_app
-def retry_rejected(app: App, outbox_id: tuple[int, ...], everything: bool, as_json: bool) -> int:
+def retry_rejected(
+    app: App, outbox_id: tuple[int, ...], everything: bool, forget_gone: bool, as_json: bool
+) -> int:
     """Ingest rejected rows again, once the host has mended them.
 
     Each is read anew and judged as ingest does. What becomes an event is one of now: it comes
-    after all that was taken in meanwhile. What is still bad stays rejected, with its new reason.
+    after all that was taken in meanwhile. What is still bad stays rejected, with its new reason;
+    what the host has deleted too, unless --forget-gone.
     """
     if bool(outbox_id) == everything:
         raise UsageError(
@@ -163,7 +188,7 @@ def retry_rejected(app: App, outbox_id: tuple[int, ...], everything: bool, as_js
     done: list[Retried] = []
     try:
         with app.session(write=True) as session:
-            retry = _retry(app, session)
+            retry = _retry(app, session, forget_gone=forget_gone)
             for one in retry.all() if everything else retry.these(outbox_id):
                 done.append(one)  # noqa: PERF402 - what is done is told, even if the next fails
     except WebhookdError:
@@ -180,13 +205,14 @@ def retry_rejected(app: App, outbox_id: tuple[int, ...], everything: bool, as_js
     return EXIT_WRONG if found["unknown"] else EXIT_OK
 
 
-def _retry(app: App, session: Session) -> Retry:
+def _retry(app: App, session: Session, *, forget_gone: bool) -> Retry:
     outbox = app.settings.outbox
     return Retry(
         session,
         default_tenant=outbox.default_tenant,
         max_payload=outbox.max_payload,
         ids_never_reused=outbox.ids == "never-reused",
+        forget_gone=forget_gone,
         clock=app.now,
         validation=validation(outbox),
     )
@@ -203,6 +229,7 @@ def _sums(done: list[Retried], everything: bool) -> dict[str, Any]:
             for row in one.rejected
         ],
         "gone": [number for one in done for number in one.gone],
+        "forgotten": [number for one in done for number in one.forgotten],
         # With --all nobody asked for that row: somebody else was faster.
         "unknown": [] if everything else [number for one in done for number in one.unknown],
         "guessed_times": [number for one in done for number in one.guessed_times],
@@ -242,7 +269,17 @@ def _outcome(found: dict[str, Any]) -> Iterator[str]:
     if gone:
         verb = "row is" if len(gone) == 1 else "rows are"
         stays = "stays" if len(gone) == 1 else "stay"
-        yield f"{len(gone)} {verb} no longer in the outbox and {stays} rejected: {_ids(gone)}"
+        yield (
+            f"{len(gone)} {verb} no longer in the outbox and {stays} rejected: {_ids(gone)}; "
+            "--forget-gone takes such off the list"
+        )
+    if found["forgotten"]:
+        forgotten = found["forgotten"]
+        verb = "row is" if len(forgotten) == 1 else "rows are"
+        yield (
+            f"{len(forgotten)} {verb} no longer in the outbox and off the list now: "
+            f"{_ids(forgotten)}"
+        )
 
 
 def _details(rows: list[dict[str, Any]], more: str) -> Iterator[str]:

@@ -12,9 +12,11 @@ from webhookd.cli.output import complain, document, fields, json_option, lines, 
 from webhookd.cli.types import LIMIT, MOMENT
 from webhookd.config.catalog import validation
 from webhookd.core.model import Millis
+from webhookd.core.profiles import Known
 from webhookd.errors import UsageError
-from webhookd.store import deliveries
+from webhookd.store import deliveries, waiting
 from webhookd.store.deliveries import Filter
+from webhookd.store.driver import Connection
 from webhookd.store.emit import NewRow
 from webhookd.store.emit import emit as insert
 
@@ -132,7 +134,7 @@ def _payload(given: str, most: int) -> str:
 
 @click.command("list")
 @click.option("--rejected", is_flag=True, help="Outbox rows that could not become events.")
-@click.option("--type", "event_type", help="Of this type.")
+@click.option("--type", "event_type", help="Of this type, or of a pattern like supplier.*.")
 @click.option("--aggregate-id", help="Of this aggregate.")
 @click.option("--tenant", help="Of this tenant.")
 @since_option
@@ -196,9 +198,19 @@ def print_rows(
     if as_json:
         document(found)
     elif found:
-        lines(*table(tuple(columns.values()), ([row[key] for key in columns] for row in found)))
+        rows = ([row[key] for key in columns] for row in found)
+        lines(*table(tuple(columns.values()), rows, whole_last="DETAIL" in columns.values()))
     else:
         say(nothing)
+
+
+def put_in_words(
+    connection: Connection, known: Known, found: list[dict[str, Any]], now: Millis
+) -> None:
+    """Say of deliveries when they are really attempted next, instead of when they would be due."""
+    words = waiting.upcoming(connection, known, (row["delivery_id"] for row in found), now)
+    for row in found:
+        row["next_attempt_at"] = words.get(row["delivery_id"])
 
 
 @click.command()
@@ -213,6 +225,8 @@ def show(app: App, event: str, as_json: bool) -> None:
     """
     with app.session(write=False) as session, session.read() as connection:
         found = deliveries.show_event(connection, event)
+        if not as_json:
+            put_in_words(connection, session.profiles, found["deliveries"], app.now())
     found["payload_fault"] = _payload_fault(app, found)
     if as_json:
         document(found)
@@ -233,7 +247,7 @@ def show(app: App, event: str, as_json: bool) -> None:
 
 def _payload_fault(app: App, event: dict[str, Any]) -> str | None:
     """Where its payload is not made as its type's catalogue says, by the settings of now."""
-    checked = validation(app.settings.outbox)
+    checked = validation(app.readable.outbox)
     payload = event["payload"]
     if checked is None or payload is None:
         return None

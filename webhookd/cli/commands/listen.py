@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,13 +18,14 @@ from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import json_line, json_option, lines, say
 from webhookd.cli.types import HIGHEST, Share, Whole
 from webhookd.config.references import is_reference, resolve
-from webhookd.core import registration
+from webhookd.core import registration, urls
+from webhookd.core.egress import judge_url
 from webhookd.core.profiles import BUILT_IN
 from webhookd.core.secrets import MADE_BYTES, make
 from webhookd.core.text import printable_bytes
 from webhookd.core.times import to_text
 from webhookd.core.verify import Verdict, verifier, verify
-from webhookd.errors import UsageError
+from webhookd.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from webhookd.core.profiles import Profile
@@ -82,7 +84,9 @@ def listen(
     if key is None and chosen.requires_secret:
         key = made = make(os.urandom(MADE_BYTES))
     desk = _Desk(chosen, key, fail_rate, as_json=as_json)
-    _run(desk, port, most, _Advice(profile, app.config, made=made, signed=key is not None))
+    signed, allowed = key is not None, _is_allowed(app)
+    advice = _Advice(profile, app.config, made=made, signed=signed, is_allowed=allowed)
+    _run(desk, port, most, advice)
 
 
 def profile_named(name: str, app: App) -> "Profile":
@@ -99,6 +103,14 @@ def profile_named(name: str, app: App) -> "Profile":
         return known.get(name)
     except ValueError as error:
         raise UsageError(f"--profile: {error}") from None
+
+
+def _is_allowed(app: App) -> bool:
+    """Whether the configuration lets subscriptions lead here already."""
+    try:
+        return judge_url(urls.parse(f"http://{HOST}/"), app.settings.egress) is None
+    except ConfigError:
+        return False
 
 
 def secret_of(given: str | None, profile: "Profile") -> str | None:
@@ -128,9 +140,11 @@ class _Advice:
     """The secret, if it was made here; `''` for one that was given, which is not repeated."""
     signed: bool
     """Whether there is a secret at all."""
+    is_allowed: bool
 
-    def lines(self, url: str) -> tuple[str, str]:
-        """The command, with the secret where no list of processes shows it, and the setting."""
+    def lines(self, url: str) -> Iterator[str]:
+        """The command, with the secret where no list of processes shows it, and the setting
+        where it is missing."""
         program = "webhookd"
         if self.config is not None:
             program += f" --config {shlex.quote(str(self.config))}"
@@ -138,14 +152,15 @@ class _Advice:
         if self.signed:
             command += " --secret -"
         if not self.signed:
-            how = f"subscribe it: {command}"
+            yield f"subscribe it: {command}"
         elif self.made:
-            how = f"subscribe it: echo {shlex.quote(self.made)} | {command}"
+            yield f"subscribe it: echo {shlex.quote(self.made)} | {command}"
         else:
-            how = f"subscribe it, with the same secret on standard input: {command}"
-        place = self.config or registration.NO_FILE
-        needs = f'[egress] allow = ["{HOST}"] in {place}'
-        return how, f"that command and the daemon need {needs}"
+            yield f"subscribe it, with the same secret on standard input: {command}"
+        if not self.is_allowed:
+            place = self.config or registration.NO_FILE
+            needs = f'[egress] allow = ["{HOST}"] in {place}'
+            yield f"that command and the daemon need {needs}"
 
 
 @dataclass(slots=True)

@@ -59,13 +59,19 @@ def test(app: App, subscription: str, asks: bool, origin: str | None, as_json: b
 
 
 def _try(app: App, name: str, *, as_json: bool) -> int:
-    """Raises Refused: nothing could be delivered to it either."""
+    """Send it one event and say what came of it.
+
+    Raises:
+        ConfigError: the configuration is unfit.
+        Refused: nothing could be delivered to it either.
+    """
     from webhookd.daemon.roster import HeldBack, enroll
 
+    settings = app.settings
     with app.session(write=False) as session, session.read() as connection:
         found = subscriptions.find(connection, name)
     now = app.now()
-    member = enroll(found, app.settings.profiles, os.environ, now)
+    member = enroll(found, settings.profiles, os.environ, now)
     if isinstance(member, HeldBack):
         raise Refused(f"{member.name}: {member.problem}; nothing was sent")
     event_id = str(uuid.uuid4())
@@ -74,7 +80,7 @@ def _try(app: App, name: str, *, as_json: bool) -> int:
     complain(f"sending one event {trial.EVENT_TYPE} to {request.url.shown} ({of_it})")
     in_force = member.subscription.policy
     begun = time.monotonic()
-    result = _send(request, app.settings.egress, in_force.timeout)
+    result = _send(request, settings.egress, in_force.timeout)
     duration = round((time.monotonic() - begun) * 1000)
     wrong, meaning = trial.meaning(result, in_force, app.now())
     status = result.status if isinstance(result, Answer) else None

@@ -170,7 +170,7 @@ def show(app: App, subscription: str, as_json: bool) -> None:
     with app.session(write=False) as session, session.read() as connection:
         found = stored_ones.find(connection, subscription)
         owed = stored_ones.owed(connection)[found.key]
-    shown = {**summary(found), "owed": owed, **details(found, app.settings.profiles)}
+    shown = {**summary(found), "owed": owed, **details(found, session.profiles)}
     if as_json:
         document(shown)
         return
