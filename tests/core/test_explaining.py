@@ -221,8 +221,10 @@ def test_a_retry_after_that_is_over_holds_nobody() -> None:
     (held,) = said(replace(READY, held_until=LATER))
     assert held == (
         Cause.HELD,
-        f"its receiver asked (Retry-After) to be left alone until {LATER}; "
-        "`webhookd subscriptions enable acme` ends that",
+        (
+            f"its receiver asked (Retry-After) to be left alone until {LATER}; "
+            "`webhookd subscriptions enable acme` ends that"
+        ),
     )
 
 

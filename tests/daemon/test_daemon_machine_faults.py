@@ -327,8 +327,8 @@ async def test_B32_all_are_back_soon_after_the_first_has_got_through(
     async with world.running():
         await trio.sleep(well_at - 0.1)
         assert set(world.states()) == {"pending"}
-        while set(world.states()) != {"delivered"}:
-            await trio.sleep(0.1)
+        await trio.sleep(62)
+        assert set(world.states()) == {"delivered"}
         back = [one.at for one in world.sender.seen if one.at >= well_at]
         assert len(back) == 30
         assert max(back) - min(back) < 1
@@ -352,10 +352,8 @@ async def test_B32_scarce_descriptors_are_told_of_once_a_minute_and_asked_for_in
     for n in range(10):
         world.insert(f"x{n}")
     async with world.running():
-        while set(world.states()) != {"delivered"}:
-            await trio.sleep(0.1)
-        took = trio.current_time()
-    assert took < 60  # 10 s if not one were wasted
+        await trio.sleep(60)  # 10 s if not one were wasted
+        assert set(world.states()) == {"delivered"}
     assert {row["attempts"] for row in world.deliveries()} == {1}
     assert len(world.sender.seen) < 300 * 5
     assert warnings()[Action.MACHINE_FAULT] <= 30

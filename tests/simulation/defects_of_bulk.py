@@ -51,8 +51,8 @@ def nobody_finishes_for_the_dead(stack: ExitStack) -> None:
     """Only the command that gave an instruction carries it out."""
 
     def make(right: Any) -> Any:
-        def first(connection: Any, subscription: Any = None) -> Any:
-            return None if subscription is None else right(connection, subscription)
+        def first(connection: Any, subscription: Any = None, **rest: Any) -> Any:
+            return None if subscription is None else right(connection, subscription, **rest)
 
         return first
 

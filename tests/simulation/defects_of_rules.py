@@ -119,14 +119,15 @@ def wide_open_after_one_success(stack: ExitStack) -> None:
 
 
 @defect
-def age_counts_from_the_event(stack: ExitStack) -> None:
-    """What is re-opened is as old as when it was taken in."""
+def age_counts_from_what_happened(stack: ExitStack) -> None:
+    """What happened long ago is too old as it is taken in."""
 
     def make(right: Any) -> Any:
         def expired(connection: Any, key: Any, before: int, wanted: int) -> Any:
             found = connection.execute(
-                "SELECT id FROM webhookd_deliveries WHERE subscription = ? AND state = 'pending'"
-                " AND created_at <= ? ORDER BY id LIMIT ?",
+                "SELECT d.id FROM webhookd_deliveries AS d JOIN webhookd_events AS e"
+                " ON e.sequence = d.event WHERE d.subscription = ? AND d.state = 'pending'"
+                " AND e.occurred_at <= ? ORDER BY d.id LIMIT ?",
                 (key, upkeep.to_text(before), wanted),
             )
             return [row[0] for row in found.fetchall()]

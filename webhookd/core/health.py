@@ -183,9 +183,9 @@ def _rule(health: Health, signs: Signs, policy: Policy, now: Millis) -> Rule | N
 class Opening:
     """How many requests of a subscription may be under way at once, by its health.
 
-    Lives as long as a lane. It is wide open until the subscription fails; a failing one has
-    room for a single probe, and each success from there on doubles the room until it is as wide as
-    the policy lets it be.
+    It is wide open until the subscription fails; a failing one has room for a single probe, and
+    each success from there on doubles the room until it is as wide as the policy lets it be. How
+    far that has come outlives the lane.
     """
 
     room: int | None = None

@@ -265,7 +265,7 @@ class Lane:
                 unchanged = edition == self._edition
                 unchanged = unchanged and (news == self._news or self._is_still_due(due))
                 if placed and not self.stopping and unchanged and self._may_go:
-                    self._employ()
+                    self._call_the_next()
                     recorded = await self._attempt(channel, due)
         finally:
             if recorded is not None:
@@ -277,6 +277,21 @@ class Lane:
                     shared.recorder.leave()
                 self._may_be_more = True
                 self._let_go(due.id)
+
+    def _call_the_next(self) -> None:
+        """Have another worker take what else is due; where nothing is, an alarm is set.
+
+        The look is had here: a worker that found nothing would have been hired, and would have
+        made the next request by a connection of its own.
+        """
+        if self._sending + 1 >= self._limit:
+            return  # whichever ends first takes the next one
+        if not self._window and self._may_be_more:
+            due = self._read()
+            if due is not None:
+                self._window.appendleft(due)
+        if self._window:
+            self._employ()
 
     async def _place(self, places: ExitStack) -> bool:
         """Wait for all that an attempt needs; False when that is not worth waiting for any more.

@@ -60,9 +60,11 @@ class Upkeep:
         """
         await trio.sleep(CLOCK_EVERY)
         while True:
+            begun = trio.current_time()
             for work in (self._bring_forward, self._expire, self._let_pass, self._announce):
                 await self._look(work)
-            await trio.sleep(EVERY)
+            # A round that had to wait for the file is followed by another one at once.
+            await trio.sleep(max(0.0, begun + EVERY - trio.current_time()))
 
     async def watch_clock(self) -> None:
         """Notice within a second when the wall clock jumps, until cancelled.
