@@ -13,9 +13,12 @@ MINE = BUILT_IN.with_these(
         "mine": own.make("mine", {"base": "standard", "ordering": "subscription"}, BUILT_IN),
         "loose": own.make("loose", {"base": "standard", "ordering": "none"}, BUILT_IN),
         "brief": own.make("brief", {"base": "standard", "max_age": "1h"}, BUILT_IN),
+        "slow": own.make("slow", {"base": "standard", "retry_delays": ["5h"]}, BUILT_IN),
     },
     "config.toml",
 )
+
+HOUR = 3_600_000
 
 
 def lines(box: Any) -> list[int]:
@@ -83,6 +86,22 @@ def test_a_command_that_knows_it_says_when_what_is_owed_expires(box: Any) -> Non
             assert said["delivery"]["max_age"] == max_age
             assert (said["delivery"]["expires_at"] is None) == (max_age is None)
             assert enabling.too_old(session.connection, profiles, one.key, later) == count
+
+
+def test_delays_of_an_own_profile_are_minima_behind_one_that_was_opened_again(box: Any) -> None:
+    box.options["profiles"] = MINE
+    box.reopen()
+    one = box.subscribe("one", profile="slow")
+    for _ in range(2):
+        box.put(aggregate_id="a")
+    box.ingest_all()
+    first, second = (row[0] for row in box.rows("SELECT id FROM webhookd_deliveries ORDER BY id"))
+    box.succeed(first)
+    box.retry(second, after=5 * HOUR)
+    box.reopen_delivery(first)
+    box.succeed(first)
+    assert box.due(one.key, box.now + 5 * HOUR - 1) == []
+    assert box.due(one.key, box.now + 5 * HOUR) == [second]
 
 
 def test_an_event_remembers_whether_its_aggregate_type_was_made(box: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from webhookd.core.matching import Matcher
 from webhookd.core.model import Millis
+from webhookd.core.profiles import BUILT_IN
 from webhookd.core.structure import Validation
 from webhookd.errors import DatabaseError, Refused
 from webhookd.store import deliveries, instructions, lockfile, preflight, ranges
@@ -91,7 +92,7 @@ def accept_clone(
         DatabaseError: unusable, or not prepared.
         OutboxUnreadable: the outbox is not as it was agreed.
     """
-    terms = Terms(Matcher(()), {}, default_tenant, max_payload, validation)
+    terms = Terms(Matcher(()), {}, BUILT_IN, default_tenant, max_payload, validation)
     with _locked(database) as (session, lock):
         if _at_home(session):
             raise Refused(

@@ -16,7 +16,7 @@ from typing import Final
 
 from webhookd.core.delivery import Happening, Move, Standing, move
 from webhookd.core.model import DeliveryId, DeliveryState, Millis, Reason, SubscriptionKey
-from webhookd.core.profiles import BUILT_IN, Known
+from webhookd.core.profiles import Known
 from webhookd.core.retry import longest_wait
 from webhookd.core.rows import OWN_TYPES
 from webhookd.core.storage import AttemptNote
@@ -100,10 +100,8 @@ class Place:
 class Book:
     """The deliveries' rows during one writing transaction; sums are written down by `close`."""
 
-    def __init__(
-        self, connection: Connection, file: FileRow, now: int, profiles: Known = BUILT_IN
-    ) -> None:
-        """`profiles` says how a subscription is ordered: what re-opens a delivery asks for it."""
+    def __init__(self, connection: Connection, file: FileRow, now: int, profiles: Known) -> None:
+        """`profiles` says how a subscription is ordered, and how long its delays are."""
         self._connection = connection
         self.profiles = profiles
         self._file = file

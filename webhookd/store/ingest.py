@@ -99,7 +99,7 @@ def take(
         rejected=file.rejected + rejected,
         unannounced=file.unannounced + rejected,
     )
-    after, ready = coalesce.supersede(connection, after, fanout.crowded, now)
+    after, ready = coalesce.supersede(connection, after, terms.profiles, fanout.crowded, now)
     done = Ingested(
         events=fanout.events,
         deliveries=fanout.owed.total(),

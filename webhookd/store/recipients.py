@@ -53,6 +53,8 @@ class Terms:
 
     matcher: Matcher
     recipients: dict[SubscriptionKey, Recipient]
+    profiles: Known
+    """By which their policies are known."""
     default_tenant: str
     max_payload: int
     validation: Validation | None = None

@@ -33,6 +33,7 @@ def load(
             )
             for one in stored
         },
+        profiles=profiles,
         default_tenant=default_tenant,
         max_payload=max_payload,
         validation=validation,
