@@ -148,6 +148,15 @@ def test_G11_secrets_of_the_user_are_masked_unless_asked_for(webhookd):
         assert secret.removeprefix("whsec_") not in said.output
 
 
+def test_what_a_handshake_gave_is_no_secret(webhookd):
+    delivery, _ = owed(webhookd, "https://partner.example/in", profile="cloudevents")
+    header = '[["WebHook-Request-Origin", "erp.example"]]'
+    webhookd.sql("UPDATE webhookd_subscriptions SET headers = ?", header)
+    result = webhookd("deliveries", "show", delivery, "--curl")
+    assert "'WebHook-Request-Origin: erp.example'" in result.stdout
+    assert result.stderr == ""
+
+
 def test_where_nothing_is_masked_nothing_is_said(webhookd):
     delivery, _ = owed(webhookd, "https://partner.example/in")
     masked = webhookd("deliveries", "show", delivery, "--curl")

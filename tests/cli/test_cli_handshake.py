@@ -1,6 +1,7 @@
 """`subscriptions test --handshake`, with a receiver on a socket."""
 
 import http.server
+import importlib
 import threading
 
 import pytest
@@ -84,6 +85,25 @@ def test_a_receiver_that_does_not(webhookd, receiver, subscribed, status, answer
     assert said in line
     assert line.endswith("; nothing was changed")
     assert list(webhookd.json("subscriptions", "show", "acme")["headers"]) == ["X-Key"]
+
+
+def test_a_url_that_was_changed_while_the_old_one_was_asked(
+    webhookd, receiver, subscribed, monkeypatch
+):
+    module = importlib.import_module("webhookd.cli.commands.subscription_test")
+    asked = module.ask
+
+    def slow(*args):
+        webhookd("subscriptions", "update", "acme", "--url", "http://127.0.0.1:1/")
+        return asked(*args)
+
+    monkeypatch.setattr(module, "ask", slow)
+    receiver.answer["WebHook-Allowed-Rate"] = "90"
+    line = webhookd.fails(*subscribed, code=1)
+    assert line == "acme: its URL was changed meanwhile; ask the new one"
+    shown = webhookd.json("subscriptions", "show", "acme")
+    assert list(shown["headers"]) == ["X-Key"]
+    assert shown["policy"]["rate_limit"] == "off"
 
 
 def test_nobody_there(webhookd, receiver, subscribed):

@@ -204,7 +204,8 @@ def _print_curl(app: App, delivery: int, *, reveal: bool, as_json: bool) -> None
         )
     except (Unrenderable, MissingSecret) as error:
         raise Refused(f"delivery {delivery}: there is no request to show: {error}") from None
-    own = frozenset(name.lower() for name, _ in owed.subscription.headers)
+    echoes = known.get(owed.subscription.profile).echoes  # what a handshake gave is no secret
+    own = frozenset(name.lower() for name, _ in owed.subscription.headers) - echoes
     command = as_curl(
         request,
         timeout=member.subscription.policy.timeout,

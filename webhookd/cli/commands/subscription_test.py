@@ -144,7 +144,9 @@ def _shake_hands(app: App, name: str, origin: str | None, *, as_json: bool) -> N
         except handshake.Declined as error:
             raise Refused(f"{found.name}: {error}; nothing was changed") from None
         with session.write() as transaction:
-            found = subscriptions.find(transaction.connection, found.id)
+            asked, found = found, subscriptions.find(transaction.connection, found.id)
+            if found.url != asked.url:
+                raise Refused(f"{found.name}: its URL was changed meanwhile; ask the new one")
             changes = {
                 "headers": handshake.with_origin(found.headers, agreed.origin),
                 "policy": _limited(app, found, agreed.rate),

@@ -1,6 +1,7 @@
 """`webhookd verify`: is a captured request what its sender signed, and if not, what is wrong."""
 
 import json
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError
 LARGEST: Final = 16 * 1_048_576
 """Bytes of a captured request: more is another file than was meant."""
 
+_EMPTY_LINE: Final = re.compile(rb"\r?\n\r?\n")
+"""The first one: a body may have others."""
 _FORMS: Final = (
     "a captured request is what came over the wire (request line, headers, empty line, body),"
     " or a line of `webhookd listen --json`"
@@ -125,11 +128,10 @@ def taken_apart(data: bytes) -> Captured:
     """
     if data.lstrip().startswith(b"{"):
         return _of_json(data)
-    for end in (b"\r\n", b"\n"):
-        head, empty, body = data.partition(end + end)
-        if empty:
-            return Captured(_headers(head), body)
-    raise UsageError(f"FILE: no empty line between headers and body; {_FORMS}")
+    end = _EMPTY_LINE.search(data)
+    if end is None:
+        raise UsageError(f"FILE: no empty line between headers and body; {_FORMS}")
+    return Captured(_headers(data[: end.start()]), data[end.end() :])
 
 
 def _headers(head: bytes) -> dict[str, str]:

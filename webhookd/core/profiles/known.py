@@ -12,15 +12,16 @@ from webhookd.core.profiles.profile import Profile
 class Known:
     """Profiles by name: those that are built in, and one's own of a configuration."""
 
-    by_name: Mapping[str, Profile]
+    by_name: Mapping[str, Profile] = field(repr=False)
     source: str = field(default="", compare=False)
     """The configuration that was read, for people; `''` where none was."""
     written: Mapping[str, Mapping[str, str]] = field(
-        default_factory=lambda: MappingProxyType({}), compare=False
+        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
     )
     """What that says of each profile that it makes or changes, by name and key, each value as text
     that differs where the value does, be it in order alone. Two configurations that say the same
-    make profiles that do the same, though these are not equal: they hold functions."""
+    make profiles that do the same, though these are not equal: they hold functions. The value of a
+    header may be a secret, so it is in no `repr`."""
 
     @staticmethod
     def of(*profiles: Profile) -> "Known":

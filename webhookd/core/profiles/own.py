@@ -82,6 +82,7 @@ def make(name: str, written: Mapping[str, object], built_in: Known) -> Profile:
     body: str | Members = given.read("envelope", partial(_envelope, base), _BODIES[0])
     headers: Headers | None = given.read("headers", partial(_headers, base))
     scheme = _scheme(given, base, headers)
+    _check_readable(scheme)
     own = base.own_headers if headers is None else frozenset(key.lower() for key, _ in headers)
     if scheme.header.lower() in own:
         raise Wrong("headers", f"{scheme.header} is the signature's header; leave it out here")
@@ -196,6 +197,8 @@ def _envelope(base: Profile, value: object) -> str | Members:
         raise ValueError(f'is "event", "payload" or a list of members: ["id = id"], at most {MOST}')
     if isinstance(body, tuple) and len(dict(body)) < len(body):
         raise ValueError("has a key twice; leave one out")
+    if isinstance(body, tuple) and "" in dict(body):
+        raise ValueError("has a member without a name; name it")
     fields = (body,) if isinstance(body, str) else dict(body).values()
     if base.id_only and PAYLOAD in fields:
         raise ValueError(f"cannot hold the payload: base {base.name} never sends any content")
@@ -225,8 +228,6 @@ def _headers(base: Profile, value: object) -> Headers:
     found: dict[str, tuple[str, str]] = {}
     for name, text in value.items():
         key = _header(name)
-        if key.lower() == "user-agent":
-            raise ValueError("User-Agent has a key of its own: user_agent")
         if key.lower() in found:
             raise ValueError(f"{key} is there twice; leave one out")
         try:
@@ -242,6 +243,8 @@ def _header(value: object) -> str:
         raise ValueError(f"{_shown(text)} is no header's name: letters, digits and hyphens")
     if http.is_reserved(text):
         raise ValueError(f"{text}: webhookd sets it itself; name another one")
+    if text.lower() == "user-agent":
+        raise ValueError("User-Agent has a key of its own: user_agent")
     return text
 
 
@@ -280,6 +283,14 @@ def _scheme(given: _Given, base: Profile, headers: Headers | None) -> Scheme:
     )
 
 
+def _check_readable(scheme: Scheme) -> None:
+    """Whether a receiver can take the signatures apart again. Raises Wrong."""
+    made = [f"{scheme.prefix}{one}" for one in ("0a", "1b")]
+    offered = made if scheme.carries_list else made[:1]
+    if list(scheme.read(scheme.write(offered, "1")).signatures) != offered:
+        raise Wrong("prefix", "has what divides a list's signatures; name a layout, or another one")
+
+
 def _prefix(value: object) -> str:
     text = _text(value)
     if text and (not http.is_value(text) or " " in text):
@@ -302,7 +313,11 @@ def _layout(value: object) -> str:
 
 
 def _secret(value: object) -> Callable[[str], Key]:
-    return partial(_key, _SECRETS[_choice(tuple(_SECRETS), value)])
+    # Whoever writes the secret itself here must not find it in a log.
+    if not isinstance(value, str) or value not in _SECRETS:
+        listed = " or ".join(f'"{form}"' for form in _SECRETS)
+        raise ValueError(f"is the form of a secret, {listed}; the secret is the subscription's")
+    return partial(_key, _SECRETS[value])
 
 
 def _key(check: Callable[[str], bytes], text: str) -> Key:

@@ -50,7 +50,7 @@ class Profile:
     requires_secret: bool
     """Whether nothing may be sent without a signature. Without it, a secret still signs."""
     scheme: Scheme
-    render: Callable[[Subscription, Event, int], Content]
+    render: Callable[[Subscription, Event, int], Content] = field(repr=False)
     """The content for a subscription's event, given the delivery's number within the subscription.
 
     Raises `Unrenderable`.
