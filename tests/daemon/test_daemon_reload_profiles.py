@@ -5,6 +5,7 @@ import trio
 
 from tests.daemon.reloading import Config, at_work, of
 from webhookd.logs.actions import Action
+from webhookd.store.record import BODY_CHANGED
 
 MINE = """
 [profiles.mine]
@@ -102,6 +103,33 @@ async def test_another_source_of_cloudevents_counts_for_what_is_owed(
     assert b'"source":"/erp"' in sent.body
     ((_, said),) = of(expected_logs, Action.CONFIG_APPLIED)[1:]
     assert said["changed"] == ["cloudevents.source: changed"]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_G3_a_body_that_another_configuration_changes_is_noted_and_warned_of(
+    world, config, autojump_clock, expected_logs, restart
+):
+    text = '[profiles.mine]\nbase = "standard"\nretry_delays = ["1m", "1m"]\n'
+    world.subscribe("by-hand", profile="mine")
+    world.sender.script = lambda seen: world.ok if seen.attempt == 3 else world.down
+    config.write(text)
+    async with at_work(world, config.daemon(), config.read) as reloader:
+        world.insert("x")
+        await trio.sleep(90)
+        config.write(text + 'envelope = ["id = id"]\n')
+        if not restart:
+            await reloader.reload()
+            await trio.sleep(120)
+    if restart:
+        async with at_work(world, config.daemon(), config.read):
+            await trio.sleep(120)
+    first, second, third = (one.body for one in world.sender.seen)
+    assert first == second
+    assert third.startswith(b'{"id":')
+    notes = [row["note"] for row in world.table("SELECT note FROM webhookd_attempts")]
+    assert notes == ["", "", BODY_CHANGED]
+    assert of(expected_logs, Action.BODY_CHANGED) == [("WARNING", {"delivery": 2})]
+    assert len({one.headers["webhook-id"] for one in world.sender.seen}) == 1
 
 
 async def test_what_payloads_are_held_against_changes_at_work(

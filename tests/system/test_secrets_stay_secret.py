@@ -4,11 +4,10 @@ import base64
 import json
 import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 
 def text(seed: int) -> str:
@@ -56,141 +55,187 @@ def forms(secret: str) -> list[bytes]:
     return found
 
 
-def tables(site: Any) -> list[str]:
-    names = site.rows("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
-    return [name for (name,) in names if name != "webhookd_secrets"]
-
-
 def as_bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "backslashreplace")
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    kept = tmp_path / "partner.secret"
-    kept.write_text(FROM_FILE + "\n")
-    kept.chmod(0o600)
-    return {
-        **os.environ,
-        "PARTNER_SECRET": FROM_ENVIRONMENT,
-        "PARTNER_MISFIT": MISFIT,
-        "PARTNER_FILE": str(kept),
-    }
+class Run:
+    """A whole run, and whatever it has said: where, and what."""
 
+    def __init__(self, site: Any, receiver: Any, home: Path) -> None:
+        self.site, self.receiver = site, receiver
+        self.kept = home / "partner.secret"
+        self.kept.write_text(FROM_FILE + "\n")
+        self.kept.chmod(0o600)
+        self.environment = {
+            **os.environ,
+            "PARTNER_SECRET": FROM_ENVIRONMENT,
+            "PARTNER_MISFIT": MISFIT,
+        }
+        self.said: dict[str, bytes] = {}
 
-def test_G11_no_secret_is_in_anything_that_a_run_prints_or_stores(
-    site: Any,
-    receiver: Any,
-    environment: dict[str, str],
-    until: Any,
-) -> None:
-    said: list[tuple[str, bytes]] = []
+    def url(self, name: str) -> str:
+        return f"/{name}?token={QUERY}"
 
-    def run(*command: str, stdin: str = "") -> subprocess.CompletedProcess[bytes]:
+    def __call__(self, *command: str, stdin: str = "", code: int | None = None) -> bytes:
+        """Run a command; `code` is what it must exit with (None: anything)."""
         done = subprocess.run(
-            site.arguments(*command),
+            self.site.arguments(*command),
             input=stdin.encode(),
             capture_output=True,
-            env=environment,
+            env=self.environment,
             timeout=120,
             check=False,
         )
-        said.append((" ".join(command), done.stdout + done.stderr))
-        return done
+        self.keep(" ".join(command), done.stdout + done.stderr)
+        assert code is None or done.returncode == code, (command, done.stdout, done.stderr)
+        return done.stdout
 
-    def add(name: str, secret: str, *options: str, stdin: str = "") -> None:
-        url = f"{receiver.url('/' + name)}?token={QUERY}"
+    def keep(self, place: str, output: bytes) -> None:
+        self.said[place] = self.said.get(place, b"") + output
+
+    def add(self, name: str, secret: str, *options: str, stdin: str = "") -> None:
         quick = ("--retry-delays", "100ms,200ms")
-        held = ("--secret", secret) if secret else ()
         own = ("--header", f"Authorization: {HEADER}")
-        done = run(
-            *("subscriptions", "add", url, "--name", name, *held, *quick, *own, *options),
+        url = self.receiver.url(self.url(name))
+        self(
+            *("subscriptions", "add", url, "--name", name, "--secret", secret, *quick, *own),
+            *options,
             stdin=stdin,
+            code=0,
         )
-        assert done.returncode == 0, done.stderr
 
-    receiver.answer(
-        given={"status": 500, "echo": True},
-        hash={"status": 400, "echo": True},
-        key={"status": 302, "echo": True},
-        mine={"echo": True},
-    )
-    site.configure(CONFIGURATION)
-    run("init")
-    add("given", "-", stdin=GIVEN)
-    add("environment", "env:PARTNER_SECRET")
-    add("file", f"file:{environment['PARTNER_FILE']}", "--profile", "ntropy")
-    add("hash", "-", "--profile", "onestock", stdin=HASH_KEY)
-    add("key", "-", "--profile", "cloudevents", "--mode", "binary", stdin=PRIVATE)
-    add("mine", "-", "--profile", "mine", stdin=GIVEN)
-    add("loose", "-", "--profile", "floriday", "--tenant", "org_1", stdin=GIVEN)
-    misfit = run("subscriptions", "rotate-secret", "environment", "--secret", "env:PARTNER_MISFIT")
-    assert misfit.returncode == 3
-    run("subscriptions", "rotate-secret", "hash", "--secret", "-", stdin=NEXT_HASH_KEY)
-    for wrong in (MISFIT, GIVEN[:-1], GIVEN + "\n\n"):
-        assert run("subscriptions", "rotate-secret", "given", "--secret", "-", stdin=wrong)
-
-    daemon = site.daemon(env=environment)
-    site.execute(
-        *(
-            "INSERT INTO outbox (event_type, aggregate_id, tenant, payload)"
-            f" VALUES ('order.changed', '{number}', 'org_1', '{{\"n\": {number}}}')"
-            for number in range(5)
+    def prepare(self) -> None:
+        """Secrets of every kind, given in every way, and ones that are refused."""
+        self.receiver.answer(
+            given={"status": 500, "echo": True},
+            hash={"status": 400, "echo": True},
+            key={"status": 302, "echo": True},
+            mine={"echo": True},
         )
-    )
-    wanted = "SELECT count(*) FROM webhook_results WHERE state IN ('pending')"
-    until(lambda: site.value(wanted) == 0 or receiver.count("/given?token=" + QUERY) > 8, "an end")
-    until(lambda: receiver.count() >= 35, "all of them to be tried")
-    # The environment of a running daemon cannot be changed: a secret that goes is a file's.
-    Path(environment["PARTNER_FILE"]).chmod(0o644)
-    run("subscriptions", "update", "file", "--timeout", "3s")
-    daemon.until_logged("secret.missing")
+        self.site.configure(CONFIGURATION)
+        self("init", code=0)
+        self.add("given", "-", stdin=GIVEN)
+        self.add("environment", "env:PARTNER_SECRET")
+        self.add("file", f"file:{self.kept}", "--profile", "ntropy")
+        self.add("hash", "-", "--profile", "onestock", stdin=HASH_KEY)
+        self.add("key", "-", "--profile", "cloudevents", "--mode", "binary", stdin=PRIVATE)
+        self.add("mine", "-", "--profile", "mine", stdin=GIVEN)
+        self.add("loose", "-", "--profile", "floriday", "--tenant", "org_1", stdin=GIVEN)
+        rotate = ("subscriptions", "rotate-secret")
+        self(*rotate, "environment", "--secret", "env:PARTNER_MISFIT", code=3)
+        self(*rotate, "hash", "--secret", "-", stdin=NEXT_HASH_KEY, code=0)
+        for wrong in (MISFIT, GIVEN[:-1], GIVEN + "\n\n"):
+            self(*rotate, "given", "--secret", "-", stdin=wrong, code=2)
 
-    commands = [
-        *(f"subscriptions show {name}" for name in ("given", "file", "hash", "key", "mine")),
-        "subscriptions list",
-        "status",
-        "check",
-        "events list",
-        "events show 1",
-        "deliveries list",
-        *(
-            f"deliveries show {number}"
-            for (number,) in site.rows(
-                "SELECT delivery_id FROM webhook_results ORDER BY delivery_id LIMIT 7"
+    def deliver(self, until: Any) -> None:
+        """Five events to each."""
+        self.site.execute(
+            *(
+                "INSERT INTO outbox (event_type, aggregate_id, tenant, payload)"
+                f" VALUES ('order.changed', '{number}', 'org_1', '{{\"n\": {number}}}')"
+                for number in range(5)
             )
-        ),
-        "results",
-        "changes",
-        "feed-events",
-    ]
-    for command in commands:
-        for json_too in ((), ("--json",)):
-            run(*command.split(), *json_too)
+        )
+        # `given` is probed with one request at a time; the first of `hash` that fails disables it.
+        unfinished = (
+            "SELECT count(*) FROM webhook_results"
+            " WHERE state = 'pending' AND subscription_name <> 'given'"
+        )
+        until(lambda: self.receiver.count() > 0 and self.site.value(unfinished) == 4, "an end")
+        until(lambda: self.receiver.count(self.url("given")) >= 5, "all of it to be tried")
+
+    def ask(self) -> None:
+        """Every command that shows something."""
+        deliveries = self.site.rows("SELECT delivery_id FROM webhook_results LIMIT 7")
+        commands = [
+            *(f"subscriptions show {name}" for name in ("given", "file", "hash", "key", "mine")),
+            "subscriptions list",
+            *(f"subscriptions test {name}" for name in ("given", "file", "hash", "key", "mine")),
+            "status",
+            "check",
+            "events list",
+            f"events show {self.site.value('SELECT event_id FROM webhook_events LIMIT 1')}",
+            "events explain --outbox-id 1",
+            "deliveries list",
+            *(f"deliveries show {number}" for (number,) in deliveries),
+            "results",
+            "changes",
+            "feed-events",
+        ]
+        for command in commands:
+            for json_too in ((), ("--json",)):
+                self(*command.split(), *json_too)
+        for (number,) in deliveries:
+            self("deliveries", "show", str(number), "--curl", "--reveal")
+        self("deliveries", "show", str(deliveries[0][0]), "--curl", code=0)
+
+    def judge_captured(self) -> None:
+        """`verify`, with the right secret and with a part of it."""
+        for name, profile, secret in (
+            ("given", "standard", GIVEN),
+            ("hash", "onestock", HASH_KEY),
+            ("key", "cloudevents", PRIVATE),
+            ("mine", "mine", GIVEN),
+        ):
+            captured = self.site.database.with_name(f"{name}.json")
+            captured.write_text(json.dumps(self.receiver.requests(self.url(name))[0]))
+            judge = ("verify", str(captured), "--profile", profile, "--secret", "-")
+            assert self(*judge, stdin=secret, code=0) == b"genuine\n"
+            assert self(*judge, stdin=secret[:-2]) != b"genuine\n"
+
+    def read_file(self) -> None:
+        """Every table and view but the one that secrets are kept in."""
+        names = self.site.rows("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+        for (name,) in names:
+            if name != "webhookd_secrets":
+                rows = self.site.rows(f'SELECT * FROM "{name}"')
+                cells = b"\n".join(as_bytes(value) for row in rows for value in row)
+                self.keep(f"table {name}", cells)
+
+
+def test_G11_no_secret_is_in_anything_that_a_run_prints_or_stores(
+    site: Any, receiver: Any, tmp_path: Path, until: Any
+) -> None:
+    run = Run(site, receiver, tmp_path)
+    run.prepare()
+    daemon = site.daemon(env=run.environment)
+    run.deliver(until)
+    # The environment of a running daemon cannot be changed: a secret that goes is a file's.
+    run.kept.chmod(0o644)
+    run("subscriptions", "update", "file", "--timeout", "3s", code=0)
+    daemon.until_logged("secret.missing")
+    run.ask()
+    run.judge_captured()
+    # The secret itself where its form belongs.
+    site.configure(f'{CONFIGURATION}[profiles.other]\nbase = "ntropy"\nsecret = "{GIVEN}"\n')
+    daemon.send(signal.SIGHUP)
+    daemon.until_logged("config.refused")
+    run("check", code=3)
     lock = site.database.with_name(f"{site.database.name}-webhookd.lock")
-    said.append(("the lock file", lock.read_bytes()))
+    run.keep("the lock file", lock.read_bytes())
     assert daemon.stop() == 0
-    said.append(("the log", "\n".join(daemon.said()).encode()))
-    said.append(("what the daemon printed", "\n".join(daemon.printed()).encode()))
-    for table in tables(site):
-        rows = site.rows(f'SELECT * FROM "{table}"')
-        cells = b"\n".join(as_bytes(value) for row in rows for value in row)
-        said.append((f"table {table}", cells))
+    run.keep("the log", "\n".join(daemon.said()).encode())
+    run.keep("what the daemon printed", "\n".join(daemon.printed()).encode())
+    run.read_file()
 
     # What is sought was there to be found: signatures went out, and answers repeated them.
-    assert any(b"excerpt" in one for _, one in said)
-    log = dict(said)["the log"]
-    assert b"held back" in dict(said)["status"] or b"held back" in log
+    for answer in (b"http 500", b"http 400", b"redirect 302"):
+        assert answer in run.said["the log"]
+    echoed = [one for (one,) in site.rows("SELECT excerpt FROM webhookd_attempts") if one]
+    assert len(echoed) > 20
+    assert all(b"authorization: ***" in one.lower() for one in echoed)
+    assert b"held back" in run.said["status"]
     signed = {json.dumps(one["headers"]) for one in receiver.requests()}
     assert any("x-mine" in one for one in signed)
     assert any("v1a," in one for one in signed)
 
     for name, secret in SECRETS.items():
         for form in forms(secret):
-            for place, output in said:
+            for place, output in run.said.items():
                 assert form not in output, f"the {name} secret is in: {place}"
-    public = re.compile(rb"table webhookd_subscriptions|table sqlite_")
-    for place, output in said:
-        if not public.search(place.encode()):
+    asked_for = re.compile(r"table webhookd_subscriptions|table sqlite_|--reveal")
+    for place, output in run.said.items():
+        if not asked_for.search(place):
             assert HEADER.encode() not in output, f"a header's value is in: {place}"
             assert QUERY.encode() not in output, f"a query is in: {place}"

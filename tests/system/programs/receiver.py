@@ -4,7 +4,7 @@
 
 It listens on a free port of 127.0.0.1, prints it, and serves until it is ended. Each request
 becomes a JSON line in LOG before it is answered. SCRIPT is a JSON file, read again when it
-changes: a path (`*` for all others) and how it is answered:
+changes: a path without its query (`*` for all others) and how it is answered:
 
     {"/flaky": {"status": 503, "fail_rate": 0.1}, "/slow": {"delay": 2.0}, "*": {"status": 200}}
 
@@ -37,7 +37,7 @@ class Script:
         if changed_at != self._read_at:
             self._read_at = changed_at
             self._rules = json.loads(self._path.read_text())
-        rule = self._rules.get(path, self._rules.get("*", {}))
+        rule = self._rules.get(path.partition("?")[0], self._rules.get("*", {}))
         status = rule.get("status", 200)
         if self._dice.random() >= rule.get("fail_rate", 1.0):
             status = 200
