@@ -68,6 +68,21 @@ async def test_rate_limit_counts_what_is_sent_not_who_waits_for_a_place(world, a
     assert all(later - one >= 0.99 for one, later in zip(at, at[2:], strict=False)), at
 
 
+async def test_rate_limit_is_not_used_up_by_what_has_expired(world, autojump_clock):
+    """Else a stale backlog would make what can still be sent grow too old as well."""
+    world.subscribe("a", rate_limit=0.5, max_age=4_000, concurrency=2)
+    for n in range(20):
+        world.insert(f"old{n}")
+    async with world.running():
+        await trio.sleep(3.5)
+        sent = len(world.sender.seen)
+        await trio.sleep(1)
+        world.insert("young")
+        await trio.sleep(2.1)
+        assert len(world.sender.seen) == sent + 1
+    assert world.states()[-1] == "delivered"
+
+
 async def test_rate_limit_does_not_hold_up_the_end(world, autojump_clock):
     world.subscribe("a", rate_limit=0.01)
     for n in range(5):

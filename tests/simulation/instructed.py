@@ -205,11 +205,11 @@ class Instructed:
             self._model.check_lines()
 
     def _delivered_since(self, given: Given, known: Delivery) -> bool:
+        """Whether a newer one of its aggregate was; it may have been opened again after that."""
         return any(
             one.sub is given.sub
-            and one.state == "delivered"
             and one.event.aggregate == known.event.aggregate
             and one.event.sequence > known.event.sequence
-            and one.sequence > given.key
+            and any(sent.succeeded and sent.recorded_at >= given.at for sent in one.requests)
             for one in self._model.deliveries.values()
         )

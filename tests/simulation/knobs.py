@@ -18,12 +18,12 @@ from webhookd.daemon import alarms, clock, lane, recorder, storage, supervisor, 
 from webhookd.store import bulk, deliveries, ingest, newest, outbox, replay, sqlite, upkeep
 from webhookd.store.newest import Budget
 
-KNOBS: Final[tuple[tuple[ModuleType | tuple[ModuleType, ...], str, tuple[Any, ...]], ...]] = (
+KNOBS: Final[tuple[tuple[ModuleType, str, tuple[Any, ...]], ...]] = (
     (outbox, "BATCH_ROWS", (1, 2, 5)),
     (ingest, "DELIVERIES_A_BATCH", (1, 3, 10)),
     (lane, "WINDOW", (1, 2, 7)),
     (recorder, "BATCH", (1, 2, 10)),
-    ((deliveries, bulk), "BULK_ROWS", (1, 3)),
+    (deliveries, "BULK_ROWS", (1, 3)),
     (upkeep, "BULK_ROWS", (1, 3)),
     (bulk, "Budget", (partial(Budget, 1), partial(Budget, 25))),
     (newest, "A_GLANCE", (1, 2)),
@@ -55,8 +55,7 @@ def turned(seed: int, real: frozenset[str]) -> Iterator[None]:
         for module, name, values in KNOBS:
             small = dice.choice(values)
             if dice.random() < 0.5 and name not in real:
-                for one in module if isinstance(module, tuple) else (module,):
-                    stack.enter_context(patch.object(one, name, small))
+                stack.enter_context(patch.object(module, name, small))
         for module, name, wait in WAITS:
             stack.enter_context(patch.object(module, name, wait))
         for module, name, looks in LOOKS:

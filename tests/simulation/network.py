@@ -156,7 +156,8 @@ class Request:
     """What our side heard; None where it was cut off before."""
     ended: float = 0.0
     ended_wall: int = 0
-    recorded: bool = False
+    recorded_at: float = float("-inf")
+    """When the file had its outcome."""
     void: bool = False
     """It met a fault of this machine: it is no attempt."""
     line: Any = None
@@ -164,10 +165,14 @@ class Request:
 
     def was_recorded(self) -> None:
         """The file has it."""
-        self.recorded = True
+        self.recorded_at = trio.current_time()
         if self in self.life.unrecorded:
             self.life.unrecorded.remove(self)
-        self.life.recorded_at = trio.current_time()
+        self.life.recorded_at = self.recorded_at
+
+    @property
+    def recorded(self) -> bool:
+        return self.recorded_at >= 0.0
 
     @property
     def attempt(self) -> int:

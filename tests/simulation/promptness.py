@@ -125,7 +125,7 @@ class Auditor:
                 model.wrong("G2", f"{one} is too old, and still pending")
             recorded_at, _ = one.not_before_of
             held_up = policy["max_block"] and one.failing_since and not one.passed and one.line
-            if held_up and sub.policy.since(recorded_at) == [policy]:
+            if held_up and recorded_at < settled and sub.policy.since(recorded_at) == [policy]:
                 head = model.mirror.due_at(one.id) is not None
                 if head and wall - one.failing_since > policy["max_block"] and one.not_before:
                     model.wrong("G4", f"{one} fails since {one.failing_since}, and is not passed")
@@ -134,6 +134,8 @@ class Auditor:
         world, model = self._world, self._world.model
         busy = {one.who for one in model.open if one.life is life}
         busy |= {one.who for one in life.requests if max(one.began, one.ended) >= recent}
+        # Until the file has an outcome its line is closed; how long that may take, others judge.
+        busy |= {one.who for one in life.unrecorded}
         held = {sub.name for sub in model.subs.values() if self._is_held(sub, recent)}
         due = model.mirror.table(
             "SELECT id FROM webhookd_deliveries WHERE due_at IS NOT NULL AND due_at <= ?",

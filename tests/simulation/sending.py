@@ -156,7 +156,9 @@ def due(case: Case) -> Wrong:
     clock, life = model.world.clock, case.request.life
     if clock.jumped_at >= max(life.born, recorded_at - A_WHILE):
         ahead -= round(life.prompt * 1000)  # as of the moment at which the jump was noticed
-    if known.not_before > iso(clock.highest) and waited < ahead:
+    # What was brought forward while the clock was behind comes due as it leaps ahead again.
+    leapt = clock.jumped_at > clock.went_back_at >= recorded_at
+    if known.not_before > iso(clock.highest) and waited < ahead and not leapt:
         yield "G3", f"sent before its next try could be, at {known.not_before}"
 
 

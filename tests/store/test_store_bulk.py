@@ -100,3 +100,21 @@ def test_the_window_of_a_lane_does_not_see_who_waits(box: Box, behind: int) -> N
     assert box.due(1) == [2]
     assert box.store.next_due(1) == NOW
     assert ticks[0] <= 5
+
+
+def test_all_that_several_removed_ones_were_owed_is_taken_back(box: Box) -> None:
+    """Steps go on until nothing is left: a short one was only the end of one subscription's."""
+    for name in ("one", "two", "three"):
+        box.subscribe(name)
+    box.put("supplier.changed")
+    box.ingest_all()
+    for key in (1, 2, 3):
+        box.command(lambda t, key=key: subscriptions.remove(t, key, NOW))
+    more, steps = True, 0
+    while more:
+        box.store.begin()
+        more = box.store.carry_out(NOW).more
+        box.store.commit()
+        steps += 1
+    assert steps == 4
+    assert box.rows("SELECT DISTINCT state FROM webhookd_deliveries") == [("cancelled",)]

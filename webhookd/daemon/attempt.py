@@ -103,7 +103,13 @@ class Made:
     """There is no live secret to sign with, so nothing was sent."""
 
 
-async def make(current: Callable[[], Member], shared: Shared, channel: Channel, due: Due) -> Made:
+async def make(
+    current: Callable[[], Member],
+    spend: Callable[[], None],
+    shared: Shared,
+    channel: Channel,
+    due: Due,
+) -> Made:
     """Make one attempt for a delivery that has a place.
 
     Nothing of the outside raises; a bug costs the attempt and is recorded as `internal_error`.
@@ -111,6 +117,8 @@ async def make(current: Callable[[], Member], shared: Shared, channel: Channel, 
     Args:
         current: the subscription as it is now: it may be edited while the request is under way,
             and what comes after this attempt is by what it is then.
+        spend: called as a request goes out, and for nothing else: what has expired meanwhile must
+            not use up the rate of those that can still be sent.
         shared: what all lanes share.
         channel: the worker's.
         due: what is to be sent.
@@ -135,6 +143,7 @@ async def make(current: Callable[[], Member], shared: Shared, channel: Channel, 
             event, number=due.number, attempt=due.attempts + 1, now=started
         )
         url = member.subscription.url
+        spend()
         sent = await channel.send(url, request.wire(), policy.timeout)
         ended = trio.current_time()
         result = await shared.brakes.outage.judge(url.host, sent)

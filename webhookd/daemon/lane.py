@@ -330,9 +330,8 @@ class Lane:
     async def _attempt(self, channel: Channel, due: Due) -> Record | None:
         """One attempt; None where none could be made and nothing is to be recorded."""
         self._sending += 1
-        self._pace.spend(self.member.subscription.policy)
         try:
-            made = await make(lambda: self.member, self._shared, channel, due)
+            made = await make(lambda: self.member, self._spend, self._shared, channel, due)
         finally:
             self._sending -= 1
         if made.missing_secret:
@@ -345,6 +344,10 @@ class Lane:
                 self._disabled = True
                 self.stop()
         return made.record
+
+    def _spend(self) -> None:
+        """A request goes out: it counts against the rate limit, and perhaps it is a probe."""
+        self._pace.spend(self.member.subscription.policy)
 
     def _recorded(self, delivery: DeliveryId) -> None:
         self._unrecorded -= 1

@@ -15,7 +15,7 @@ from webhookd.store.acceptance import BREATH
 from webhookd.store.instructions import Instruction, Kind
 from webhookd.store.newest import Budget
 from webhookd.store.step import Done
-from webhookd.store.transaction import BULK_ROWS, Session, Transaction
+from webhookd.store.transaction import Session, Transaction
 
 _KINDS: Final[dict[Kind, Callable[[Transaction, Instruction, Budget, Millis], Done]]] = {
     Kind.SKIP_BACKLOG: backlog.skip,
@@ -52,7 +52,8 @@ def carry_out(transaction: Transaction, now: Millis, turns: Turns | None = None)
         one = instructions.first(transaction.connection, after=turns.last)
         if one is None:
             cancelled = deliveries.cancel_removed(transaction, now)
-            return Step(rows + cancelled, frozenset(ready), more=cancelled == BULK_ROWS)
+            # Even a short batch: it is one subscription's, and others may be owed something too.
+            return Step(rows + cancelled, frozenset(ready), more=bool(cancelled))
         turns.last = one.subscription
         for done in _steps_of(transaction, one.subscription, budget, now):
             rows += done.rows
