@@ -56,9 +56,9 @@ def receiver():
         yield made
 
 
-def owed(webhookd, url, *options, payload=ODD, profile="standard"):
+def owed(webhookd, url, *options, payload=ODD, profile="standard", more=""):
     """One delivery; returns its id and the subscription's secret."""
-    webhookd.configure('[egress]\nallow = ["127.0.0.1"]\n')
+    webhookd.configure('[egress]\nallow = ["127.0.0.1"]\n' + more)
     added = webhookd.json(
         *("subscriptions", "add", url, "--name", "partner", "--profile", profile, *options)
     )
@@ -146,6 +146,17 @@ def test_G11_secrets_of_the_user_are_masked_unless_asked_for(webhookd):
     for said in (result, whole):
         assert secret not in said.output
         assert secret.removeprefix("whsec_") not in said.output
+
+
+def test_G11_what_a_profile_of_ones_own_says_in_a_header_may_be_one(webhookd):
+    mine = '[profiles.mine]\nbase = "standard"\n'
+    headers = 'headers = { X-Key = "HUSHHUSH {id}", X-Topic = "{type}" }\n'
+    delivery, _ = owed(webhookd, "https://partner.example/in", profile="mine", more=mine + headers)
+    result = webhookd("deliveries", "show", delivery, "--curl")
+    assert "'X-Key: ***'" in result.stdout
+    assert "'X-Topic: thing.made'" in result.stdout
+    assert "--reveal shows them" in result.stderr
+    assert "HUSHHUSH" in webhookd("deliveries", "show", delivery, "--curl", "--reveal").stdout
 
 
 def test_what_a_handshake_gave_is_no_secret(webhookd):

@@ -40,6 +40,10 @@ EVENT = Event(
 
 
 def send(profile: str | Profile, event: Event = EVENT, **changed: Any) -> Request:
+    return renderer_of(profile, **changed).render(event, number=7, attempt=1, now=NOW)
+
+
+def renderer_of(profile: str | Profile, **changed: Any) -> Renderer:
     made = BUILT_IN.get(profile) if isinstance(profile, str) else profile
     subscription = Subscription(
         key=SubscriptionKey(1),
@@ -59,7 +63,7 @@ def send(profile: str | Profile, event: Event = EVENT, **changed: Any) -> Reques
         created_at="2024-01-01T00:00:00.000Z",
         **changed,
     )
-    return Renderer(made, subscription).render(event, number=7, attempt=1, now=NOW)
+    return Renderer(made, subscription)
 
 
 # --- floriday

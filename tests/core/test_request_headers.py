@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from tests.core.test_formats import renderer_of
 from tests.core.test_request import EVENT, PROFILES, get, renderer, request
-from webhookd.core.profiles import Profile
+from webhookd.core.profiles import BUILT_IN, Profile, own
+from webhookd.core.redact import redact
 from webhookd.core.request import check_header
 
 
@@ -111,3 +113,14 @@ def test_E24_all_that_goes_out_is_reserved(profile: Profile, payload: bytes | No
         if name != "User-Agent":
             with pytest.raises(ValueError, match="sets it itself"):
                 check_header(name, "v", profile)
+
+
+def test_G11_C32_what_a_configuration_says_in_a_header_is_masked_in_an_echo() -> None:
+    headers = {"X-Token": "Bearer HUSHHUSH", "X-Topic": "{type}", "X-Both": "HUSH-{id}"}
+    mine = own.make("mine", {"base": "standard", "headers": headers}, BUILT_IN)
+    assert mine.private_headers == {"x-token", "x-both"}
+    made = renderer_of(mine)
+    event = replace(EVENT, event_type="order.changed", event_id="evt_1234")
+    sent = made.render(event, number=1, attempt=1, now=0)
+    echo = b"you sent HUSHHUSH and HUSH-evt_1234 and order.changed"
+    assert redact(echo, made.confidential(sent)) == b"you sent *** and *** and order.changed"

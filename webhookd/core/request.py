@@ -163,14 +163,14 @@ class Renderer:
         Whole values and their parts (a token after `Bearer`, one value of a query), as they are
         and as JSON may write them.
         """
-        header = self._profile.scheme.header
+        ours = self._profile.private_headers | {self._profile.scheme.header.lower()}
         _, _, query = request.url.target.partition("?")
         held = [secret.value for secret in self._subscription.secrets]
         whole = [
             *held,
             *(value.partition("_")[2] for value in held if value.startswith(("whsec_", "whsk_"))),
             *(value for _, value in self._user),
-            *(value for name, value in request.headers if name == header),
+            *(value for name, value in request.headers if name.lower() in ours),
             query,
             *(unquote_plus(pair.partition("=")[2]) for pair in query.split("&")),
             *(pair.partition("=")[2] for pair in query.split("&")),

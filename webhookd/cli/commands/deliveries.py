@@ -204,8 +204,9 @@ def _print_curl(app: App, delivery: int, *, reveal: bool, as_json: bool) -> None
         )
     except (Unrenderable, MissingSecret) as error:
         raise Refused(f"delivery {delivery}: there is no request to show: {error}") from None
-    echoes = known.get(owed.subscription.profile).echoes  # what a handshake gave is no secret
-    own = frozenset(name.lower() for name, _ in owed.subscription.headers) - echoes
+    profile = known.get(owed.subscription.profile)
+    own = frozenset(name.lower() for name, _ in owed.subscription.headers) | profile.private_headers
+    own -= profile.echoes  # what a handshake gave is no secret
     command = as_curl(
         request,
         timeout=member.subscription.policy.timeout,

@@ -98,6 +98,9 @@ def make(name: str, written: Mapping[str, object], built_in: Known) -> Profile:
             _check_secret, given.read("secret", _secret, base.check_secret), scheme
         ),
         own_headers=own,
+        private_headers=frozenset(
+            key.lower() for key, template in headers or () if templates.outside(template)
+        ),
         user_agent=given.read("user_agent", _value, base.user_agent),
         body_id=_body_id(body, base),
     )

@@ -67,6 +67,8 @@ class Profile:
     """
     own_headers: frozenset[str] = frozenset()
     """The names, in lower case, of what `render` can set: a user's header never replaces one."""
+    private_headers: frozenset[str] = frozenset()
+    """Those of `own_headers` with a text of a configuration in them, which may be a secret."""
     user_agent: str = ""
     """What the format prescribes; `''` for webhookd's own."""
     modes: tuple[str, ...] = ()
