@@ -48,6 +48,7 @@ def test_what_the_daemon_says_of_the_same_fault_is_said_once(broken):
         ("subscriptions", "list"),
         ("subscriptions", "show", "partner"),
         ("deliveries", "list"),
+        ("deliveries", "show", "2"),
         ("events", "list"),
         ("events", "show", "e1"),
         ("events", "explain", "e1"),
@@ -68,7 +69,9 @@ def test_commands_that_read_go_on_and_say_so(broken, args):
     "args",
     [
         ("deliveries", "retry", "2"),
+        ("deliveries", "show", "2", "--curl"),
         ("subscriptions", "pause", "partner"),
+        ("subscriptions", "test", "partner"),
         ("events", "emit", "a.b"),
         ("check",),
         ("init",),

@@ -62,22 +62,24 @@ def test_the_commands():
                 "check",
                 "status",
                 "listen",
+                "verify",
                 "results",
                 "changes",
                 "feed-events",
                 "replay",
                 "demo",
             ),
-            *("subscriptions", "events", "deliveries"),
+            *("subscriptions", "events", "deliveries", "catalog"),
             *(
                 f"subscriptions {name}"
                 for name in (
                     *("add", "list", "show", "update", "enable", "pause", "rotate-secret"),
-                    *("remove", "apply"),
+                    *("remove", "test", "apply"),
                 )
             ),
             *(f"events {name}" for name in ("emit", "list", "show", "explain", "retry-rejected")),
             *(f"deliveries {name}" for name in ("list", "show", "retry", "cancel")),
+            *("catalog list", "catalog show"),
         ]
     )
 

@@ -205,6 +205,7 @@ def test_retry_rejected_takes_all_in_that_can_be(rejecting):
         "forgotten": [],
         "unknown": [],
         "guessed_times": [],
+        "doubted": [],
     }
 
 

@@ -152,7 +152,7 @@ def test_events_show(webhookd):
     webhookd.emit("a.b", "--event-id", "one", "--payload", ' {"a": 1.10} ')
     webhookd.ingest()
     shown = webhookd.json("events", "show", "one")
-    assert set(shown) == EVENT | {"payload", "time_guessed", "deliveries"}
+    assert set(shown) == EVENT | {"payload", "time_guessed", "payload_fault", "deliveries"}
     assert shown["payload"] == ' {"a": 1.10} '
     (owed,) = shown["deliveries"]
     assert (owed["subscription_name"], owed["state"]) == ("partner", "pending")

@@ -10,13 +10,36 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
-from webhookd.core import profiles
-from webhookd.core.signing import Key
+from webhookd.config.load import load
+from webhookd.core import urls
+from webhookd.core.model import (
+    Event,
+    Secret,
+    Sequence,
+    Subscription,
+    SubscriptionId,
+    SubscriptionKey,
+    SubscriptionState,
+)
+from webhookd.core.profiles import BUILT_IN
+from webhookd.core.request import Renderer
 
 SECRET = "whsec_" + "QUFB" * 8
+EVENT = Event(
+    sequence=Sequence(1),
+    outbox_id=1,
+    event_id="evt_11",
+    event_type="order.changed",
+    aggregate_type="order",
+    aggregate_id="ORD-1",
+    tenant="org_1",
+    payload=None,
+    occurred_at="2026-01-15T10:30:00.000Z",
+)
 
 
 class Listener:
@@ -29,10 +52,10 @@ class Listener:
         self.needs = process.stderr.readline()
 
     def send(self, body=b'{"type":"a.b"}', secret=SECRET, profile="standard", age=0, **headers):
-        scheme = profiles.get(profile).scheme
+        scheme = BUILT_IN.get(profile).scheme
         timestamp = str(int(time.time()) - age)
-        key = profiles.get(profile).check_secret(secret)
-        signature = scheme.sign([Key(key)], "msg-1", timestamp, body)
+        key = BUILT_IN.get(profile).check_secret(secret)
+        signature = scheme.sign([key], "msg-1", timestamp, body)
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(
@@ -90,6 +113,73 @@ def test_what_is_genuine_and_what_is_not():
     assert " 401 signature POST" in second
     assert " 401 timestamp POST" in third
     assert " 401 missing_header POST" in fourth
+
+
+FORMATS = [
+    ("standard", "", SECRET),
+    ("standard", "", "whsk_" + "QUFB" * 10 + "QUE="),
+    ("ntropy", "", SECRET),
+    ("floriday", "", SECRET),
+    ("floriday", "", None),
+    ("onestock", "", "a-hash-key-of-the-caller"),
+    ("cloudevents", "structured", SECRET),
+    ("cloudevents", "binary", SECRET),
+    ("mine", "", "a-secret-in-plain-text"),
+]
+MINE = '[profiles.mine]\nbase = "ntropy"\nsecret = "utf8"\nlayout = "v9 {timestamp} {signature}"\n'
+
+
+@pytest.mark.parametrize(("name", "mode", "secret"), FORMATS)
+def test_what_each_profile_sends_is_genuine(tmp_path, name, mode, secret):
+    config = tmp_path / "config.toml"
+    config.write_text(f'database = "erp.db"\n{MINE}')
+    profile = load(config, database=None, environ={}).profiles.get(name)
+    args = ("--max", "4", "--profile", name, *(("--secret", "env:KEY") if secret else ()))
+    with listening(*args, WEBHOOKD_CONFIG=str(config), KEY=secret or "") as listener:
+        url = urls.parse(f"http://127.0.0.1:{listener.port}/in")
+        to = made(profile, url=url, mode=mode, secret=secret)
+        statuses = []
+        for payload in (b'{"n": 1.10, "u": "\xc3\xbc"}', None):
+            event = replace(EVENT, payload=payload)
+            now = time.time_ns() // 1_000_000
+            request = Renderer(profile, to).render(event, number=7, attempt=1, now=now)
+            altered = replace(request, body=request.body.replace(b"1", b"2"))
+            statuses += [posted(listener.port, one) for one in (request, altered)]
+        _, out, errors = listener.ends()
+    # Without a secret too: floriday's body has the event's id in it, and here it is another one.
+    assert statuses == [204, 401] * 2
+    assert errors == ""
+    said = [line.split()[2] for line in out.splitlines()]
+    assert said[::2] == ["genuine"] * 2
+    assert secret is None or secret not in out
+
+
+def posted(port, request):
+    """The status of the answer to those very bytes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as stream:
+        stream.sendall(request.wire())
+        return int(stream.makefile("rb").readline().split()[1])
+
+
+def made(profile, *, url, mode, secret):
+    return Subscription(
+        key=SubscriptionKey(1),
+        id=SubscriptionId("wh_AAAAAAAAAAAAAAAAAAAAAA"),
+        name="acme",
+        url=url,
+        events=("*",),
+        tenant="org_1",
+        profile=profile.name,
+        mode=mode,
+        method=profile.methods[0],
+        state=SubscriptionState.ENABLED,
+        state_reason="",
+        headers=(),
+        secrets=() if secret is None else (Secret(secret),),
+        policy=profile.policy,
+        created_at="2026-01-01T00:00:00.000Z",
+        unsigned=secret is None,
+    )
 
 
 def test_json_is_a_line_a_request():

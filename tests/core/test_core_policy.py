@@ -190,7 +190,7 @@ def test_every_key_is_read_and_shown() -> None:
 def test_it_is_shown_as_people_write_it() -> None:
     mine = Policy(
         1_500, (0, 90_000), 0.1, Ordering.SUBSCRIPTION, 2, 60_000, 10.0, 604_800_000, 1_800_000,
-        True, ("404", "5xx"), True, 7, 8, 432_000_000,
+        True, ("404", "5xx"), True, 7, 8, 432_000_000, True,
     )  # fmt: skip
     assert policy.show(mine) == {
         "timeout": "1500ms",
@@ -208,6 +208,7 @@ def test_it_is_shown_as_people_write_it() -> None:
         "failing_after": 7,
         "disable_after_failures": 8,
         "disable_after": "5d",
+        "send_feed_sequence": True,
     }
 
 

@@ -1,11 +1,22 @@
 import base64
 import traceback
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from webhookd.core import secrets
+from webhookd.core.profiles import BUILT_IN, Profile, own
+from webhookd.core.signing import Key
+from webhookd.core.verify import verifier
+
+ALL = [
+    *BUILT_IN,
+    own.make("plain", {"base": "ntropy", "secret": "utf8"}, BUILT_IN),
+    own.make("binary", {"base": "ntropy", "secret": "base64"}, BUILT_IN),
+]
 
 
 def standard(count: int) -> str:
@@ -98,3 +109,70 @@ def assert_tells_nothing(refused: ValueError, text: str) -> None:
     # A chained error could hold the text (UnicodeEncodeError does, in `.object`).
     assert refused.__context__ is None
     assert refused.__cause__ is None
+
+
+@pytest.mark.parametrize("text", ["AAECAwQFBgcICQoLDA0ODw==", "whsec_AAECAwQFBgcICQoLDA0ODw=="])
+def test_a_base64_secret_with_or_without_a_prefix(text: str) -> None:
+    assert secrets.check_base64(text) == bytes(range(16))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("AAECAwQFBgcICQoLDA0O", "at least 16 bytes, and this one holds 15"),
+        ("HUSH HUSH", "the secret must be base64"),
+        ("whsec_HUSH!", "the secret after whsec_ must be base64"),
+    ],
+)
+def test_E14_a_base64_secret_of_another_form(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as refused:
+        secrets.check_base64(text)
+    assert "HUSH" not in str(refused.value)
+
+
+def chain(error: BaseException | None) -> str:
+    """All that an exception says, and those that hang on it."""
+    if error is None:
+        return ""
+    said = f"{error!r} {error} {vars(error)}"
+    if isinstance(error, UnicodeError):
+        said += repr(error.object)
+    return said + chain(error.__cause__) + chain(error.__context__)
+
+
+@pytest.mark.parametrize("profile", ALL, ids=lambda profile: profile.name)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "HUSHHUSH",
+        "whsec_HUSH",
+        "whsec_HUSHHUSHHUSH!",
+        "whsec_" + "HUSH" * 30,
+        "whsec_HUSHHUSHHUSHHUSH\n",
+        "whsec_HUSHHUSHHUSHHUSH\x00",
+        "whsec_HUSHHUSHHUSHHUSH\ud800",
+        "HUSHHUSHHUSHHUSH\u00fc\ud800",
+        "whsk_HUSH",
+        "whsk_" + "HUSH" * 12,
+        "whpk_HUSH",
+        "",
+    ],
+)
+def test_G11_no_exception_tells_of_a_secret(profile: Profile, text: str) -> None:
+    for check in (profile.check_secret, partial(verifier, profile)):
+        error = refusal(check, text)
+        assert "HUSH" not in chain(error)
+        assert "\n" not in str(error)
+
+
+def refusal(check: Callable[[str], Key], text: str) -> ValueError | None:
+    try:
+        check(text)
+    except ValueError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("profile", ALL, ids=lambda profile: profile.name)
+def test_E14_every_profile_refuses_what_is_no_secret(profile: Profile) -> None:
+    assert refusal(profile.check_secret, "HUSH") is not None

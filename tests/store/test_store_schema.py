@@ -257,6 +257,9 @@ def test_E22_a_file_of_version_1_at_work_goes_on(tmp_path: Path, path: Path) -> 
         assert box.rows(columns) == fresh.rows(columns)
     assert objects(box.host) == objects(fresh.host)
     fresh.close()
+    # Nobody noted then whether an aggregate type was the row's own: 'a' of 'supplier' must be.
+    noted = [box.store.event(number).aggregate_type_made for number in (1, 11)]  # type: ignore[union-attr,arg-type]
+    assert noted == [True, False]
     for view, rows in shown.items():
         assert box.rows(f"SELECT * FROM {view} ORDER BY 1") == rows, "no poller sees a difference"
     # Nobody's health was known then, and nothing was held up by a rule.

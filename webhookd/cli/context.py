@@ -87,12 +87,13 @@ class App:
             DatabaseError: the file is.
         """
         if write:
-            return open_session(self.settings.database, write=True)
-        database = self.readable.database
+            settings = self.settings
+            return open_session(settings.database, write=True, profiles=settings.profiles)
+        database, profiles = self.readable.database, self.readable.profiles
         if self.fault and tell:
             complain(f"warning: {self.fault}; looking at {database} all the same")
         try:
-            return open_session(database, write=False)
+            return open_session(database, write=False, profiles=profiles)
         except DatabaseError as error:
             if self._is_there(database) or self._database is not None:
                 raise

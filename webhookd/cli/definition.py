@@ -28,6 +28,7 @@ POLICY: Final = {
     "failing_after": ("N", "Attempts in a row in ill health until it is probed."),
     "disable_after_failures": ("N", "Failed deliveries in a row that disable it; or off."),
     "disable_after": ("DURATION", "How long without a success disables it; or off."),
+    "send_feed_sequence": ("BOOL", "Say the event's place in the feed with each request."),
 }
 """Keys of the policy that `add` and `update` have an option for, with its metavar and help."""
 

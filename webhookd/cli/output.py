@@ -43,6 +43,11 @@ def lines(*texts: str) -> None:
     sys.stdout.write("".join(f"{printable(text, 10_000)}\n" for text in texts))
 
 
+def program_text(text: str) -> None:
+    """A line for another program to read, whole: it is made of ASCII already."""
+    sys.stdout.write(f"{text}\n")
+
+
 def table(
     headings: Sequence[str], rows: Iterable[Sequence[object]], *, whole_last: bool = False
 ) -> list[str]:

@@ -73,7 +73,7 @@ def show(policy: Policy) -> dict[str, object]:
         "ordering": policy.ordering.value,
         "concurrency": policy.concurrency,
         "retry_after_max": format_duration(policy.retry_after_max),
-        "rate_limit": _shown_rate(policy.rate_limit) if policy.rate_limit else "off",
+        "rate_limit": show_rate(policy.rate_limit) if policy.rate_limit else "off",
         "max_age": _shown_span(policy.max_age),
         "max_block": _shown_span(policy.max_block),
         "coalesce": policy.coalesce,
@@ -82,20 +82,21 @@ def show(policy: Policy) -> dict[str, object]:
         "failing_after": policy.failing_after,
         "disable_after_failures": policy.disable_after_failures or "off",
         "disable_after": _shown_span(policy.disable_after),
+        "send_feed_sequence": policy.send_feed_sequence,
     }
 
 
-def _shown_span(span: Millis) -> str:
-    return format_duration(span) if span else "off"
-
-
-def _shown_rate(rate: float) -> str:
+def show_rate(rate: float) -> str:
     """The rate as `parse` reads it back: a whole number, over the shortest time that allows it."""
     for unit, seconds in _PER.items():
         text = f"{rate * seconds:.0f}"
         if float(text) / seconds == rate:
             return f"{text}/{unit}"
     return f"{Decimal(repr(rate)):f}/s"
+
+
+def _shown_span(span: Millis) -> str:
+    return format_duration(span) if span else "off"
 
 
 def _timeout(value: object) -> int:
@@ -215,5 +216,6 @@ PARSERS: Final[dict[str, Callable[[object], object]]] = {
     "failing_after": _failing_after,
     "disable_after_failures": _failures,
     "disable_after": _span_or_off,
+    "send_feed_sequence": _switch,
 }
 """How each policy key is read; the keys of `webhookd.core.model.Policy`."""

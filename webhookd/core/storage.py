@@ -22,6 +22,8 @@ from webhookd.core.model import (
 )
 from webhookd.core.model import Sequence as EventSequence
 from webhookd.core.outcomes import Signs
+from webhookd.core.profiles import Known
+from webhookd.core.structure import Validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,14 @@ class RejectedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class DoubtedRow:
+    """An outbox row whose payload is not made as its type's catalogue says."""
+
+    outbox_id: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ingested:
     """What one batch of ingest did, effective once the transaction is committed."""
 
@@ -123,6 +133,8 @@ class Ingested:
     """Subscriptions that have a new delivery at the head of its line."""
     more: bool
     """The batch was full: there may be more rows."""
+    doubted: tuple[DoubtedRow, ...] = ()
+    """Rows that became events although their payload is not made as their type says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,8 +326,19 @@ class Store(Protocol):
             ConfigError: a name is taken, or what cannot be changed is declared otherwise.
         """
 
-    def set_terms(self, *, default_tenant: str, max_payload: int) -> None:
-        """By what rows are judged from the next batch on; says nothing to the file."""
+    def set_terms(
+        self,
+        *,
+        default_tenant: str,
+        max_payload: int,
+        validation: Validation | None,
+        profiles: Known,
+    ) -> None:
+        """By what rows and subscriptions are judged from the next batch on.
+
+        It says nothing to the file. In a transaction that has begun, it counts for what is done
+        after it.
+        """
 
     def check_file(self) -> None:
         """Raise DatabaseError when the path no longer leads to the file that was opened."""

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from webhookd.config.references import resolve
-from webhookd.core import policy, profiles, urls
+from webhookd.core import policy, urls
 from webhookd.core.model import Millis, Policy, Secret, Subscription
+from webhookd.core.profiles import Known
 from webhookd.core.request import Renderer
 from webhookd.core.storage import StoredSubscription
 from webhookd.errors import ConfigError
@@ -33,11 +34,11 @@ class HeldBack:
 
 
 def enroll(
-    stored: StoredSubscription, environ: Mapping[str, str], now: Millis
+    stored: StoredSubscription, known: Known, environ: Mapping[str, str], now: Millis
 ) -> Member | HeldBack:
     """Resolve and check one subscription. Reads secret files, so not on the hot path."""
     try:
-        profile = profiles.get(stored.profile)
+        profile = known.get(stored.profile)
         secrets = tuple(
             Secret(
                 resolve(secret.value, environ) if secret.is_reference else secret.value,
@@ -48,7 +49,10 @@ def enroll(
         )
         if profile.requires_secret and not secrets:
             problem = f"profile {profile.name} signs every request: set a secret"
-            return HeldBack(stored.name, problem, _policy(stored))
+            return HeldBack(stored.name, problem, _policy(stored, known))
+        if stored.secrets and not secrets:
+            problem = "every secret has expired: rotate in a new one"
+            return HeldBack(stored.name, problem, _policy(stored, known))
         subscription = Subscription(
             key=stored.key,
             id=stored.id,
@@ -65,14 +69,15 @@ def enroll(
             secrets=secrets,
             policy=policy.apply(profile.policy, stored.policy),
             created_at=stored.created_at,
+            unsigned=not stored.secrets,
         )
         return Member(subscription, Renderer(profile, subscription))
     except (ConfigError, ValueError) as error:
-        return HeldBack(stored.name, str(error), _policy(stored))
+        return HeldBack(stored.name, str(error), _policy(stored, known))
 
 
-def _policy(stored: StoredSubscription) -> Policy | None:
+def _policy(stored: StoredSubscription, known: Known) -> Policy | None:
     try:
-        return policy.apply(profiles.get(stored.profile).policy, stored.policy)
+        return policy.apply(known.get(stored.profile).policy, stored.policy)
     except ValueError:
         return None

@@ -18,6 +18,7 @@ from typing import Final
 import trio
 
 from webhookd import __version__
+from webhookd.config.catalog import validation
 from webhookd.config.settings import Settings
 from webhookd.core.times import to_text
 from webhookd.daemon.alarms import Alarms
@@ -86,6 +87,8 @@ def main(settings: Settings, *, drain: bool, load: Load | None = None) -> int:
             ids_never_reused=settings.outbox.ids == "never-reused",
             known_mark=lockfile.read(path),
             table=settings.outbox.table,
+            profiles=settings.profiles,
+            validation=validation(settings.outbox),
         )
         stack.callback(store.close)
         sys.setswitchinterval(SWITCH_INTERVAL)
@@ -288,7 +291,7 @@ class Daemon:
             alarm=self._alarms.set,
             linger=linger,
         )
-        self._supervisor = Supervisor(shared, self._alarms)
+        self._supervisor = Supervisor(shared, self._alarms, settings.profiles)
         store.on_doubt = self._supervisor.look_at_all
         self.tailer = Tailer(store, self._supervisor, clock, hints)
         self._upkeep = Upkeep(store, self._supervisor, clock, self._steadiness)
@@ -326,12 +329,15 @@ class Daemon:
         self.recorder.resize(settings.delivery.max_unrecorded)
         if settings.egress != before.egress:
             self._sender.use(settings.egress)
-        if settings.outbox != before.outbox:
+        renewed = settings.profiles.differs(before.profiles)
+        if settings.outbox != before.outbox or renewed:
             self.store.store.set_terms(
                 default_tenant=settings.outbox.default_tenant,
                 max_payload=settings.outbox.max_payload,
+                validation=validation(settings.outbox),
+                profiles=settings.profiles,
             )
-        self._supervisor.renew()
+        self._supervisor.renew(settings.profiles if renewed else None)
 
     def stop(self) -> None:
         """Take nothing new, finish what is under way within the grace, record it, and end."""

@@ -14,6 +14,7 @@ import trio
 
 from webhookd.core.health import Change
 from webhookd.core.model import Policy, SubscriptionKey, SubscriptionState
+from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.core.storage import Notice, StoredSubscription
 from webhookd.daemon.alarms import Alarms
 from webhookd.daemon.attempt import READ_AGAIN, Shared
@@ -38,8 +39,9 @@ FORGOTTEN_AFTER: Final = 3_600.0
 class Supervisor:
     """Keeps a lane for each subscription that has something due."""
 
-    def __init__(self, shared: Shared, alarms: Alarms) -> None:
+    def __init__(self, shared: Shared, alarms: Alarms, profiles: Known = BUILT_IN) -> None:
         self._shared = shared
+        self._profiles = profiles
         self._alarms = alarms
         self._nursery: trio.Nursery | None = None
         self._stored: dict[SubscriptionKey, StoredSubscription] = {}
@@ -52,6 +54,8 @@ class Supervisor:
         """By a rule, a moment ago: `load` has not seen it yet."""
         self._stopping = False
         self._renew = False
+        self._renew_all = False
+        """The profiles are others than at the last `load`."""
         self._changed = trio.Event()
         self._rounds = Rounds(self._waiting, self.look, self._tell_change)
         self._restarted: dict[str, float] = {}
@@ -96,9 +100,15 @@ class Supervisor:
         """Whether `load` is to be called although nothing in the file has changed."""
         return self._renew
 
-    def renew(self) -> None:
-        """Resolve secrets that are kept elsewhere anew at the next `load`: they may be others."""
+    def renew(self, profiles: Known | None = None) -> None:
+        """At the next `load` look up secrets that are kept elsewhere anew: they may be others.
+
+        Other `profiles` make every subscription be looked at anew.
+        """
         self._renew = True
+        if profiles is not None:
+            self._profiles = profiles
+            self._renew_all = True
 
     @property
     def is_busy(self) -> bool:
@@ -121,8 +131,9 @@ class Supervisor:
         before, self._stored = self._stored, stored
         self._disabled.clear()
         renew, self._renew = self._renew, False
+        renew_all, self._renew_all = self._renew_all, False
         for count, (key, one) in enumerate(stored.items(), 1):
-            again = renew and any(secret.is_reference for secret in one.secrets)
+            again = renew_all or (renew and any(secret.is_reference for secret in one.secrets))
             if before.get(key) != one or key in self._held_back or again:
                 self._enroll(one)
             if lane := self._lanes.get(key):
@@ -273,7 +284,7 @@ class Supervisor:
 
     def _enroll(self, one: StoredSubscription) -> None:
         now = self._shared.clock.now()
-        enrolled = enroll(one, os.environ, now)
+        enrolled = enroll(one, self._profiles, os.environ, now)
         before = self._held_back.pop(one.key, None)
         if isinstance(enrolled, HeldBack):
             self._members.pop(one.key, None)

@@ -43,6 +43,9 @@ SWEEP_EVERY: Final = 600.0
 REJECTED_LINES: Final = 5
 """Rejected rows of one batch that get a line of their own in the log; the rest is counted."""
 
+DOUBTED_LINES: Final = 5
+"""The same for rows whose payload is not made as their type's catalogue says."""
+
 
 class Hints(Protocol):
     """Something that notices writes to the database from outside."""
@@ -256,6 +259,20 @@ class Tailer:
                 logging.WARNING,
                 rows=len(done.guessed_times),
                 first_outbox_id=done.guessed_times[0],
+            )
+        for doubted in done.doubted[:DOUBTED_LINES]:
+            log(
+                Action.INGEST_DOUBTED,
+                logging.WARNING,
+                outbox_id=doubted.outbox_id,
+                detail=doubted.detail,
+            )
+        if len(done.doubted) > DOUBTED_LINES:
+            log(
+                Action.INGEST_DOUBTED,
+                logging.WARNING,
+                more=len(done.doubted) - DOUBTED_LINES,
+                see="webhookd events show",
             )
         if done.ready:
             self._supervisor.wake(done.ready)

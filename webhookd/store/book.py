@@ -16,6 +16,7 @@ from typing import Final
 
 from webhookd.core.delivery import Happening, Move, Standing, move
 from webhookd.core.model import DeliveryId, DeliveryState, Millis, Reason, SubscriptionKey
+from webhookd.core.profiles import Known
 from webhookd.core.retry import longest_wait
 from webhookd.core.rows import OWN_TYPES
 from webhookd.core.storage import AttemptNote
@@ -99,8 +100,10 @@ class Place:
 class Book:
     """The deliveries' rows during one writing transaction; sums are written down by `close`."""
 
-    def __init__(self, connection: Connection, file: FileRow, now: int) -> None:
+    def __init__(self, connection: Connection, file: FileRow, now: int, profiles: Known) -> None:
+        """`profiles` says how a subscription is ordered, and how long its delays are."""
         self._connection = connection
+        self.profiles = profiles
         self._file = file
         self._sequence = file.sequence
         self.now = now
@@ -357,7 +360,7 @@ class Book:
 
     def _recipient(self, key: SubscriptionKey) -> recipients.Recipient | None:
         if key not in self._recipients:
-            self._recipients[key] = recipients.find(self._connection, key)
+            self._recipients[key] = recipients.find(self._connection, key, self.profiles)
         return self._recipients[key]
 
     def _head(self, row: Row) -> tuple[int, str | None, str | None, int] | None:

@@ -15,6 +15,7 @@ from typing import Final
 
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryId, Millis, Reason, SubscriptionKey
+from webhookd.core.profiles import Known
 from webhookd.store.book import Book
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
@@ -34,13 +35,14 @@ more only where operators re-opened many."""
 
 
 def supersede(
-    connection: Connection, file: FileRow, crowded: Counter[Crowd], now: Millis
+    connection: Connection, file: FileRow, profiles: Known, crowded: Counter[Crowd], now: Millis
 ) -> tuple[FileRow, frozenset[SubscriptionKey]]:
     """Leave the newest of each kind in these subscriptions' aggregates.
 
     Args:
         connection: in a writing transaction.
         file: the file's row as it is by now.
+        profiles: by which policies of subscriptions are known.
         crowded: how many deliveries are new, by where they are.
         now: the time.
 
@@ -63,7 +65,7 @@ def supersede(
         spare -= max(0, min(spare, len(found) - new))
     if not needless:
         return file, frozenset()
-    book = Book(connection, file, now)
+    book = Book(connection, file, now, profiles)
     # The newest first: then none has to make way for one that is needless too.
     for delivery in sorted(needless, reverse=True):
         row = book.read(delivery)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from webhookd.core.model import Millis, SubscriptionKey, SubscriptionState
+from webhookd.core.profiles import Known
 from webhookd.core.times import to_text
 from webhookd.store import checkup, instructions, recipients, subscriptions
 from webhookd.store.driver import Connection
@@ -79,9 +80,9 @@ def enable(
     return Enabled(owed, since, given)
 
 
-def too_old(connection: Connection, key: SubscriptionKey, now: Millis) -> int:
+def too_old(connection: Connection, known: Known, key: SubscriptionKey, now: Millis) -> int:
     """How many of what is owed, up to `MOST_COUNTED`, will expire rather than be sent."""
-    found = recipients.find(connection, key)
+    found = recipients.find(connection, key, known)
     if found is None or not found.policy.max_age:
         return 0
     before = to_text(now - found.policy.max_age)

@@ -13,6 +13,8 @@ from typing import Any, Final
 from webhookd.core import rows
 from webhookd.core.explaining import Asked, Happened, Judgement, judge
 from webhookd.core.model import DeliveryState, Millis, Reason
+from webhookd.core.profiles import Known
+from webhookd.core.structure import Validation
 from webhookd.core.times import format_duration
 from webhookd.errors import NotFound
 from webhookd.store import aggregates, deliveries, lockfile, waiting
@@ -75,6 +77,7 @@ class Rules:
 
     default_tenant: str
     max_payload: int
+    validation: Validation | None = None
 
 
 def event(session: Session, wanted: str, now: Millis) -> dict[str, Any]:
@@ -98,7 +101,8 @@ def event(session: Session, wanted: str, now: Millis) -> dict[str, Any]:
                     f"{named}; `webhookd events list --aggregate-id {wanted}` has all"
                 )
             raise NotFound(f"no event {wanted!r}; `webhookd events list` shows the newest{hint}")
-        return _explained(connection, found, lockfile.is_held(session.path), now)
+        running = lockfile.is_held(session.path)
+        return _explained(connection, session.profiles, found, running, now)
 
 
 def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict[str, Any]:
@@ -134,7 +138,7 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
             if sequence is None:
                 return said | {"standing": "done_with"}
             found = connection.execute(EVENT_AT, (sequence,)).fetchone()
-            explained = _explained(connection, found, running, now)
+            explained = _explained(connection, session.profiles, found, running, now)
             return said | {"standing": "event", "event": explained}
         if not rejected and judged is None:
             raise NotFound(f"no outbox row {number}; `webhookd events list` shows the newest")
@@ -143,18 +147,20 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
             and connection.execute(FIND, (judged.event_id,)).fetchone()
         ):
             judged = rows.duplicate(judged)
+        elif isinstance(judged, rows.Draft) and rules.validation is not None:
+            judged = _validated(judged, rules.validation)
         if isinstance(judged, rows.Rejection):
             said["would_be_rejected"] = {"reason": judged.reason.value, "detail": judged.detail}
         return said | {"standing": "rejected" if rejected else "waiting"}
 
 
 def _explained(
-    connection: Connection, found: tuple[Any, ...], running: bool, now: Millis
+    connection: Connection, known: Known, found: tuple[Any, ...], running: bool, now: Millis
 ) -> dict[str, Any]:
     sequence, happened = found[0], Happened(*found[1:])
     owed = {one["subscription"]: one for one in rows_of(connection, OWED, sequence)}
     subscriptions = []
-    for one in waiting.everything(connection, now):
+    for one in waiting.everything(connection, known, now):
         delivery = owed.get(one["key"])
         if one["removed_at"] is not None and delivery is None:
             continue
@@ -220,6 +226,14 @@ def _judged(
         max_payload=rules.max_payload,
         now=now,
     )
+
+
+def _validated(draft: rows.Draft, validation: Validation) -> rows.Draft | rows.Rejection:
+    """As in ingest: a payload that is not as its type says counts only where it is rejected."""
+    if not validation.rejects:
+        return draft
+    fault = validation.fault(draft.event_type, draft.aggregate_type, draft.payload)
+    return rows.mismatch(draft, fault) if fault else draft
 
 
 def _is_done_with(connection: Connection, number: int) -> bool:

@@ -21,8 +21,8 @@ from webhookd.store.recipients import (
 
 INSERT_EVENT: Final = (
     "INSERT INTO webhookd_events (sequence, outbox_id, event_id, aggregate, event_type,"
-    " aggregate_type, aggregate_id, tenant, payload, occurred_at, time_guessed, ingested_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " aggregate_type, aggregate_id, tenant, payload, occurred_at, time_guessed, ingested_at,"
+    " aggregate_type_made) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 MOVE_AGGREGATE: Final = (
     "UPDATE webhookd_aggregates SET sequence = ?, event_type = ?, event_id = ?, occurred_at = ?"
@@ -183,6 +183,7 @@ class Fanout:
                 draft.occurred_at,
                 draft.occurred_at_guessed,
                 self.now_text,
+                draft.aggregate_type_made,
             ),
         )
         self.events += 1

@@ -7,6 +7,7 @@ from typing import Final
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.findings import Finding, Level, Resolve, of_subscription
 from webhookd.core.model import Millis, SubscriptionState
+from webhookd.core.profiles import Known
 from webhookd.core.storage import StoredSubscription
 from webhookd.core.text import counted
 from webhookd.core.times import to_text
@@ -37,6 +38,7 @@ def inspect(
     table: str,
     ids_never_reused: bool,
     egress: EgressPolicy,
+    profiles: Known,
     resolve: Resolve,
     now: Millis,
 ) -> list[Finding]:
@@ -47,6 +49,7 @@ def inspect(
         table: the outbox as configured.
         ids_never_reused: the host vouches for a key that is no AUTOINCREMENT.
         egress: what subscriptions may connect to.
+        profiles: those that the configuration has.
         resolve: fetches the secret that a reference names.
         now: for secrets that expire.
     """
@@ -67,7 +70,7 @@ def inspect(
                 *_writable(connection, path),
                 *_journal(connection),
                 *_outbox(connection, row, path, table, ids_never_reused),
-                *_subscriptions(connection, egress, resolve, now),
+                *_subscriptions(connection, egress, profiles, resolve, now),
             ]
     except DatabaseError as error:
         return [_fault(_DATABASE, error)]
@@ -187,7 +190,11 @@ def _highest_id(connection: Connection, row: FileRow, path: Path) -> int:
 
 
 def _subscriptions(
-    connection: Connection, egress: EgressPolicy, resolve: Resolve, now: Millis
+    connection: Connection,
+    egress: EgressPolicy,
+    profiles: Known,
+    resolve: Resolve,
+    now: Millis,
 ) -> Iterator[Finding]:
     stored = subscriptions.load(connection)
     if not stored:
@@ -197,7 +204,7 @@ def _subscriptions(
             "there are none, so nothing is sent; `webhookd subscriptions add URL` makes one",
         )
     for one in stored:
-        yield from of_subscription(one, egress, resolve, now)
+        yield from of_subscription(one, egress, profiles, resolve, now)
         yield from _health(connection, one)
 
 

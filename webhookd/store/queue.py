@@ -9,6 +9,7 @@ from itertools import islice, zip_longest
 from typing import Any, Final, NamedTuple
 
 from webhookd.core.model import DeliveryId, Event, Millis, Sequence, SubscriptionKey
+from webhookd.core.rows import made_aggregate_type
 from webhookd.core.storage import Due
 from webhookd.core.times import from_text, to_text
 from webhookd.store.driver import Connection
@@ -51,7 +52,7 @@ WAITING: Final = both(
 )
 EVENT: Final = (
     "SELECT sequence, outbox_id, event_id, event_type, aggregate_type, aggregate_id, tenant,"
-    " payload, occurred_at FROM webhookd_events WHERE sequence = ?"
+    " payload, occurred_at, aggregate_type_made FROM webhookd_events WHERE sequence = ?"
 )
 NEXT_PASSED: Final = (
     "SELECT pass_at FROM webhookd_deliveries INDEXED BY webhookd_deliveries_pass"
@@ -84,7 +85,12 @@ def due(
 def event(connection: Connection, sequence: Sequence) -> Event | None:
     """An event with its payload; None if it is gone."""
     row = connection.execute(EVENT, (sequence,)).fetchone()
-    return None if row is None else Event(*row)
+    if row is None:
+        return None
+    made = row[9]
+    if made is None:  # from before it was kept
+        made = row[4] == made_aggregate_type(row[3])
+    return Event(*(*row[:9], bool(made)))
 
 
 def next_due(

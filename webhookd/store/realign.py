@@ -67,7 +67,9 @@ def realign(transaction: Transaction, one: Instruction, budget: Budget, now: Mil
                 if place.coalesce_key:
                     crowded[one.subscription, place.coalesce_key] += 1
             changed += moves or place.coalesce_key != merges
-    transaction.file, ready = coalesce.supersede(connection, transaction.file, crowded, now)
+    transaction.file, ready = coalesce.supersede(
+        connection, transaction.file, transaction.profiles, crowded, now
+    )
     budget.look(len(rows))
     budget.change(2 * changed)
     after = one.after(rows[-1][0] if rows else one.position, done=changed)

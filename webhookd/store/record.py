@@ -26,7 +26,7 @@ def record(
     What they mean for their subscriptions (failing, recovered, disabled) is written, and told as
     webhookd's own events, in the same transaction: it is never true without being told.
     """
-    book = Book(connection, file, now)
+    book = Book(connection, file, now, terms.profiles)
     checkup = Checkup(connection, terms)
     standings: dict[DeliveryId, Standing] = {}
     changed: set[DeliveryId] = set()

@@ -12,7 +12,8 @@ from typing import Final
 
 from webhookd.core.model import Millis
 from webhookd.core.rows import RawRow, Rejection
-from webhookd.core.storage import RejectedRow
+from webhookd.core.storage import DoubtedRow, RejectedRow
+from webhookd.core.structure import Validation
 from webhookd.store import file as files
 from webhookd.store import ranges, terms
 from webhookd.store.acceptance import BREATH
@@ -52,6 +53,8 @@ class Retried:
     """Ids that were asked for and are no rejected row's."""
     guessed_times: tuple[int, ...] = ()
     """Of `events`, those whose `occurred_at` could not be read: the time of now stands in."""
+    doubted: tuple[DoubtedRow, ...] = ()
+    """Of `events`, those whose payload is not made as their type says."""
 
 
 class Retry:
@@ -65,6 +68,7 @@ class Retry:
         max_payload: int,
         ids_never_reused: bool,
         clock: Callable[[], Millis],
+        validation: Validation | None = None,
         forget_gone: bool = False,
     ) -> None:
         """Prepare to work on a session that writes.
@@ -75,6 +79,7 @@ class Retry:
             max_payload: as in ingest.
             ids_never_reused: the host vouches for a key that is no AUTOINCREMENT.
             clock: gives the time of each transaction.
+            validation: as in ingest.
             forget_gone: take rows that the host has deleted off the list.
 
         Raises:
@@ -88,6 +93,7 @@ class Retry:
         self._default_tenant = default_tenant
         self._max_payload = max_payload
         self._clock = clock
+        self._validation = validation
         self._forget_gone = forget_gone
         self._terms: tuple[int, Terms] | None = None
 
@@ -156,6 +162,7 @@ class Retry:
             forgotten=tuple(forgotten),
             unknown=tuple(one for one in looked_at if one not in was_known),
             guessed_times=done.guessed_times,
+            doubted=done.doubted,
         )
         return retried, len(looked_at)
 
@@ -194,7 +201,11 @@ class Retry:
 
     def _load_terms(self, connection: Connection) -> Terms:
         return terms.load(
-            connection, default_tenant=self._default_tenant, max_payload=self._max_payload
+            connection,
+            default_tenant=self._default_tenant,
+            max_payload=self._max_payload,
+            profiles=self._session.profiles,
+            validation=self._validation,
         )
 
 

@@ -140,7 +140,7 @@ def order(transaction: Transaction, key: SubscriptionKey, span: Span, now: Milli
 def replay(transaction: Transaction, one: Instruction, budget: Budget, now: Millis) -> Done:
     """Replay a stretch of events."""
     connection = transaction.connection
-    recipient = recipients.find(connection, one.subscription)
+    recipient = recipients.find(connection, one.subscription, transaction.profiles)
     if recipient is None:
         return Done(one, is_last=True, rows=0)
     # What is opened or made where deliveries coalesce may be changed a second time at once.
@@ -164,7 +164,9 @@ def replay(transaction: Transaction, one: Instruction, budget: Budget, now: Mill
                 if merges:
                     crowded[one.subscription, merges] += 1
     before = _superseded(connection, one.subscription)
-    transaction.file, stepped_up = coalesce.supersede(connection, transaction.file, crowded, now)
+    transaction.file, stepped_up = coalesce.supersede(
+        connection, transaction.file, transaction.profiles, crowded, now
+    )
     counts = Counter(verdict.value for _, verdict in judged)
     counts[SUPERSEDED] = _superseded(connection, one.subscription) - before
     changed = counts[Verdict.REOPENED] + counts[Verdict.MADE]
@@ -278,7 +280,7 @@ def _make(
 ) -> tuple[frozenset[SubscriptionKey], Counter[Crowd]]:
     """Make the deliveries that are missing, each where its event belongs in its line."""
     connection, file = transaction.connection, transaction.file
-    terms = Terms(Matcher(()), {key: recipient}, "", 0)
+    terms = Terms(Matcher(()), {key: recipient}, transaction.profiles, "", 0)
     fanout = Fanout(connection, terms, file.sequence, to_text(now))
     ordering = recipient.policy.ordering
     for event in events:

@@ -280,6 +280,10 @@ ALTER TABLE webhookd_file ADD COLUMN roll INTEGER NOT NULL DEFAULT 0;
 -- Rows rejected since the last summary of them as an event.
 ALTER TABLE webhookd_file ADD COLUMN unannounced INTEGER NOT NULL DEFAULT 0;
 
+-- 1: the row had no aggregate_type, so that it was made of event_type; 0: it had one. NULL: the
+-- event is older than this column, and counts as 1 where it has what would have been made.
+ALTER TABLE webhookd_events ADD COLUMN aggregate_type_made INTEGER;
+
 -- When a rule (or a 410) disabled it; NULL in any other state.
 ALTER TABLE webhookd_subscriptions ADD COLUMN disabled_at TEXT;
 

@@ -9,6 +9,7 @@ from typing import Final
 from webhookd.core.declaration import Declared, Difference
 from webhookd.core.health import Health
 from webhookd.core.model import DeliveryId, Event, Millis, Sequence, SubscriptionKey
+from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.core.storage import (
     Due,
     Ingested,
@@ -18,6 +19,7 @@ from webhookd.core.storage import (
     Step,
     StoredSubscription,
 )
+from webhookd.core.structure import Validation
 from webhookd.errors import DatabaseError, OutboxUnreadable
 from webhookd.store import (
     announce,
@@ -66,6 +68,8 @@ class SqliteStore:
         ids_never_reused: bool,
         known_mark: dict[str, object] | None,
         table: str | None = None,
+        profiles: Known = BUILT_IN,
+        validation: Validation | None = None,
     ) -> None:
         """Open a prepared file, migrate it if it is older, and hold it against what is known.
 
@@ -74,8 +78,10 @@ class SqliteStore:
             default_tenant: of rows that name none.
             max_payload: bytes; larger payloads are rejected.
             ids_never_reused: the host vouches for a key that is no AUTOINCREMENT.
+            validation: what payloads are held against; None where they are not.
             known_mark: what the lock file said before this start; None where there was none.
             table: the outbox that the file must have been prepared with; None for any.
+            profiles: by which ordering and policy of subscriptions are known.
 
         Raises:
             DatabaseError: unusable, not prepared, newer, moved, restored, or its outbox unfit.
@@ -110,6 +116,8 @@ class SqliteStore:
         self._seen: FileRow = row
         self._default_tenant = default_tenant
         self._max_payload = max_payload
+        self._profiles = profiles
+        self._validation = validation
         self._outbox = Outbox(path, row.outbox_table, max_payload)
         self._transaction: Transaction | None = None
         self._terms: tuple[int, Terms] | None = None
@@ -130,7 +138,7 @@ class SqliteStore:
         """Begin a writing transaction and make sure that the file is still the one we knew."""
         with translated(self.path):
             self._load_terms_ahead()
-        transaction = Transaction(self._writer, self.path)
+        transaction = Transaction(self._writer, self.path, self._profiles)
         try:
             self._check_known(transaction.file, self._known)
         except DatabaseError:
@@ -334,10 +342,21 @@ class SqliteStore:
         with translated(self.path):
             return declarations.apply(self._begun(), declared, now)
 
-    def set_terms(self, *, default_tenant: str, max_payload: int) -> None:
-        """By what rows are judged from the next batch on."""
+    def set_terms(
+        self,
+        *,
+        default_tenant: str,
+        max_payload: int,
+        validation: Validation | None,
+        profiles: Known,
+    ) -> None:
+        """By what rows and subscriptions are judged from now on."""
         self._default_tenant = default_tenant
         self._max_payload = max_payload
+        self._validation = validation
+        self._profiles = profiles
+        if self._transaction is not None:
+            self._transaction.profiles = profiles
         self._outbox = Outbox(self.path, self._outbox.table, max_payload)
         self._terms = None
 
@@ -390,7 +409,11 @@ class SqliteStore:
 
     def _load_terms(self, connection: Connection) -> Terms:
         return terms.load(
-            connection, default_tenant=self._default_tenant, max_payload=self._max_payload
+            connection,
+            default_tenant=self._default_tenant,
+            max_payload=self._max_payload,
+            profiles=self._profiles,
+            validation=self._validation,
         )
 
 
@@ -405,6 +428,8 @@ def open_checked(
     ids_never_reused: bool,
     known_mark: dict[str, object] | None,
     table: str | None = None,
+    profiles: Known = BUILT_IN,
+    validation: Validation | None = None,
 ) -> SqliteStore:
     """`SqliteStore` after the preflight that must come before the first open."""
     preflight.check(path)
@@ -415,4 +440,6 @@ def open_checked(
         ids_never_reused=ids_never_reused,
         known_mark=known_mark,
         table=table,
+        profiles=profiles,
+        validation=validation,
     )

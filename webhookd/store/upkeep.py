@@ -72,7 +72,7 @@ def _let_pass(connection: Connection, book: Book, delivery: DeliveryId, now: Mil
     row = book.read(delivery)
     if row is None:
         return False
-    recipient = recipients.find(connection, row.subscription)
+    recipient = recipients.find(connection, row.subscription, book.profiles)
     max_block = recipient.policy.max_block if recipient is not None else 0
     # One that is not due is no head: another was put before it, and nobody waits for it alone.
     # Should it come to the head again, its next failed attempt tells when it may be passed.

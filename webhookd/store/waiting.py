@@ -7,6 +7,7 @@ from typing import Any, Final
 from webhookd.core import explaining, policy
 from webhookd.core.explaining import Head, Line, Wait, Waiting
 from webhookd.core.model import DeliveryState, Millis, SubscriptionState
+from webhookd.core.profiles import Known
 from webhookd.core.times import from_text, to_text
 from webhookd.store import book, checkup, recipients
 from webhookd.store.driver import Connection
@@ -42,17 +43,17 @@ Surroundings = dict[str, Any]
 `max_age` by its policy in force."""
 
 
-def everything(connection: Connection, now: Millis) -> list[Surroundings]:
+def everything(connection: Connection, known: Known, now: Millis) -> list[Surroundings]:
     """Every subscription, removed ones too, in the order in which they were made."""
-    return [_judged(connection, one, now) for one in rows_of(connection, ALL)]
+    return [_judged(connection, known, one, now) for one in rows_of(connection, ALL)]
 
 
-def _one(connection: Connection, key: int, now: Millis) -> Surroundings:
-    return _judged(connection, rows_of(connection, ONE, key)[0], now)
+def _one(connection: Connection, known: Known, key: int, now: Millis) -> Surroundings:
+    return _judged(connection, known, rows_of(connection, ONE, key)[0], now)
 
 
-def _judged(connection: Connection, one: Surroundings, now: Millis) -> Surroundings:
-    in_force = recipients.effective(one["profile"], json.loads(one["policy"]))
+def _judged(connection: Connection, known: Known, one: Surroundings, now: Millis) -> Surroundings:
+    in_force = recipients.effective(known, one["profile"], json.loads(one["policy"]))
     held = checkup.read(connection, one["key"]).holds(now, in_force)
     return one | {
         "held_until": None if held is None else to_text(held),
@@ -91,10 +92,12 @@ def waits(
     return head, explaining.waits(waiting, running=running, now=now)
 
 
-def waits_of(connection: Connection, delivery: int, *, running: bool, now: Millis) -> list[Wait]:
+def waits_of(
+    connection: Connection, known: Known, delivery: int, *, running: bool, now: Millis
+) -> list[Wait]:
     """All that one delivery waits for; nothing where it is finished, or was pruned meanwhile."""
     for row in rows_of(connection, DELIVERY, delivery):
-        one = _one(connection, row["subscription"], now)
+        one = _one(connection, known, row["subscription"], now)
         return waits(connection, one, row, running=running, now=now)[1]
     return []
 
@@ -106,19 +109,19 @@ def newer_delivered(connection: Connection, delivery: int) -> int | None:
 
 
 def upcoming(
-    connection: Connection, deliveries: Iterable[int], now: Millis
+    connection: Connection, known: Known, deliveries: Iterable[int], now: Millis
 ) -> dict[int, str | None]:
     """When each of these deliveries is attempted next, in a word; None for what never is."""
-    known: dict[int, Surroundings] = {}
+    met: dict[int, Surroundings] = {}
     found: dict[int, str | None] = {}
     for delivery in deliveries:
         for row in rows_of(connection, DELIVERY, delivery):
             key = row["subscription"]
             if row["state"] != DeliveryState.PENDING:
                 continue
-            if key not in known:
-                known[key] = _one(connection, key, now)
-            one = known[key]
+            if key not in met:
+                met[key] = _one(connection, known, key, now)
+            one = met[key]
             found[delivery] = explaining.upcoming(
                 row["due_at"],
                 to_text(now),

@@ -57,9 +57,9 @@ CREATE TABLE webhookd_events (
     occurred_at    TEXT NOT NULL,
     time_guessed   INTEGER NOT NULL,
     ingested_at    TEXT NOT NULL
-);
-INSERT INTO webhookd_events VALUES(1,1,'00000000-0001-767a-9329-052479aa3826',1,'supplier.created','supplier','S-1','acme',X'7b2261223a20317d','2026-01-31T12:00:00.000Z',0,'2026-01-31T12:00:00.000Z');
-INSERT INTO webhookd_events VALUES(3,2,'00000000-0002-776d-bb87-b938176e1e1c',2,'supplier.updated','supplier','S-1','',NULL,'2026-01-31T12:00:00.000Z',0,'2026-01-31T12:00:00.000Z');
+, aggregate_type_made INTEGER);
+INSERT INTO webhookd_events VALUES(1,1,'00000000-0001-767a-9329-052479aa3826',1,'supplier.created','supplier','S-1','acme',X'7b2261223a20317d','2026-01-31T12:00:00.000Z',0,'2026-01-31T12:00:00.000Z',1);
+INSERT INTO webhookd_events VALUES(3,2,'00000000-0002-776d-bb87-b938176e1e1c',2,'supplier.updated','supplier','S-1','',NULL,'2026-01-31T12:00:00.000Z',0,'2026-01-31T12:00:00.000Z',1);
 CREATE TABLE webhookd_subscriptions (
     key          INTEGER PRIMARY KEY,
     id           TEXT NOT NULL UNIQUE,

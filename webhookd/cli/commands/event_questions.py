@@ -9,6 +9,7 @@ import click
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import complain, document, fields, json_option, lines, say, table
 from webhookd.cli.types import HIGHEST, Whole
+from webhookd.config.catalog import validation
 from webhookd.core.model import DeliveryState, Reason
 from webhookd.core.text import counted
 from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError, WebhookdError
@@ -52,7 +53,7 @@ def explain(app: App, event: str | None, outbox_id: int | None, as_json: bool) -
     with app.session(write=False) as session:
         if outbox_id is not None:
             outbox = app.readable.outbox
-            rules = explaining.Rules(outbox.default_tenant, outbox.max_payload)
+            rules = explaining.Rules(outbox.default_tenant, outbox.max_payload, validation(outbox))
             found = explaining.outbox_row(session, outbox_id, rules, app.now())
         else:
             found = explaining.event(session, event or "", app.now())
@@ -213,6 +214,7 @@ def _retry(app: App, session: Session, *, forget_gone: bool) -> Retry:
         ids_never_reused=outbox.ids == "never-reused",
         forget_gone=forget_gone,
         clock=app.now,
+        validation=validation(outbox),
     )
 
 
@@ -231,6 +233,11 @@ def _sums(done: list[Retried], everything: bool) -> dict[str, Any]:
         # With --all nobody asked for that row: somebody else was faster.
         "unknown": [] if everything else [number for one in done for number in one.unknown],
         "guessed_times": [number for one in done for number in one.guessed_times],
+        "doubted": [
+            {"outbox_id": row.outbox_id, "detail": row.detail}
+            for one in done
+            for row in one.doubted
+        ],
     }
 
 
@@ -243,21 +250,22 @@ def _tell(found: dict[str, Any], *, as_json: bool) -> None:
 
 def _outcome(found: dict[str, Any]) -> Iterator[str]:
     events, rejected, gone = found["events"], found["rejected"], found["gone"]
+    doubted = found["doubted"]
     if events:
         verb = "is an event" if len(events) == 1 else "are events"
         owed = counted(found["deliveries"], "delivery", "deliveries")
         yield f"{counted(len(events), 'row')} {verb} now, with {owed} owed"
     if found["guessed_times"]:
         yield f"no moment in occurred_at, so it is the time of now: {_ids(found['guessed_times'])}"
+    if doubted:
+        yield f"{counted(len(doubted), 'payload')} not as the catalogue says, sent all the same:"
+        yield from _details(doubted, "`webhookd events show` says it of each")
     if rejected:
         reasons = Counter(row["reason"] for row in rejected)
         said = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         verb = "is" if len(rejected) == 1 else "are"
         yield f"{counted(len(rejected), 'row')} {verb} rejected still: {said}"
-        for row in rejected[:LISTED]:
-            yield f"  {row['outbox_id']}  {row['reason']}: {row['detail']}"
-        if len(rejected) > LISTED:
-            yield f"  and {len(rejected) - LISTED} more: `webhookd events list --rejected`"
+        yield from _details(rejected, "`webhookd events list --rejected`")
     if gone:
         verb = "row is" if len(gone) == 1 else "rows are"
         stays = "stays" if len(gone) == 1 else "stay"
@@ -272,6 +280,14 @@ def _outcome(found: dict[str, Any]) -> Iterator[str]:
             f"{len(forgotten)} {verb} no longer in the outbox and off the list now: "
             f"{_ids(forgotten)}"
         )
+
+
+def _details(rows: list[dict[str, Any]], more: str) -> Iterator[str]:
+    for row in rows[:LISTED]:
+        reason = f"{row['reason']}: " if "reason" in row else ""
+        yield f"  {row['outbox_id']}  {reason}{row['detail']}"
+    if len(rows) > LISTED:
+        yield f"  and {len(rows) - LISTED} more: {more}"
 
 
 def _ids(numbers: list[int]) -> str:

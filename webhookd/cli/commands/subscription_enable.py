@@ -60,7 +60,7 @@ def enable(
         found = _find(session, found.id)
         owed = _owed(session, found)
         with session.read() as connection:
-            old = enabling.too_old(connection, found.key, app.now())
+            old = enabling.too_old(connection, session.profiles, found.key, app.now())
             expired = enabling.expired(connection, found.key) if retry_failed else 0
         runs = lockfile.is_held(session.path)
     warn_undeclared(app, found)
