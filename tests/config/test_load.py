@@ -94,7 +94,7 @@ def test_the_example_is_the_defaults_and_names_every_key() -> None:
         key, equals, _ = line.removeprefix("# ").partition(" = ")
         if equals and key.isidentifier():
             named.add(f"{table}.{key}".lstrip("."))
-    fields = {"database", "egress.allow", "egress.deny"}
+    fields = {"database", "egress.allow", "egress.deny", "egress.proxy"}
     for part in ("outbox", "delivery", "log", "status"):
         fields |= {f"{part}.{name.name}" for name in dataclasses.fields(getattr(settings, part))}
     fields |= {f"subscriptions.{name}" for name in (*declared.FIELDS, *PARSERS)}

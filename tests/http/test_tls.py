@@ -17,8 +17,8 @@ from webhookd.core.model import Answer, Fault, FaultKind, Phase
 from webhookd.core.urls import parse
 from webhookd.http.address import Resolver
 from webhookd.http.channel import Sender
-from webhookd.http.dial import make_ssl_context
 from webhookd.http.limits import Limits
+from webhookd.http.tls import make_ssl_context
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 FAIL = b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno"
@@ -298,8 +298,3 @@ def test_D11_the_environment_does_not_choose_whom_to_trust(monkeypatch, tmp_path
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
-
-
-def test_the_context_is_made_once():
-    sender = Sender(parse_policy([], []))
-    assert sender.ssl_context is sender.ssl_context

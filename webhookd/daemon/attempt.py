@@ -21,6 +21,7 @@ from webhookd.core.model import (
     Policy,
     Reason,
     SubscriptionKey,
+    Terms,
     Url,
 )
 from webhookd.core.profiles import Unrenderable
@@ -52,7 +53,13 @@ LINGER: Final = 4.0
 class Channel(Protocol):
     """One worker's way to its receiver, with at most one connection kept alive."""
 
-    async def send(self, url: Url, wire: bytes, timeout: Millis) -> Answer | Fault:  # noqa: ASYNC109 - one deadline over all
+    async def send(
+        self,
+        url: Url,
+        wire: bytes,
+        timeout: Millis,  # noqa: ASYNC109
+        terms: Terms,
+    ) -> Answer | Fault:
         """Make one exchange; whatever the outside does is data, not an exception."""
 
     async def aclose(self) -> None:
@@ -132,7 +139,7 @@ async def make(current: Callable[[], Member], shared: Shared, channel: Channel, 
             event, number=due.number, attempt=due.attempts + 1, now=started
         )
         url = member.subscription.url
-        sent = await channel.send(url, request.wire(), policy.timeout)
+        sent = await channel.send(url, request.wire(), policy.timeout, member.terms)
         ended = trio.current_time()
         result = await shared.brakes.outage.judge(url.host, sent)
     except StoreBusy:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from webhookd.config.references import resolve
+from webhookd.config.terms import resolve_terms
 from webhookd.core import policy, profiles, urls
-from webhookd.core.model import Millis, Secret, Subscription
+from webhookd.core.model import PLAIN, Millis, Secret, Subscription, Terms
 from webhookd.core.request import Renderer
 from webhookd.core.storage import StoredSubscription
 from webhookd.errors import ConfigError
+from webhookd.http.tls import context_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,8 @@ class Member:
 
     subscription: Subscription
     renderer: Renderer
+    terms: Terms = PLAIN
+    """On which its receiver is connected to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class HeldBack:
 def enroll(
     stored: StoredSubscription, environ: Mapping[str, str], now: Millis
 ) -> Member | HeldBack:
-    """Resolve and check one subscription. Reads secret files, so not on the hot path."""
+    """Resolve and check one subscription. Reads files, so not on the hot path."""
     try:
         profile = profiles.get(stored.profile)
         secrets = tuple(
@@ -65,6 +69,15 @@ def enroll(
             policy=policy.apply(profile.policy, stored.policy),
             created_at=stored.created_at,
         )
-        return Member(subscription, Renderer(profile, subscription))
+        terms = resolve_terms(subscription.policy, environ)
+        context_for(terms)
+        return Member(subscription, Renderer(profile, subscription), terms)
     except (ConfigError, ValueError) as error:
         return HeldBack(stored.name, str(error))
+
+
+def refers(stored: StoredSubscription) -> bool:
+    """Whether something of it is kept outside the file, and may be another one by now."""
+    return any(secret.is_reference for secret in stored.secrets) or any(
+        policy.is_reference(str(stored.policy.get(key, ""))) for key in policy.KEPT_ELSEWHERE
+    )

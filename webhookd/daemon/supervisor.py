@@ -18,7 +18,7 @@ from webhookd.daemon.alarms import Alarms
 from webhookd.daemon.attempt import READ_AGAIN, Shared
 from webhookd.daemon.lane import Lane
 from webhookd.daemon.pace import Pace
-from webhookd.daemon.roster import HeldBack, Member, enroll
+from webhookd.daemon.roster import HeldBack, Member, enroll, refers
 from webhookd.errors import StoreBusy, WebhookdError
 from webhookd.logs.actions import Action, log
 
@@ -110,7 +110,7 @@ class Supervisor:
         self._disabled.clear()
         renew, self._renew = self._renew, False
         for count, (key, one) in enumerate(stored.items(), 1):
-            again = renew and any(secret.is_reference for secret in one.secrets)
+            again = renew and refers(one)
             if before.get(key) != one or key in self._held_back or again:
                 self._enroll(one)
             if lane := self._lanes.get(key):

@@ -17,8 +17,9 @@ from typing import Final
 import trio
 
 from webhookd.http.faults import PeerClosed
+from webhookd.http.tls import WrongCertificate
 
-CHUNK: Final = 65_536
+CHUNK: Final = 16_384
 """Bytes asked of the socket at once."""
 
 
@@ -139,6 +140,8 @@ class TlsConnection(Connection):
                 if not received:
                     raise PeerClosed("closed within the TLS handshake") from None
                 self._incoming.write(received)
+            except WrongCertificate:
+                raise  # what lies ready now would end the handshake as if all were well
             except ssl.SSLError:
                 # The alert that tells the other side why; whether it arrives changes nothing.
                 self._push_alert()
@@ -172,6 +175,8 @@ class TlsConnection(Connection):
     def is_quiet(self) -> bool:
         if not super().is_quiet():
             return False
+        if not self._has_more:
+            return True
         try:
             self._tls.read(1)
         except ssl.SSLWantReadError:
@@ -180,7 +185,17 @@ class TlsConnection(Connection):
             return False
         return False
 
+    @property
+    def _has_more(self) -> bool:
+        """Whether TLS may have something to say without more from the socket.
+
+        Asking it costs an exception where it has not, twice a request.
+        """
+        return bool(self._incoming.pending or self._tls.pending() or self._incoming.eof)
+
     def _decrypt(self) -> bytes | None:
+        if not self._has_more:
+            return None
         try:
             return self._tls.read(CHUNK)
         except ssl.SSLWantReadError:

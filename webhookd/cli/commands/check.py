@@ -1,16 +1,18 @@
 """`webhookd check`: what would stop or hinder the daemon, and how to mend it."""
 
 import os
+from contextlib import suppress
 
 import click
 
+from webhookd.cli import terms
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import document, json_option, lines
 from webhookd.config.references import SecretMissing, resolve
 from webhookd.core.findings import Finding, Level
 from webhookd.core.text import counted
-from webhookd.errors import EXIT_OK, EXIT_WRONG
-from webhookd.store import acceptance
+from webhookd.errors import EXIT_OK, EXIT_WRONG, DatabaseError
+from webhookd.store import acceptance, subscriptions
 from webhookd.store.inspection import inspect
 
 
@@ -60,6 +62,12 @@ def check(
         resolve=_resolve,
         now=app.now(),
     )
+    with (
+        suppress(DatabaseError),  # which is a finding by now
+        app.session(write=False) as session,
+        session.read() as connection,
+    ):
+        found += terms.findings(subscriptions.load(connection))
     faults = sum(finding.level is Level.FAULT for finding in found)
     if as_json:
         document(

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from webhookd.cli import secrets
+from webhookd.cli import secrets, terms
 from webhookd.cli.bulk import complete
 from webhookd.cli.commands.subscriptions import details, in_words, summary
 from webhookd.cli.context import App, pass_app
@@ -101,6 +101,7 @@ def update(
             check_editable(app, found)
             with on_the_command_line():
                 changes = _changes(given, policy, found, app.settings.egress)
+            terms.look_up(changes.get("policy", {}), profiles.get(found.profile))
             realigned = subscriptions.update(transaction, found.key, changes, app.now())
             after = subscriptions.find(transaction.connection, found.id)
         if realigned is not None:

@@ -1,0 +1,75 @@
+"""Terms of a subscription: fetched when it is enrolled, handed to the sender at each attempt."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from webhookd.core.model import PLAIN, Proxy, Terms
+from webhookd.daemon.reload import changes
+from webhookd.daemon.roster import HeldBack, Member, enroll, refers
+from webhookd.store import subscriptions
+
+
+def stored(world, key):
+    with world.command() as transaction:
+        return next(one for one in subscriptions.load(transaction.connection) if one.key == key)
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> Path:
+    path = tmp_path / "authority.pem"
+    trustme.CA().cert_pem.write_to_path(path)
+    return path
+
+
+def test_a_member_has_its_terms(world, pem):
+    plain = world.subscribe("plain")
+    own = world.subscribe("own", tls_ca=f"file:{pem}", proxy="http://p.example:3128")
+    found = enroll(stored(world, plain), {}, 0)
+    assert isinstance(found, Member)
+    assert found.terms is PLAIN
+    assert not refers(stored(world, plain))
+    found = enroll(stored(world, own), {}, 0)
+    assert isinstance(found, Member)
+    ca = pem.read_text().removesuffix("\n")
+    assert found.terms == Terms(ca=ca, proxy=Proxy("http", "p.example", 3128))
+    assert refers(stored(world, own))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [(None, "tls_ca: file:"), ("hello", "tls_ca: holds no certificate")],
+)
+def test_what_is_missing_or_unfit_holds_it_back(world, tmp_path, text, problem):
+    path = tmp_path / "ca.pem"
+    if text is not None:
+        path.write_text(text)
+    found = enroll(stored(world, world.subscribe("own", tls_ca=f"file:{path}")), {}, 0)
+    assert isinstance(found, HeldBack)
+    assert found.problem.startswith(problem)
+
+
+async def test_it_is_sent_once_the_file_is_there_and_never_without(
+    world, pem, autojump_clock, expected_logs
+):
+    path = pem.with_name("later.pem")
+    world.subscribe("own", tls_ca=f"file:{path}")
+    world.insert("a")
+    async with world.running() as daemon:
+        await trio.sleep(5)
+        assert not world.sender.seen
+        assert any("tls_ca: " in problem for problem in daemon.problems)
+        path.write_bytes(pem.read_bytes())
+        await trio.sleep(100)
+        assert len(world.sender.seen) == 1
+        assert world.sender.terms[-1].ca == path.read_text().removesuffix("\n")
+
+
+def test_G11_a_changed_proxy_is_told_without_its_credentials(world):
+    before = world.settings
+    proxy = Proxy("http", "p.example", 3128, "me", "hunter2")
+    after = replace(before, egress=replace(before.egress, proxy=proxy))
+    assert list(changes(before, after)) == ["egress.proxy: unset -> http://***@p.example:3128"]
