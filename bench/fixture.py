@@ -8,6 +8,7 @@ from typing import Final
 from bench.processes import module
 from bench.report import BenchFailed
 from webhookd.core.model import Event, Sequence, SubscriptionId
+from webhookd.core.profiles import BUILT_IN
 from webhookd.core.request import Request
 from webhookd.daemon.roster import Member, enroll
 from webhookd.store import create, subscriptions
@@ -86,7 +87,7 @@ def prepare(folder: Path, *, port: int, endpoints: int, events: int) -> Workload
 def member(workload: Workload) -> Member:
     """The first subscription, as the daemon has it."""
     with Session(workload.database, write=False) as session, session.read() as connection:
-        found = enroll(subscriptions.load(connection)[0], {}, time.time_ns() // 1_000_000)
+        found = enroll(subscriptions.load(connection)[0], BUILT_IN, {}, time.time_ns() // 1_000_000)
     if not isinstance(found, Member):
         raise BenchFailed(found.problem)
     return found

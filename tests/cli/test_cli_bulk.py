@@ -12,6 +12,7 @@ from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryId, Reason
 from webhookd.core.outcomes import Signs
 from webhookd.core.storage import AttemptNote, Record
+from webhookd.errors import StoreBusy
 from webhookd.store import bulk as stored
 
 AT = 1_800_000_000_520
@@ -89,12 +90,12 @@ def test_enable_with_the_newest_only(webhookd: Cli) -> None:
     webhookd.add()
     owe(webhookd, "A", "A", "B", "A")
     webhookd("subscriptions", "pause", "partner")
-    shown = webhookd.json("subscriptions", "enable", "partner", "--newest-only")
+    shown = webhookd.json("subscriptions", "enable", "partner", "--newest-only", "--yes")
     assert (shown["state"], shown["owed"], shown["cancelled"], shown["reopened"]) == (
         "enabled", 2, 2, 0
     )  # fmt: skip
     owe(webhookd, "A")
-    said = webhookd("subscriptions", "enable", "partner", "--newest-only").stdout
+    said = webhookd("subscriptions", "enable", "partner", "--newest-only", "--yes").stdout
     assert said == (
         "partner: 1 delivery is cancelled (newest_only), 2 kept\n"
         "partner is enabled; 2 deliveries are owed and will be sent once the daemon runs\n"
@@ -181,6 +182,7 @@ def test_replay(webhookd: Cli) -> None:
         "made": 1,
         "stale": 1,
         "pending": 1,
+        "not_failed": 0,
         "not_matching": 1,
     }
     assert replayed(webhookd, "--dry-run") == wanted
@@ -217,7 +219,7 @@ def test_replay_of_what_failed_within_a_span(webhookd: Cli) -> None:
     assert (shown["reopened"], shown["not_matching"]) == (0, 0)
     assert shown["until"] == "2027-01-15T07:59:00.000Z"
     shown = replayed(webhookd, "--failed-only")
-    assert (shown["reopened"], shown["not_matching"]) == (1, 1)
+    assert (shown["reopened"], shown["not_failed"], shown["not_matching"]) == (1, 1, 0)
 
 
 def test_replay_to_a_paused_subscription_says_so(webhookd: Cli) -> None:
@@ -285,12 +287,35 @@ def test_an_interrupted_command_says_who_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(stored.time, "sleep", interrupted)
-        done = webhookd("subscriptions", "enable", "partner", "--newest-only", code=130)
+        done = webhookd("subscriptions", "enable", "partner", "--newest-only", "--yes", code=130)
     assert done.stderr == (
         "interrupted: what is left is for the daemon to do, which does it when it runs\n\n"
     )
     shown = webhookd("subscriptions", "enable", "partner").stdout
     assert "1 delivery is owed" in shown
+
+
+def test_a_busy_file_between_steps_leaves_what_was_asked_for_in_force(
+    webhookd: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhookd.add()
+    fail(webhookd, *owe(webhookd, "A", "A"))
+    path = webhookd.database
+
+    def busy(*_: object) -> None:
+        raise StoreBusy(f"{path}: another program holds the write lock; try again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored, "_carry_out_of", busy)
+        said = webhookd.fails("subscriptions", "enable", "partner", "--retry-failed", code=4)
+    assert said == (
+        f"{path}: another program holds the write lock; what you asked for stands, so do not ask "
+        "again: the daemon goes on with it when it runs, and nothing is sent to the subscription "
+        "before it is done"
+    )
+    assert webhookd.sql("SELECT kind, done_at FROM webhookd_instructions") == [
+        ("retry_failed", None)
+    ]
 
 
 def test_a_changed_ordering_puts_in_order_what_is_owed(webhookd: Cli) -> None:

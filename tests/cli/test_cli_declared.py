@@ -192,3 +192,29 @@ def test_without_a_configuration_there_is_nothing_to_apply(declared):
     result = CliRunner().invoke(cli, [*arguments, "update", "one", "--timeout", "1s"])
     assert result.exit_code == 1
     assert "this command line (no --config) does not declare it" in result.stderr
+
+
+def test_a_slip_in_a_pattern_is_said_by_apply_and_check(webhookd, monkeypatch):
+    monkeypatch.setenv("ONE_SECRET", KEY)
+    webhookd.configure(ONE + 'events = ["suplier.created", "order.*", "a?"]\n')
+    place = f"{webhookd.config}: subscriptions[1].events"
+    slip = f"{place}: no known type matches `suplier.created`; near: supplier.created"
+    (found, odd) = (
+        one.removeprefix("webhookd: warning: ")
+        for one in sorted(webhookd("subscriptions", "apply", "--dry-run").stderr.splitlines())
+        if place in one
+    )
+    assert slip in (found, odd)
+    said = [one for one in webhookd("check").stdout.splitlines() if place in one]
+    assert [one.startswith("warning  ") for one in said] == [True, True]
+    assert f"warning  {slip}" in said
+    webhookd("subscriptions", "apply")
+    assert webhookd("subscriptions", "apply").stderr == "", "only what is changed is told of"
+    webhookd("events", "emit", "suplier.created")
+    webhookd.ingest()
+    assert slip not in webhookd("check").stdout, "the host sends it"
+    webhookd.configure('[egress]\nallow = ["127.0.0.1"]\n')
+    assert place not in webhookd("check").stdout
+    webhookd.configure(ONE + 'events = ["suplier.created"]\n')
+    webhookd.database.unlink()
+    assert place not in webhookd("check", code=1).stdout, "of a file that is gone this is the least"

@@ -62,22 +62,24 @@ def test_the_commands():
                 "check",
                 "status",
                 "listen",
+                "verify",
                 "results",
                 "changes",
                 "feed-events",
                 "replay",
                 "demo",
             ),
-            *("subscriptions", "events", "deliveries"),
+            *("subscriptions", "events", "deliveries", "catalog"),
             *(
                 f"subscriptions {name}"
                 for name in (
                     *("add", "list", "show", "update", "enable", "pause", "rotate-secret"),
-                    *("remove", "apply"),
+                    *("remove", "test", "apply"),
                 )
             ),
             *(f"events {name}" for name in ("emit", "list", "show", "explain", "retry-rejected")),
             *(f"deliveries {name}" for name in ("list", "show", "retry", "cancel")),
+            *("catalog list", "catalog show"),
         ]
     )
 
@@ -123,7 +125,7 @@ def test_no_command_shows_the_help():
 
 def test_E15_a_wrong_configuration_is_one_line_and_exits_3(bare):
     bare.configure("[outbox]\nmax_paylod = 1\n")
-    line = bare.fails("status", code=3)
+    line = bare.fails("init", code=3)
     assert line == (f"{bare.config}: outbox.max_paylod: unknown key; did you mean max_payload?")
 
 

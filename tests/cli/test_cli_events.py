@@ -152,7 +152,7 @@ def test_events_show(webhookd):
     webhookd.emit("a.b", "--event-id", "one", "--payload", ' {"a": 1.10} ')
     webhookd.ingest()
     shown = webhookd.json("events", "show", "one")
-    assert set(shown) == EVENT | {"payload", "time_guessed", "deliveries"}
+    assert set(shown) == EVENT | {"payload", "time_guessed", "payload_fault", "deliveries"}
     assert shown["payload"] == ' {"a": 1.10} '
     (owed,) = shown["deliveries"]
     assert (owed["subscription_name"], owed["state"]) == ("partner", "pending")
@@ -231,14 +231,16 @@ def test_retry_opens_again(webhookd):
     webhookd.give_up(first)
     done = webhookd.json("deliveries", "retry", str(first), str(second))
     assert [set(one) for one in done] == [
-        {"delivery_id", "state", "reason", "attempts", "due_at"}
+        {"delivery_id", "state", "reason", "attempts", "due_at", "waits_for"}
     ] * 2
     assert [(one["delivery_id"], one["state"], one["attempts"]) for one in done] == [
         (first, "pending", 1),
         (second, "pending", 0),
     ]
     said = webhookd("deliveries", "retry", str(first)).stdout
-    assert said.startswith(f"delivery {first} is pending, due at 20")
+    assert said == (
+        f"delivery {first} is pending, and waits: the daemon does not run: nothing is sent\n"
+    )
 
 
 def test_retry_goes_on_after_one_that_is_not_there(webhookd):
@@ -256,9 +258,9 @@ def test_retry_of_one_in_line_says_so(webhookd):
         webhookd.emit("thing.made", "--aggregate-id", "7")
     webhookd.ingest()
     _, behind = sorted(one["delivery_id"] for one in webhookd.json("deliveries", "list"))
-    assert webhookd("deliveries", "retry", str(behind)).stdout == (
-        f"delivery {behind} is pending, behind another one\n"
-    )
+    said = webhookd("deliveries", "retry", str(behind)).stdout
+    first = f"behind delivery {behind - 2} of the same aggregate (not attempted yet; due at 20"
+    assert said.startswith(f"delivery {behind} is pending, and waits: {first}")
 
 
 def test_cancel(webhookd):

@@ -62,7 +62,10 @@ def test_a_configuration_that_cannot_be_read_is_one_line_and_exits_3(bare, monke
 
         monkeypatch.setattr(Path, "read_bytes", refused)
     line = bare.fails("status", code=3)
-    assert line == f"{bare.config}: cannot be read: {said}; see --config"
+    assert line == (
+        f"{bare.config}: cannot be read: {said}; see --config; `webhookd --database PATH COMMAND` "
+        "looks at the file all the same"
+    )
 
 
 @pytest.mark.parametrize("pattern", ["a b", "üml", "supplier.created,sup plier"])

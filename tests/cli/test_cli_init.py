@@ -6,6 +6,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from webhookd.cli.commands import init
 from webhookd.cli.main import cli
 from webhookd.config.settings import Log
 from webhookd.errors import AnotherDaemon, ConfigError
@@ -32,6 +33,17 @@ def test_init_says_what_it_did(bare):
         "next: webhookd subscriptions add URL, then webhookd run",
     ]
     assert f"{path}: was prepared already; nothing was changed" in bare("init").stdout
+
+
+def test_init_says_beforehand_that_an_upgrade_may_take_long(bare, monkeypatch):
+    bare("init")
+    monkeypatch.setattr(init, "upgrade_ahead", lambda path: 1_000_000)
+    path = bare.database.resolve()
+    assert bare("init").stderr == (
+        f"{path}: being upgraded, with 1000000 deliveries; the host cannot write until it is done\n"
+    )
+    monkeypatch.undo()
+    assert bare("init").stderr == ""
 
 
 def test_init_json(bare):

@@ -13,8 +13,7 @@ import time
 
 import pytest
 
-from webhookd.core import profiles
-from webhookd.core.signing import Key
+from webhookd.core.profiles import BUILT_IN
 
 SECRET = "whsec_" + "QUFB" * 8
 
@@ -29,10 +28,10 @@ class Listener:
         self.needs = process.stderr.readline()
 
     def send(self, body=b'{"type":"a.b"}', secret=SECRET, profile="standard", age=0, **headers):
-        scheme = profiles.get(profile).scheme
+        scheme = BUILT_IN.get(profile).scheme
         timestamp = str(int(time.time()) - age)
-        key = profiles.get(profile).check_secret(secret)
-        signature = scheme.sign([Key(key)], "msg-1", timestamp, body)
+        key = BUILT_IN.get(profile).check_secret(secret)
+        signature = scheme.sign([key], "msg-1", timestamp, body)
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(

@@ -1,13 +1,11 @@
 """`subscriptions`: what can be made, shown, changed and taken away; and that secrets stay so."""
 
 import re
-from dataclasses import replace
 
 import pytest
 
 from webhookd.cli.commands import subscription_changes
 from webhookd.cli.definition import POLICY
-from webhookd.core import profiles
 from webhookd.core.policy import PARSERS
 
 SECRET = "whsec_" + "QUFB" * 8
@@ -57,14 +55,15 @@ def test_add_in_words_shows_the_made_secret_once(webhookd):
             assert secret not in result.output
 
 
-def test_a_format_that_does_without_gets_no_secret(webhookd, monkeypatch):
-    plain = replace(profiles.get("standard"), requires_secret=False)
-    monkeypatch.setattr(profiles, "PROFILES", {"standard": plain})
-    assert webhookd.add()["secret"] is None
+FLORIDAY = ("--profile", "floriday", "--tenant", "north")
+
+
+def test_a_format_that_does_without_gets_no_secret(webhookd):
+    assert webhookd.add(*FLORIDAY)["secret"] is None
     assert stored(webhookd) == []
-    said = webhookd("subscriptions", "add", "https://x.example/").stdout
+    said = webhookd("subscriptions", "add", "https://x.example/", *FLORIDAY).stdout
     assert "\nsecret        -\n" in said
-    webhookd("subscriptions", "add", "https://y.example/", "--secret", "-", stdin=SECRET)
+    webhookd("subscriptions", "add", "https://y.example/", *FLORIDAY, "--secret", "-", stdin=SECRET)
     assert stored(webhookd) == [SECRET]
 
 
@@ -101,7 +100,7 @@ def test_names_are_made_of_the_host_and_unique(webhookd):
         (["https://x.example/", "--header", "Host: HUSHHUSH"], 2, "webhookd sets it itself"),
         (["https://x.example/", "--header", "X: HUSHHUSH\x07"], 2, "must be visible ASCII"),
         (["https://x.example/", "--timeout", "1h"], 2, "--timeout: takes 1ms to 2m"),
-        (["https://x.example/", "--retry-delays", "5s,x"], 2, "--retry-delays: a duration is"),
+        (["https://x.example/", "--retry-delays", "5s,x"], 2, "--retry-delays: 'x': a duration is"),
         (["https://x.example/", "--jitter", "7"], 2, "--jitter: takes a share"),
         (["https://x.example/", "--concurrency", "0"], 2, "--concurrency: takes a whole number"),
         (["https://x.example/", "--ordering", "some"], 2, "'some' is not one of"),
@@ -188,7 +187,7 @@ def test_list_and_show_json(webhookd):
     assert set(listed) == SUMMARY | {"owed"}
     assert (listed["id"], listed["owed"]) == (added["id"], 3)
     shown = webhookd.json("subscriptions", "show", added["id"])
-    assert set(shown) == SUMMARY | {"owed", "headers", "secrets", "policy"}
+    assert set(shown) == SUMMARY | {"owed", "mode", "headers", "secrets", "policy"}
     assert shown["headers"] == {"X-Key": "***", "Authorization": "***"}
     assert shown["policy"]["timeout"] == "3s"
     assert shown["policy"]["ordering"] == "none"

@@ -7,9 +7,7 @@ import pytest
 
 from webhookd.config.declared import look_up
 from webhookd.config.load import load
-from webhookd.core import profiles
 from webhookd.core.declaration import Declared
-from webhookd.core.profiles import Profile
 from webhookd.errors import EXIT_CONFIG, ConfigError
 
 KEY = "whsec_" + "QUFB" * 8
@@ -208,13 +206,37 @@ def test_E13_a_secret_that_is_missing_is_said_and_refused_by_nobody(tmp_path: Pa
     assert said.startswith(f"{tmp_path}/config.toml: subscriptions[1].secret: env:ACME: no such")
 
 
-def test_a_profile_that_does_without_needs_no_secret(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: Profile = profiles.get("standard")
-    fields = {name: getattr(made, name) for name in made.__slots__}
-    plain = Profile(**{**fields, "requires_secret": False})
-    monkeypatch.setattr(profiles, "PROFILES", {"standard": plain})
-    (one,) = declared(tmp_path, block(secret=""))
+def test_a_profile_that_does_without_needs_no_secret(tmp_path: Path) -> None:
+    (one,) = declared(tmp_path, block(secret="", profile="'floriday'", tenant="'acme'"))
     assert one.secret == ""
     assert look_up(one, {}) == ""
+
+
+OWN = """
+[profiles.mine]
+base = "ntropy"
+ordering = "subscription"
+"""
+
+
+def test_a_block_may_have_a_profile_of_the_same_file(tmp_path: Path) -> None:
+    (one,) = declared(tmp_path, OWN + block(profile='"mine"'))
+    assert one.definition.profile.name == "mine"
+    assert one.definition.policy == {"ordering": "subscription"}, "its lines stay what they are"
+    line = refusal(tmp_path, OWN + block(profile='"mine2"'))
+    assert line.startswith("config.toml: subscriptions[1].profile: no profile 'mine2'; did you")
+
+
+def test_a_block_has_a_mode_where_its_profile_has_some(tmp_path: Path) -> None:
+    blocks = (
+        block(name='"a"', profile='"cloudevents"'),
+        block(name='"b"', profile='"cloudevents"', mode='"binary"'),
+    )
+    found = declared(tmp_path, "\n".join(blocks))
+    assert [one.definition.mode for one in found] == ["structured", "binary"]
+    line = refusal(tmp_path, block(mode='"binary"'))
+    assert line == (
+        "config.toml: subscriptions[1].mode: profile standard has no modes; leave it out "
+        "(in the block of 'acme')"
+    )
+    assert refusal(tmp_path, block(mode="1")).startswith("config.toml: subscriptions[1].mode: is")

@@ -7,9 +7,10 @@ import pytest
 from webhookd.config import declared
 from webhookd.config.load import load
 from webhookd.config.settings import Settings
-from webhookd.core import policy, profiles
+from webhookd.core import policy
 from webhookd.core.egress import parse_policy
 from webhookd.core.policy import PARSERS
+from webhookd.core.profiles import BUILT_IN
 from webhookd.errors import EXIT_CONFIG, ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -51,6 +52,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         ids = "never-reused"
         max_payload = "2 MiB"
         default_tenant = "main"
+        validate = "warn"
+        catalog = ["onestock", "ntropy", "onestock"]
         [delivery]
         shutdown_grace = 2.5
         max_in_flight = 7
@@ -75,6 +78,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "never-reused",
         2 * 1024 * 1024,
         "main",
+        "warn",
+        ("onestock", "ntropy"),
     )
     assert dataclasses.astuple(settings.delivery) == (2_500, 7, 6, 8)
     assert settings.egress == parse_policy(["10.1.0.0/16", "erp-gw.local"], ["198.51.100.7"])
@@ -94,7 +99,8 @@ def test_the_example_is_the_defaults_and_names_every_key() -> None:
         key, equals, _ = line.removeprefix("# ").partition(" = ")
         if equals and key.isidentifier():
             named.add(f"{table}.{key}".lstrip("."))
-    fields = {"database", "egress.allow", "egress.deny", "egress.proxy"}
+    fields = {"database", "egress.allow", "egress.deny", "egress.proxy", "cloudevents.source"}
+    fields |= {f"profiles.acme.{name}" for name in ("base", "signature_header", "timeout")}
     for part in ("outbox", "delivery", "log", "status"):
         fields |= {f"{part}.{name.name}" for name in dataclasses.fields(getattr(settings, part))}
     fields |= {f"subscriptions.{name}" for name in (*declared.FIELDS, *PARSERS)}
@@ -124,7 +130,7 @@ def test_the_examples_subscription_is_valid_and_the_profiles_preset(tmp_path: Pa
     text = "\n".join(["[[subscriptions]]", *keys])
     (one,) = load(written(tmp_path, text), database="erp.db", environ={}).subscriptions or ()
     assert one.definition.policy.keys() == PARSERS.keys()
-    preset = profiles.get("standard").policy
+    preset = BUILT_IN.get("standard").policy
     assert policy.apply(preset, one.definition.policy) == preset
 
 
@@ -181,7 +187,8 @@ def test_an_empty_database_is_refused(tmp_path: Path) -> None:
             '"a\\nb" = 1',
             (
                 "config.toml: a\\nb: unknown key;"
-                " known here: database, outbox, delivery, egress, log, status, subscriptions"
+                " known here: database, outbox, delivery, egress, cloudevents, profiles, log,"
+                " status, subscriptions"
             ),
         ),
         ("outbox = 1", "config.toml: outbox: is a table: write [outbox] above its keys"),
@@ -215,6 +222,11 @@ def test_E15_a_fault_is_one_line_with_its_place(tmp_path: Path, text: str, line:
         ("outbox", "max_payload = 1.5"),
         ("outbox", 'max_payload = "1MB"'),
         ("outbox", 'max_payload = "1GiB"'),
+        ("outbox", "validate = true"),
+        ("outbox", 'validate = "strict"'),
+        ("outbox", 'catalog = "ntropy"'),
+        ("outbox", "catalog = []"),
+        ("outbox", 'catalog = ["ntropi"]'),
         ("outbox", "default_tenant = 1"),
         ("outbox", 'default_tenant = "a\\tb"'),
         ("outbox", f'default_tenant = "{"x" * 513}"'),

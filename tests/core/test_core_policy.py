@@ -141,6 +141,7 @@ def test_values_as_people_write_them(name: str, value: object, parsed: object) -
         ("retry_delays", 5, "takes durations, like"),
         ("retry_delays", {"5s"}, "takes durations, like"),
         ("retry_delays", "5s,", "a duration is seconds"),
+        ("retry_delays", "1s, bogus", "'bogus': a duration is seconds"),
         ("retry_delays", [1] * 51, "takes at most 50 delays"),
         ("jitter", -0.1, "takes a share from 0 to 1"),
         ("jitter", 1.1, "takes a share from 0 to 1"),
@@ -216,7 +217,7 @@ def test_every_key_is_read_and_shown() -> None:
 def test_it_is_shown_as_people_write_it() -> None:
     mine = Policy(
         1_500, (0, 90_000), 0.1, Ordering.SUBSCRIPTION, 2, 60_000, 10.0, 604_800_000, 1_800_000,
-        True, ("404", "5xx"), True, 7, 8, 432_000_000,
+        True, ("404", "5xx"), True, 7, 8, 432_000_000, True,
     )  # fmt: skip
     assert policy.show(mine) == {
         "timeout": "1500ms",
@@ -234,6 +235,7 @@ def test_it_is_shown_as_people_write_it() -> None:
         "failing_after": 7,
         "disable_after_failures": 8,
         "disable_after": "5d",
+        "send_feed_sequence": True,
         "tls_ca": "system",
         "tls_client_cert": "none",
         "tls_pin": [],

@@ -409,3 +409,20 @@ def test_a_subscription_that_is_not(changes: dict[str, Any]) -> None:
 def test_nothing_is_attempted_next_unless_it_is_enabled(state: SubscriptionState) -> None:
     (one,) = judged(with_one(state=state)).document["subscriptions"]
     assert (one["next_attempt_at"] is None) is (state is not SubscriptionState.ENABLED)
+
+
+@pytest.mark.parametrize(
+    ("held", "told", "problem"),
+    [
+        (True, [], "c.toml: bad (the daemon goes on with what it has, and would not start again)"),
+        (True, ["not reloaded: c.toml: bad"], "not reloaded: c.toml: bad"),
+        (False, ["not reloaded: c.toml: bad"], "c.toml: bad (the daemon would not start)"),
+    ],
+)
+def test_a_fault_of_the_configuration_is_told_once(
+    held: bool, told: list[str], problem: str
+) -> None:
+    lock = ALIVE | {"problems": told}
+    limits = THRESHOLDS
+    status = compose(FACTS, lock, held=held, thresholds=limits, now=NOW, fault="c.toml: bad")
+    assert [one for one in status.problems if "c.toml" in one] == [problem]

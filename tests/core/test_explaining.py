@@ -14,6 +14,7 @@ from webhookd.core.explaining import (
     Waiting,
     Why,
     judge,
+    upcoming,
     waits,
 )
 from webhookd.core.matching import Interest, Matcher
@@ -44,10 +45,7 @@ def asked(*events: str, tenant: str = "", created_at: str = MADE) -> Asked:
         ),
         (
             *(EVENT, asked("order.*", "supplier", tenant="north"), Why.OTHER_TYPE),
-            (
-                "no pattern of [order.*, supplier] matches supplier.created or "
-                "supplier.supplier.created"
-            ),
+            "no pattern of [order.*, supplier] matches supplier.created",
         ),
         (
             *(replace(EVENT, event_type="ping", aggregate_type=""), asked("x"), Why.OTHER_TYPE),
@@ -100,8 +98,7 @@ def test_why() -> None:
     assert judged.matched
     assert judged.why is Why.MATCHED_THEN
     assert judged.text.startswith("it matched when the event was taken in; as the subscription is")
-    assert judged.text.endswith(": no pattern of [order.*] matches supplier.created or "
-                                "supplier.supplier.created")  # fmt: skip
+    assert judged.text.endswith(": no pattern of [order.*] matches supplier.created")
 
 
 def test_a_subscription_of_the_same_millisecond_counts_as_made_later() -> None:
@@ -224,7 +221,10 @@ def test_a_retry_after_that_is_over_holds_nobody() -> None:
     (held,) = said(replace(READY, held_until=LATER))
     assert held == (
         Cause.HELD,
-        f"its receiver asked (Retry-After) to be left alone until {LATER}",
+        (
+            f"its receiver asked (Retry-After) to be left alone until {LATER}; "
+            "`webhookd subscriptions enable acme` ends that"
+        ),
     )
 
 
@@ -232,6 +232,36 @@ def test_a_receiver_that_is_unwell() -> None:
     assert said(replace(READY, failing_since=MADE)) == [
         (
             Cause.FAILING,
-            f"its receiver has been failing since {MADE}: it is tried with one request at a time",
+            (
+                f"its receiver has been failing since {MADE}: it is tried with one request at a "
+                "time, until one succeeds"
+            ),
         ),
     ]
+
+
+def test_a_rate_limit_is_named_where_only_its_turn_is_missing() -> None:
+    ((cause, text),) = said(replace(READY, rate_limit="10/s"))
+    assert cause is Cause.PLACE
+    assert text.endswith("as soon as a place is free, within the rate limit of 10/s")
+
+
+@pytest.mark.parametrize(
+    ("due_at", "sends", "failing", "held_until", "said"),
+    [
+        (MADE, True, False, None, "due"),
+        (MADE, True, True, None, "probing"),
+        (MADE, True, True, LATER, f"held until {LATER}"),
+        (MADE, True, False, MADE, "due"),
+        (LATER, True, False, LATER, f"held until {LATER}"),
+        (LATER, True, True, None, LATER),
+        (LATER, False, True, LATER, None),
+        (None, True, True, LATER, "waits"),
+        (None, False, False, None, None),
+    ],
+)
+def test_when_the_next_attempt_is_made(
+    due_at: str | None, sends: bool, failing: bool, held_until: str | None, said: str | None
+) -> None:
+    word = upcoming(due_at, TAKEN, sends=sends, failing=failing, held_until=held_until)
+    assert word == said

@@ -7,6 +7,7 @@ import pytest
 from webhookd.core.egress import parse_policy
 from webhookd.core.findings import Finding, Level, of_subscription
 from webhookd.core.model import SubscriptionId, SubscriptionKey, SubscriptionState
+from webhookd.core.profiles import BUILT_IN
 from webhookd.core.storage import StoredSecret, StoredSubscription
 from webhookd.errors import ConfigError
 
@@ -38,7 +39,7 @@ def no_references(reference):
 
 
 def found(stored, resolve=no_references):
-    return of_subscription(stored, parse_policy([], []), resolve, NOW)
+    return of_subscription(stored, parse_policy([], []), BUILT_IN, resolve, NOW)
 
 
 def test_all_is_well():
@@ -100,9 +101,15 @@ def test_references_are_looked_up():
     )
 
 
-def test_a_format_that_does_without_needs_no_secret(monkeypatch):
-    from webhookd.core import profiles
+def test_a_format_that_does_without_needs_no_secret():
+    loose = replace(FINE, profile="floriday", tenant="north")
+    assert found(replace(loose, secrets=()))[0].level is Level.OK
+    (finding,) = found(replace(loose, secrets=(replace(SECRET, expires_at=NOW),)))
+    assert finding.level is Level.FAULT
+    assert "every secret has expired, and nothing goes unsigned" in finding.text
 
-    plain = replace(profiles.get("standard"), requires_secret=False)
-    monkeypatch.setattr("webhookd.core.profiles.PROFILES", {"standard": plain})
-    assert found(replace(FINE, secrets=()))[0].level is Level.OK
+
+def test_a_header_that_a_handshake_gave_is_no_fault():
+    stored = replace(FINE, headers=(("WebHook-Request-Origin", "erp.example"),))
+    assert found(replace(stored, profile="cloudevents"))[0].level is Level.OK
+    assert found(stored)[0].level is Level.FAULT

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from webhookd.core import profiles, registration
+from webhookd.core import registration
 from webhookd.core.egress import parse_policy
+from webhookd.core.profiles import BUILT_IN, own
 from webhookd.core.registration import Unfit, Wanted
 
-STANDARD = profiles.get("standard")
+STANDARD = BUILT_IN.get("standard")
 NOTHING_SPECIAL = parse_policy([], [])
 SECRET = "whsec_" + "QUFB" * 8
 
@@ -20,7 +21,9 @@ def refusal(call, *args):
 
 
 def test_a_subscription_by_default():
-    made = registration.judge(Wanted("https://Partner.example:443/in?k=1"), NOTHING_SPECIAL)
+    made = registration.judge(
+        Wanted("https://Partner.example:443/in?k=1"), NOTHING_SPECIAL, BUILT_IN
+    )
     assert made.url.text == "https://partner.example/in?k=1"
     assert (made.events, made.tenant, made.mode, made.method) == (("*",), "", "", "POST")
     assert made.profile is STANDARD
@@ -38,7 +41,7 @@ def test_a_subscription_with_everything():
         headers=(("X-Key", "abc"),),
         policy={"timeout": "3s", "retry_delays": "1s,2s"},
     )
-    made = registration.judge(wanted, NOTHING_SPECIAL)
+    made = registration.judge(wanted, NOTHING_SPECIAL, BUILT_IN)
     assert made.events == ("a.*", "b")
     assert (made.tenant, made.method) == ("north", "POST")
     assert made.headers == (("X-Key", "abc"),)
@@ -47,11 +50,10 @@ def test_a_subscription_with_everything():
 
 
 def test_an_unknown_profile():
-    unfit = refusal(
-        registration.judge, Wanted("https://x.example/", profile="standart"), NOTHING_SPECIAL
-    )
+    wanted = Wanted("https://x.example/", profile="standart")
+    unfit = refusal(registration.judge, wanted, NOTHING_SPECIAL, BUILT_IN)
     assert unfit.field == "profile"
-    assert str(unfit) == "profile: no profile 'standart'; did you mean 'standard'?"
+    assert str(unfit).startswith("profile: no profile 'standart'; did you mean 'standard'? (one's")
 
 
 def test_a_url_that_is_none():
@@ -90,19 +92,19 @@ def test_a_url_that_is_not_allowed(deny, remedy, source, place):
     ],
 )
 def test_patterns_that_will_not_do(patterns, profile, said):
-    unfit = refusal(registration.events, patterns, profiles.get(profile))
+    unfit = refusal(registration.events, patterns, BUILT_IN.get(profile))
     assert unfit.field == "events"
     assert said in unfit.reason
 
 
 @pytest.mark.parametrize("text", ["x" * 513, "a\nb", " a", "a ", "\udcff"])
 def test_a_tenant_that_will_not_do(text):
-    assert refusal(registration.tenant, text).field == "tenant"
+    assert refusal(registration.tenant, text, STANDARD).field == "tenant"
 
 
 @pytest.mark.parametrize("text", ["", "x" * 512, "a b", "Müller"])
 def test_a_tenant_that_will(text):
-    assert registration.tenant(text) == text
+    assert registration.tenant(text, STANDARD) == text
 
 
 @pytest.mark.parametrize("text", ["", "x" * 301, "a\tb", " a", "a ", "wh_x", "-x"])
@@ -144,8 +146,45 @@ def test_headers_that_will_not_do(pairs, said):
 
 
 def test_a_policy_that_will_not_do_is_named_by_its_key():
-    assert refusal(registration.policy, {"timeout": "1h"}).field == "timeout"
-    assert refusal(registration.policy, {"speed": "1"}).field == "speed"
+    assert refusal(registration.policy, {"timeout": "1h"}, STANDARD).field == "timeout"
+    assert refusal(registration.policy, {"speed": "1"}, STANDARD).field == "speed"
+
+
+FLORIDAY, CLOUDEVENTS = BUILT_IN.get("floriday"), BUILT_IN.get("cloudevents")
+
+
+def test_a_profile_that_is_for_one_tenant_needs_its_id():
+    unfit = refusal(registration.tenant, "", FLORIDAY)
+    assert str(unfit) == ("tenant: profile floriday is for one tenant a subscription; name its id")
+    assert registration.tenant("org_1", FLORIDAY) == "org_1"
+
+
+def test_what_a_profile_fixes_cannot_be_changed():
+    unfit = refusal(registration.policy, {"timeout": "1s", "coalesce": "yes"}, FLORIDAY)
+    assert unfit.field == "coalesce"
+    assert "at least one event for each change" in unfit.reason
+    assert registration.policy({"coalesce": True}, STANDARD) == {"coalesce": True}
+
+
+def test_a_profile_of_ones_own_leaves_its_ordering_with_the_subscription():
+    mine = own.make("mine", {"base": "standard", "ordering": "subscription"}, BUILT_IN)
+    known = BUILT_IN.with_these({"mine": mine}, "")
+
+    def policy(**written):
+        wanted = Wanted("https://x.example/", profile="mine", policy=written)
+        return registration.judge(wanted, NOTHING_SPECIAL, known).policy
+
+    assert policy() == {"ordering": "subscription"}
+    assert policy(ordering="none", timeout="1s") == {"ordering": "none", "timeout": 1_000}
+
+
+def test_a_mode_is_one_of_the_profiles():
+    assert registration.mode("", STANDARD) == ""
+    assert registration.mode("", CLOUDEVENTS) == "structured"
+    assert registration.mode("binary", CLOUDEVENTS) == "binary"
+    assert "has no modes" in str(refusal(registration.mode, "binary", STANDARD))
+    unfit = refusal(registration.mode, "bin\x1b", CLOUDEVENTS)
+    assert str(unfit) == ("mode: profile cloudevents takes structured or binary, not bin\\x1b")
 
 
 def test_secrets():

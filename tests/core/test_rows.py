@@ -14,6 +14,7 @@ from webhookd.core.rows import (
     RejectionReason,
     duplicate,
     judge,
+    mismatch,
 )
 from webhookd.core.times import from_text, to_text
 
@@ -84,6 +85,7 @@ def test_only_the_event_type_is_needed() -> None:
         payload=None,
         occurred_at=to_text(NOW),
         occurred_at_guessed=False,
+        aggregate_type_made=True,
     )
 
 
@@ -335,6 +337,7 @@ def test_the_reasons_are_a_closed_list() -> None:
         "bad_aggregate_type",
         "bad_aggregate_id",
         "bad_tenant",
+        "payload_mismatch",
     }
 
 
@@ -370,3 +373,11 @@ def test_A2_A29_any_row_is_judged_and_none_raises(
         assert re.fullmatch(r"[A-Za-z0-9_:-]{1,128}", judged.event_id)
         assert to_text(from_text(judged.occurred_at)) == judged.occurred_at
         assert judged.payload is payload
+
+
+def test_a_mismatch_is_one_line_of_bounded_length() -> None:
+    found = mismatch(draft(ROW), "payload.a\n" + "x" * 400)
+    assert (found.outbox_id, found.reason) == (7, RejectionReason.PAYLOAD_MISMATCH)
+    assert found.detail.startswith("payload.a\\nx")
+    assert len(found.detail) == MAX_DETAIL
+    assert found.shown_type == "supplier.created"

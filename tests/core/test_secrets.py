@@ -98,3 +98,22 @@ def assert_tells_nothing(refused: ValueError, text: str) -> None:
     # A chained error could hold the text (UnicodeEncodeError does, in `.object`).
     assert refused.__context__ is None
     assert refused.__cause__ is None
+
+
+@pytest.mark.parametrize("text", ["AAECAwQFBgcICQoLDA0ODw==", "whsec_AAECAwQFBgcICQoLDA0ODw=="])
+def test_a_base64_secret_with_or_without_a_prefix(text: str) -> None:
+    assert secrets.check_base64(text) == bytes(range(16))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("AAECAwQFBgcICQoLDA0O", "at least 16 bytes, and this one holds 15"),
+        ("HUSH HUSH", "the secret must be base64"),
+        ("whsec_HUSH!", "the secret after whsec_ must be base64"),
+    ],
+)
+def test_E14_a_base64_secret_of_another_form(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as refused:
+        secrets.check_base64(text)
+    assert "HUSH" not in str(refused.value)

@@ -84,7 +84,7 @@ class Seen:
 
     @property
     def data(self) -> Any:
-        return json.loads(self.body)["data"]
+        return json.loads(self.body).get("data")
 
     @property
     def n(self) -> int:
@@ -345,6 +345,7 @@ class World:
             max_payload=1_048_576,
             ids_never_reused=False,
             known_mark=None,
+            profiles=self.settings.profiles,
         )
         self.stores.append(store)
         return store

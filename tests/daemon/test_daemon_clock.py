@@ -99,12 +99,12 @@ async def test_E4_a_jump_at_a_moment_when_the_file_cannot_be_read(world, autojum
     store = world.store()
     real, refusals = store.waiting, 0
 
-    def waiting():
+    def waiting(*page):
         nonlocal refusals
         if refusals:
             refusals -= 1
             raise StoreBusy("being written")
-        return real()
+        return real(*page)
 
     store.waiting = waiting
     async with world.running(store=store):

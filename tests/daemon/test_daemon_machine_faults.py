@@ -1,12 +1,20 @@
 """Faults of this machine: nobody's attempts are used up, and nobody is asked in a storm."""
 
 import itertools
+import time
 
 import pytest
 import trio
 
-from webhookd.core.model import Answer, Fault, FaultKind, Phase
-from webhookd.daemon.outage import DISPROVED, FORGOTTEN_AFTER, WITNESS_WAIT, Outage, tells
+from webhookd.core.model import Answer, Fault, FaultKind, Phase, SubscriptionState
+from webhookd.daemon.outage import (
+    DISPROVED,
+    FORGOTTEN_AFTER,
+    WITNESS_AGE,
+    WITNESS_WAIT,
+    Outage,
+    tells,
+)
 from webhookd.logs.actions import Action
 
 EMFILE = Fault(FaultKind.LOCAL, "Too many open files", Phase.CONNECT)
@@ -252,9 +260,103 @@ async def test_an_outage_that_is_over_is_forgotten_after_a_while(world, autojump
     await trio.sleep(2 + FORGOTTEN_AFTER)
     assert outage.put_off(1, "a", EMFILE)
     assert outage.wait(1) == 1.0
-    outage.reached(1)
-    assert (outage.wait(1), outage.concerns(1)) == (0.0, False)
+    outage.reached(1, Answer(200))
+    assert (outage.wait(1), outage.is_on, outage.concerns(1)) == (0.0, False, False)
     assert warnings() == {Action.MACHINE_FAULT: 2}
+
+
+async def test_E11_what_it_costs_does_not_grow_with_the_hosts_that_are_away(autojump_clock):
+    outage = Outage(lambda _: None)
+    hosts = [f"h{n}.example" for n in range(10_000)]
+    await _judged_at_once(outage, hosts)
+    begun = time.thread_time()
+    for host in hosts:
+        assert (await outage.judge(host, NO_ROUTE)).kind is FaultKind.LOCAL
+    for host in hosts:
+        await outage.judge(host, Answer(500))
+    assert time.thread_time() - begun < 2  # to look at each of them each time takes 20 s
+
+
+async def _judged_at_once(outage: Outage, hosts: list[str]) -> None:
+    async with trio.open_nursery() as nursery:
+        for host in hosts:
+            nursery.start_soon(outage.judge, host, NO_ROUTE)
+
+
+async def test_a_witness_of_long_ago_is_none(autojump_clock):
+    outage = Outage(lambda _: None)
+    await _judged_at_once(outage, ["a.example", "b.example"])
+    await trio.sleep(WITNESS_AGE - 10)
+    assert (await outage.judge("a.example", NO_ROUTE)).kind is FaultKind.LOCAL
+    await trio.sleep(WITNESS_AGE - 5)
+    assert (await outage.judge("c.example", NO_ROUTE)).kind is FaultKind.LOCAL  # with the first
+    await trio.sleep(WITNESS_AGE + 1)
+    assert (await outage.judge("d.example", NO_ROUTE)).kind is FaultKind.UNREACHABLE
+
+
+async def test_who_waits_and_has_nothing_sent_any_more_is_no_outage(
+    world, autojump_clock, warnings
+):
+    key = world.subscribe("a")
+    world.sender.script = lambda _: EMFILE
+    world.insert("x")
+    async with world.running() as daemon:
+        await trio.sleep(10)
+        world.state(key, SubscriptionState.PAUSED)
+        await trio.sleep(100)
+        assert daemon.problems
+        await trio.sleep(100)
+        assert not daemon.problems
+        world.state(key, SubscriptionState.ENABLED)
+        await trio.sleep(1)
+        assert daemon.problems
+    assert warnings() == {Action.MACHINE_FAULT: 2}  # it is told of again
+
+
+async def test_B32_all_are_back_soon_after_the_first_has_got_through(
+    world, autojump_clock, warnings
+):
+    """At home, say: where no answer comes from outside, each that gets through calls two others."""
+    for n in range(30):
+        key = world.subscribe(f"s{n}")
+        world.update(key, url=f"https://localhost/s{n}")
+    well_at = 1_000.0
+    world.sender.script = lambda seen: world.ok if seen.at >= well_at else EMFILE
+    world.sender.one_line_at_a_time = False
+    world.insert("x")
+    async with world.running():
+        await trio.sleep(well_at - 0.1)
+        assert set(world.states()) == {"pending"}
+        await trio.sleep(62)
+        assert set(world.states()) == {"delivered"}
+        back = [one.at for one in world.sender.seen if one.at >= well_at]
+        assert len(back) == 30
+        assert max(back) - min(back) < 1
+        assert max(back) - well_at < 61
+    assert warnings() == {Action.MACHINE_FAULT: 30}
+
+
+async def test_B32_scarce_descriptors_are_told_of_once_a_minute_and_asked_for_in_no_storm(
+    world, autojump_clock, warnings
+):
+    """There are six, for thirty: the next attempt may fail as soon as one has got through."""
+    for n in range(30):
+        world.subscribe(f"s{n}")
+
+    def script(seen):
+        if world.sender.under_way.total() > 6:
+            return EMFILE
+        return world.after(0.2, world.ok)
+
+    world.sender.script = script
+    for n in range(10):
+        world.insert(f"x{n}")
+    async with world.running():
+        await trio.sleep(60)  # 10 s if not one were wasted
+        assert set(world.states()) == {"delivered"}
+    assert {row["attempts"] for row in world.deliveries()} == {1}
+    assert len(world.sender.seen) < 300 * 5
+    assert warnings()[Action.MACHINE_FAULT] <= 30
 
 
 async def test_a_refusal_comes_from_outside_and_a_timeout_from_nowhere(world, autojump_clock):

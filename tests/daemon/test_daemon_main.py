@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from webhookd.config.settings import Outbox
+from webhookd.core.profiles import BUILT_IN, own
 from webhookd.core.storage import StoredSecret
 from webhookd.daemon import roster, run
 from webhookd.daemon.roster import HeldBack, Member
@@ -50,6 +51,15 @@ def test_drain_from_the_lock_to_the_exit(world, sent, expected_logs) -> None:
     assert actions[-1] is Action.DAEMON_STOPPED
     warned = [r.action for r in expected_logs if r.levelno == logging.WARNING]
     assert warned == [Action.STORE_LIBRARY] * has_wal_reset_bug()
+
+
+def test_E22_an_upgrade_is_told_before_it_begins(world, sent, expected_logs, monkeypatch) -> None:
+    monkeypatch.setattr(run.create, "upgrade_ahead", lambda path: 7)
+    assert run.main(world.settings, drain=True) == EXIT_OK
+    told = [r for r in expected_logs if r.levelno >= logging.INFO]
+    assert told[0].action is Action.STORE_UPGRADING
+    assert told[0].fields == {"database": str(world.path), "deliveries": 7}
+    assert told[1].action is Action.DAEMON_STARTED
 
 
 def test_E1_a_signal_stops_gently(world, sent, expected_logs) -> None:
@@ -185,7 +195,7 @@ def test_a_member_has_its_live_secrets_and_its_policy(world) -> None:
         ),
         policy={"timeout": 7_000, "concurrency": 2},
     )
-    member = roster.enroll(stored, {"NEW": world.secret}, 1_000)
+    member = roster.enroll(stored, BUILT_IN, {"NEW": world.secret}, 1_000)
     assert isinstance(member, Member)
     assert [secret.expires_at for secret in member.subscription.secrets] == [None, 2_000]
     assert member.subscription.policy.timeout == 7_000
@@ -203,12 +213,65 @@ def test_a_member_has_its_live_secrets_and_its_policy(world) -> None:
         ({"url": "ftp://a.example/"}, ""),
         ({"policy": {"unknown": 1}}, "unknown"),
         ({"method": "GET"}, "GET"),
+        (
+            {"profile": "floriday", "secrets": (StoredSecret("env:NO", True, 1, None),)},
+            "env:NO: no such environment variable",
+        ),
+        (
+            {"profile": "floriday", "secrets": (StoredSecret("env:NO", True, 1, 1_000),)},
+            "every secret has expired",
+        ),
+        (
+            {
+                "profile": "floriday",
+                "secrets": (
+                    StoredSecret("whsec_" + "QUFB" * 8, False, 2, None),
+                    StoredSecret("env:NO", True, 1, 2_000),
+                ),
+            },
+            "env:NO",
+        ),
     ],
-    ids=["none", "missing", "short", "profile", "url", "policy", "method"],
+    ids=[
+        *("none", "missing", "short", "profile", "url", "policy", "method"),
+        *("optional-missing", "optional-expired", "old-one-missing"),
+    ],
 )
 def test_what_cannot_be_used_is_held_back_with_the_reason(world, changes, said) -> None:
-    held = roster.enroll(_stored(world, **changes), {}, 1_000)
+    held = roster.enroll(_stored(world, **changes), BUILT_IN, {}, 1_000)
     assert isinstance(held, HeldBack)
     assert held.name == "a"
     assert said in held.problem
     assert "c2hvcnQ" not in held.problem
+
+
+@pytest.mark.parametrize(
+    ("base", "secrets", "said"),
+    [
+        ("standard", (), "set a secret"),
+        ("floriday", (StoredSecret("env:NO", True, 1, 500),), "every secret has expired"),
+        ("standard", (StoredSecret("env:NO", True, 1, None),), "env:NO"),
+    ],
+)
+def test_what_is_held_back_ages_by_the_policy_of_an_own_profile(world, base, secrets, said) -> None:
+    mine = own.make("mine", {"base": base, "max_age": "1h"}, BUILT_IN)
+    stored = _stored(world, profile="mine", secrets=secrets)
+    held = roster.enroll(stored, BUILT_IN.with_these({"mine": mine}, ""), {}, 1_000)
+    assert isinstance(held, HeldBack)
+    assert said in held.problem
+    assert held.policy is not None
+    assert held.policy.max_age == 3_600_000
+    unknown = roster.enroll(stored, BUILT_IN, {}, 1_000)
+    assert isinstance(unknown, HeldBack)
+    assert unknown.policy is None
+
+
+def test_E13_only_what_never_had_a_secret_may_go_unsigned(world) -> None:
+    bare = _stored(world, profile="floriday", secrets=())
+    member = roster.enroll(bare, BUILT_IN, {}, 1_000)
+    assert isinstance(member, Member)
+    assert member.subscription.unsigned
+    stored = replace(bare, secrets=(StoredSecret(world.secret, False, 1, None),))
+    signed = roster.enroll(stored, BUILT_IN, {}, 1_000)
+    assert isinstance(signed, Member)
+    assert not signed.subscription.unsigned

@@ -90,6 +90,34 @@ async def test_C27_those_in_trouble_have_half_of_them_at_most() -> None:
     assert await taken(places, A, A, A) == [A, A]
 
 
+async def test_C27_one_in_trouble_has_its_turn_however_many_others_there_are() -> None:
+    """Else a single 503 would shut a subscription out for as long as the others are busy."""
+    places = Places(16)
+    crowd = [SubscriptionKey(number) for number in range(10, 40)]
+    got: list[SubscriptionKey] = []
+
+    async def ask(key: SubscriptionKey) -> None:
+        await places.take(key)
+        got.append(key)
+
+    for ill in (A, B, C):
+        places.report(ill, healthy=False)
+    async with trio.open_nursery() as nursery:
+        for key in (*crowd[:20], A, B, C, *crowd[20:]):
+            nursery.start_soon(ask, key)
+            await trio.testing.wait_all_tasks_blocked()
+        assert got == crowd[:16]
+        for key in crowd[:16]:
+            places.give_back(key)
+            await trio.testing.wait_all_tasks_blocked()
+        # Two places are an eighth: the third one in trouble waits until the others have theirs.
+        assert got[16:] == [*crowd[16:20], A, B, *crowd[20:30]]
+        places.give_back(A)
+        await trio.testing.wait_all_tasks_blocked()
+        assert got[32:] == [C]
+        nursery.cancel_scope.cancel()
+
+
 async def test_who_recovers_is_let_in_at_once() -> None:
     places = Places(4)
     got: list[SubscriptionKey] = []

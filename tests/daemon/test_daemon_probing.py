@@ -5,8 +5,10 @@ import itertools
 import pytest
 import trio
 
-from webhookd.core.model import Answer
+from webhookd.core.model import Answer, Fault, FaultKind, Phase, SubscriptionState
 from webhookd.logs.actions import Action
+
+REFUSED = Fault(FaultKind.REFUSED, "connection refused", Phase.CONNECT)
 
 
 def _alone(world, since: float, until: float) -> bool:
@@ -44,11 +46,14 @@ async def test_five_in_a_row_and_it_is_asked_with_one_request_at_a_time(
         await trio.sleep(5.5)
         chosen = len(world.sender.seen)
         # Eight at first; as they fail one by one four more have gone out before the fifth has.
-        assert chosen == 8 + 4 + 4
+        assert chosen == 8 + 4 + 1
         assert [row["attempts"] for row in world.deliveries()].count(0) >= 20 - chosen
-        await trio.sleep(60)
+        await trio.sleep(250)
+    probes = [one.at for one in world.sender.seen[12:]]
+    # Each takes a second; from its end on it is 2, 4, 8 ... until the next.
+    assert [round(b - a) for a, b in itertools.pairwise(probes)] == [3, 5, 9, 17, 33, 61, 61]
     assert world.sender.most["a"] == 8
-    assert _alone(world, 1.5, 70)
+    assert _alone(world, 1.5, 270)
     # It goes round the aggregates: each was asked for once, before any was for a second time.
     assert sorted(one.n for one in world.sender.seen) == list(range(1, 21))
     assert {(row["state"], row["attempts"]) for row in world.deliveries()} == {("pending", 1)}
@@ -76,14 +81,14 @@ async def test_first_attempts_go_before_retries_that_are_due(
     for n in range(10):
         world.insert(f"x{n}")
     async with world.running():
-        await trio.sleep(20)
+        await trio.sleep(22)  # between two probes
         for n in range(3):
             world.insert(f"new{n}")
         asked = trio.current_time()
-        await trio.sleep(5)
+        await trio.sleep(200)
     after = [one.aggregate for one in world.sender.seen if one.at > asked + 0.3]
     assert after[:3] == ["new0", "new1", "new2"]
-    assert _alone(world, 2, 30)
+    assert _alone(world, 2, 230)
     assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
 
 
@@ -126,12 +131,12 @@ async def test_a_lane_that_starts_again_and_a_daemon_that_starts_again_go_on_wit
         await trio.sleep(30)
         assert not daemon._supervisor.is_busy
         await trio.sleep(60)
-    assert len(world.sender.seen) == 12
+    assert len(world.sender.seen) == 6 + 4  # at 61, 64, 69 and 78 s, and next at 95 s
     assert len(world.sender.channels) > 6
     async with world.running():
         await trio.sleep(120)
         assert _alone(world, 5, 199)
-        assert len(world.sender.seen) > 18
+        assert len(world.sender.seen) > 15
         await trio.sleep(120)
     assert world.states() == ["delivered"] * 6
     assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
@@ -141,11 +146,11 @@ async def test_C33_an_endpoint_that_comes_and_goes(
     world, autojump_clock, answering, warnings, expected_logs
 ):
     world.subscribe("a", retry_delays=[4_000] * 50)
-    answering(lambda seen: world.ok if seen.at % 60 >= 40 else world.down)
+    answering(lambda seen: world.ok if seen.at % 100 >= 60 else world.down)
     async with world.running():
         for n in range(400):
             world.insert(f"x{n % 40}")
-            await trio.sleep(0.6)
+            await trio.sleep(1)
         await trio.sleep(240)
     told = [
         r.action
@@ -156,8 +161,8 @@ async def test_C33_an_endpoint_that_comes_and_goes(
     assert told[0] is Action.SUBSCRIPTION_FAILING
     assert all(one is not two for one, two in itertools.pairwise(told))
     # Each time down, a few requests at once find that out; then they go one by one.
-    for down in range(60, 240, 60):
-        assert _alone(world, down + 8, down + 40), down
+    for down in range(100, 400, 100):
+        assert _alone(world, down + 8, down + 60), down
     assert set(world.states()) == {"delivered"}
     assert warnings().keys() == {Action.SUBSCRIPTION_FAILING}
     last: dict[str, int] = {}
@@ -204,3 +209,79 @@ async def test_five_of_which_none_is_an_attempt_do_not_count(world, autojump_clo
     assert world.table("SELECT ill, failing_since FROM webhookd_counters") == [
         {"ill": 0, "failing_since": None}
     ]
+
+
+async def test_who_is_not_chosen_loses_no_attempt_however_fast_it_fails(
+    world, autojump_clock, warnings
+):
+    """It refuses within no time: without a pause all that is due would be asked for at once."""
+    world.subscribe("a", retry_delays=[30_000] * 3)
+    world.sender.script = lambda _: REFUSED
+    for n in range(500):
+        world.insert(f"x{n}")
+    async with world.running():
+        await trio.sleep(300)
+    assert len(world.sender.seen) < 30
+    assert [row["attempts"] for row in world.deliveries()].count(0) > 470
+    assert "failed" not in world.states()
+    assert warnings()[Action.SUBSCRIPTION_FAILING] == 1
+
+
+async def test_a_first_attempt_does_not_cut_the_pause_short_and_enabling_does(
+    world, autojump_clock, warnings
+):
+    key = world.subscribe("a", retry_delays=[1_000] * 500)
+    world.sender.script = lambda _: REFUSED
+    world.insert("x")
+    async with world.running():
+        await trio.sleep(80)
+        count, last = len(world.sender.seen), world.sender.seen[-1].at
+        assert last + 32 > trio.current_time() + 5  # far enough from the next
+        world.insert("y")
+        await trio.sleep(2)
+        assert len(world.sender.seen) == count
+        # Also where it is enabled already; and the pauses begin anew.
+        world.state(key, SubscriptionState.ENABLED)
+        asked = trio.current_time()
+        await trio.sleep(8)
+        gaps = [round(one.at - asked) for one in world.sender.seen[count:]]
+        assert gaps == [0, 1, 3, 7]
+        assert world.sender.seen[count].aggregate == "y"
+    assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
+
+
+async def test_a_success_ends_the_pauses_and_what_says_nothing_of_health_makes_none(
+    world, autojump_clock, warnings
+):
+    """A 400 is the event's own: such ones are asked for as if all were well, until one succeeds."""
+    world.subscribe("a", retry_delays=[3_600_000] * 3, concurrency=1)
+    world.sender.script = lambda seen: (
+        REFUSED if seen.n <= 6 else Answer(400) if seen.n <= 20 else world.ok
+    )
+    for n in range(30):
+        world.insert(f"x{n}")
+    async with world.running():
+        await trio.sleep(4)
+    assert [one.n for one in world.sender.seen] == list(range(1, 31))
+    at = {one.n: round(one.at) for one in world.sender.seen}
+    assert (at[5], at[6], at[7], at[30]) == (0, 1, 3, 3)
+    assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
+
+
+async def test_how_far_it_is_open_again_outlives_the_lane(
+    world, autojump_clock, answering, warnings
+):
+    world.subscribe("a", retry_delays=[20_000] * 9, failing_after=1)
+    answering(lambda seen: world.ok if seen.at >= 15 else world.down)
+    world.insert("x")
+    async with world.running() as daemon:
+        await trio.sleep(60)
+        assert world.states() == ["delivered"]
+        assert not daemon._supervisor.is_busy
+        for n in range(40):
+            world.insert(f"y{n}")
+        await trio.sleep(0.9)
+        assert world.sender.under_way["a"] == 2
+        await trio.sleep(20)
+        assert world.sender.most["a"] == 8
+        assert not daemon._supervisor._shared.brakes.openings

@@ -1,83 +1,25 @@
 """What the configuration declares at the start, and what changes when it is read again."""
 
 import base64
-import contextlib
 import hmac
-import signal
-import sys
-from dataclasses import replace
 
 import pytest
 import trio
 import trio.testing
 
-from webhookd.config.load import load
-from webhookd.config.settings import Delivery, Log, Outbox, Settings, Status
-from webhookd.core.egress import parse_policy
+from tests.daemon.reloading import Config, at_work, of, stored
+from webhookd.config.settings import Settings
 from webhookd.core.model import SubscriptionState
-from webhookd.daemon import reload, run
-from webhookd.daemon.recorder import Recorder
-from webhookd.daemon.reload import Reloader
-from webhookd.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from webhookd.daemon import reload
 from webhookd.logs.actions import Action
-from webhookd.store import lockfile, subscriptions
 
 OTHER = "whsec_" + "b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItIQ=="
-
-
-class Config:
-    """The configuration's file, and how the daemon reads it."""
-
-    def __init__(self, world) -> None:
-        self.path = world.path.with_name("config.toml")
-        self._world = world
-
-    def write(self, text: str, *names: str, **keys: str) -> None:
-        """`text`, and a block for each name, with the same further keys (as TOML) in all."""
-        blocks = [
-            f'[[subscriptions]]\nname = "{name}"\nsecret = "env:TEST_SECRET"\njitter = 0\n'
-            + "\n".join(
-                f"{key} = {value}"
-                for key, value in {"url": f'"https://{name}.example/hook"', **keys}.items()
-            )
-            for name in names
-        ]
-        text = f'database = "{self._world.path.name}"\n{text}\n'
-        self.path.write_text(text + "\n".join(blocks))
-
-    def read(self) -> Settings:
-        return load(self.path, database=None, environ={})
-
-    def daemon(self, **options):
-        """A daemon that starts with what the file says."""
-        self._world.settings = self.read()
-        return self._world.daemon(**options)
 
 
 @pytest.fixture
 def config(world, monkeypatch):
     monkeypatch.setenv("TEST_SECRET", world.secret)
     return Config(world)
-
-
-@contextlib.asynccontextmanager
-async def at_work(world, daemon, read):
-    """The daemon and its reloader, which is handed over."""
-    reloader = Reloader(daemon, read)
-    async with world.running(daemon), trio.open_nursery() as nursery:
-        nursery.start_soon(reloader.run)
-        await daemon.begun.wait()
-        yield reloader
-        nursery.cancel_scope.cancel()
-
-
-def of(records, action):
-    return [(r.levelname, r.fields) for r in records if getattr(r, "action", None) is action]
-
-
-def stored(world, name):
-    with world.command() as transaction:
-        return subscriptions.find(transaction.connection, name)
 
 
 async def test_what_is_declared_is_there_at_the_start(world, config, autojump_clock, expected_logs):
@@ -454,148 +396,3 @@ async def test_without_a_file_there_is_nothing_to_read_again(world, autojump_clo
         await reloader.reload()
     ((level, said),) = of(expected_logs, Action.CONFIG_ABSENT)
     assert (level, said) == ("INFO", {"detail": "no file was named, so none is read"})
-
-
-async def test_the_log_changes_its_form_and_level(
-    world, config, autojump_clock, expected_logs, monkeypatch
-):
-    config.write("")
-    made = []
-    monkeypatch.setattr(reload, "setup", lambda stream, **how: made.append((stream, how)))
-    daemon = config.daemon()
-    async with at_work(world, daemon, config.read) as reloader:
-        await reloader.reload()
-        assert made == []
-        config.write('[log]\nformat = "text"\nlevel = "debug"\n')
-        await reloader.reload()
-    assert made == [(sys.stderr, {"format": "text", "level": "debug"})]
-    assert daemon.settings.log == Log("text", "debug")
-
-
-def test_the_line_says_old_and_new_of_every_key(world):
-    before = Settings(world.path)
-    after = replace(
-        before,
-        outbox=Outbox(start="end"),
-        delivery=Delivery(max_in_flight=2),
-        log=Log(level="error"),
-        status=Status(max_owed_age=1_500),
-        egress=parse_policy(["10.0.0.0/8"], [f"{n}.example" for n in range(100)]),
-    )
-    said = list(reload.changes(before, after))
-    assert said[:-1] == [
-        "outbox.start: unset -> end",
-        "delivery.max_in_flight: 256 -> 2",
-        "log.level: info -> error",
-        "status.max_owed_age: 1h -> 1500ms",
-        "egress.allow: [] -> [10.0.0.0/8]",
-    ]
-    assert said[-1].startswith("egress.deny: [] -> [0.example, ")
-    assert len(said[-1]) < 400
-    assert list(reload.changes(after, after)) == []
-
-
-def test_the_line_names_so_many_subscriptions_and_counts_the_rest():
-    names = [f"n{number}" for number in range(reload.MOST_NAMES + 2)]
-    assert reload._few(names) == [*names[: reload.MOST_NAMES], "and 2 more"]
-    assert reload._few(names[:3]) == ["n0", "n1", "n2"]
-
-
-async def test_room_for_outcomes_grows_and_shrinks_at_work(world, autojump_clock):
-    recorder = Recorder(
-        world.daemon().store,
-        world.clock,
-        max_unrecorded=3,
-        on_ready=lambda _: None,
-        on_notices=lambda _: None,
-    )
-    taken = []
-
-    async def take(number):
-        await recorder.place()
-        taken.append(number)
-
-    async with trio.open_nursery() as nursery:
-        for number in range(8):
-            nursery.start_soon(take, number)
-            await trio.testing.wait_all_tasks_blocked()
-        assert taken == [0, 1, 2]
-        recorder.resize(5)
-        await trio.testing.wait_all_tasks_blocked()
-        assert sorted(taken) == [0, 1, 2, 3, 4]
-        recorder.resize(2)
-        for _ in range(3):
-            recorder.leave()
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(taken) == 5, "three more than there is room for are gone"
-        recorder.leave()
-        await trio.testing.wait_all_tasks_blocked()
-        assert taken[5:] == [5]
-        recorder.resize(4)
-        await trio.testing.wait_all_tasks_blocked()
-        assert sorted(taken) == [0, 1, 2, 3, 4, 5, 6, 7]
-        for _ in range(4):
-            recorder.leave()
-        for _ in range(4):
-            recorder.resize(4)
-            await recorder.place()
-
-
-def test_E3_sighup_reloads_and_a_refusal_is_in_the_lock_file(
-    world, config, monkeypatch, expected_logs
-) -> None:
-    monkeypatch.setattr(run, "HttpSender", lambda _egress: world.sender)
-    before = sys.getswitchinterval()
-    config.write("", "a")
-    world.settings = config.read()
-    steps = iter(["bad", "good", "end"])
-
-    def script(_seen):
-        match next(steps):
-            case "bad":
-                config.path.write_text("nonsense")
-                signal.raise_signal(signal.SIGHUP)
-            case "good":
-                problems.extend(lockfile.read(world.path)["problems"])
-                config.write("[delivery]\nmax_in_flight = 9\n", "a")
-                signal.raise_signal(signal.SIGHUP)
-            case "end":
-                signal.raise_signal(signal.SIGTERM)
-                signal.raise_signal(signal.SIGHUP)  # too late to matter, and no second signal
-        return world.after(1.5, world.ok)
-
-    problems: list[str] = []
-    world.sender.script = script
-    for _ in range(3):
-        world.insert("x")
-    try:
-        assert run.main(world.settings, drain=False, load=config.read) == EXIT_OK
-    finally:
-        sys.setswitchinterval(before)
-    assert world.states() == ["delivered"] * 3
-    assert len(problems) == 1
-    assert "not valid TOML" in problems[0]
-    assert len(of(expected_logs, Action.CONFIG_REFUSED)) == 1
-    changed = [said["changed"] for _, said in of(expected_logs, Action.CONFIG_APPLIED)]
-    assert changed == [[], ["delivery.max_in_flight: 256 -> 9"]]
-    assert [level for level, _ in of(expected_logs, Action.DAEMON_STOPPING)] == ["INFO"]
-
-
-def test_E15_a_start_that_cannot_apply_what_is_declared_exits_with_3(
-    world, config, monkeypatch, expected_logs
-) -> None:
-    monkeypatch.setattr(run, "HttpSender", lambda _egress: world.sender)
-    before = sys.getswitchinterval()
-    world.subscribe("a")
-    world.insert("x")
-    config.write("", "a")
-    try:
-        with pytest.raises(ConfigError) as caught:
-            run.main(config.read(), drain=True)
-    finally:
-        sys.setswitchinterval(before)
-    assert caught.value.exit_code == EXIT_CONFIG
-    assert ": subscriptions[1].name: a (wh_" in str(caught.value)
-    assert [level for level, _ in of(expected_logs, Action.DAEMON_FAILED)] == ["CRITICAL"]
-    assert world.sender.seen == []
-    assert not lockfile.is_held(world.path)

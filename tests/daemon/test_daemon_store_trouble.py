@@ -227,8 +227,11 @@ async def _fails(daemon) -> BaseExceptionGroup:
 
 
 def _leaf(error: BaseException) -> BaseException:
+    """What the daemon ended for; whoever met it beside the first has met the same."""
     while isinstance(error, BaseExceptionGroup):
-        (error,) = error.exceptions
+        leaves = [_leaf(one) for one in error.exceptions]
+        assert len({str(leaf) for leaf in leaves}) == 1
+        error = leaves[0]
     return error
 
 

@@ -104,7 +104,7 @@ async def test_E4_the_wall_clock_jumps_forward(world, autojump_clock, warnings):
     assert warnings() == {Action.CLOCK_JUMPED: 1}
 
 
-async def test_E4_the_wall_clock_jumps_back_without_a_storm(world, autojump_clock):
+async def test_E4_the_wall_clock_jumps_back_without_a_storm(world, autojump_clock, warnings):
     world.subscribe("a", retry_delays=[5_000] * 5)
     world.sender.script = lambda seen: world.down if seen.attempt == 1 else world.ok
     world.insert("x")
@@ -116,6 +116,7 @@ async def test_E4_the_wall_clock_jumps_back_without_a_storm(world, autojump_cloc
         assert len(world.sender.seen) == 3
         await trio.sleep(600)
     assert [(one.n, one.attempt) for one in world.sender.seen] == [(1, 1), (2, 1), (2, 2), (1, 2)]
+    assert warnings() == {Action.CLOCK_JUMPED: 1}
     assert world.states() == ["delivered"] * 2
 
 

@@ -1,5 +1,6 @@
 import logging
 import re
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +37,11 @@ def test_an_action_that_is_not_on_the_list_is_a_type_error(expected_logs: list[R
 def test_names_of_actions_have_one_form() -> None:
     wrong = [name for name in Action if not re.fullmatch(r"[a-z]+(\.[a-z_]+)?", name)]
     assert wrong == []
+
+
+def test_the_documentation_has_every_action() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    table = text.partition("| action | level | says |")[2].partition("\n\n")[0]
+    first_cells = [row.split("|")[1] for row in table.splitlines()[2:]]
+    told = [name for cell in first_cells for name in re.findall(r"`([a-z_.]+)`", cell)]
+    assert sorted(told) == sorted(action.value for action in Action)

@@ -28,9 +28,7 @@ def enable(operators: "Operators", transaction: Transaction) -> "Effect | None":
     backlog = dice.choice((None, Kind.SKIP_BACKLOG, Kind.NEWEST_ONLY))
     retry_failed = dice.random() < 0.5
     wall, now, key = operators.world.clock.now(), trio.current_time(), _key(sub)
-    found = enabling.enable(
-        transaction, key, backlog=backlog, retry_failed=retry_failed, now=wall
-    )
+    found = enabling.enable(transaction, key, backlog=backlog, retry_failed=retry_failed, now=wall)
     owed = sum(one.pending and one.sub is sub for one in model.deliveries.values())
     if found.owed != owed or (found.streak_since is None) != (not sub.health.streak):
         model.wrong("G2", f"enable finds {found}, and owed are {owed}, {sub.health.streak}")
@@ -54,7 +52,7 @@ def order_replay(operators: "Operators", transaction: Transaction) -> "Effect | 
     """`replay`, of all or of what failed, with or without what is stale."""
     sub = operators.any_sub()
     dice, world = operators.dice, operators.world
-    events = [event for event in world.model.events.values()]
+    events = list(world.model.events.values())
     if sub is None or not events:
         return None
     since = from_text(dice.choice(events).ingested_at)

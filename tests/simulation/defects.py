@@ -9,10 +9,22 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from tests.simulation import defects_of_core, defects_of_daemon, defects_of_store
+from tests.simulation import (
+    defects_of_bulk,
+    defects_of_core,
+    defects_of_daemon,
+    defects_of_rules,
+    defects_of_store,
+)
 from tests.simulation.planting import PLANTED, Defect
 
-PARTS: Final = (defects_of_core, defects_of_store, defects_of_daemon)
+PARTS: Final = (
+    defects_of_core,
+    defects_of_store,
+    defects_of_daemon,
+    defects_of_rules,
+    defects_of_bulk,
+)
 DEFECTS: Final[dict[str, Defect]] = PLANTED
 
 

@@ -8,8 +8,8 @@ from tests.simulation.planting import defect, instead
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryState
 from webhookd.core.storage import AttemptNote
-from webhookd.store import file as files
 from webhookd.store import book, deliveries, ranges, sqlite
+from webhookd.store import file as files
 from webhookd.store.book import Book
 from webhookd.store.sqlite import SqliteStore
 

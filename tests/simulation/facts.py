@@ -100,6 +100,8 @@ class Health:
     failing: bool = False
     failures: int = 0
     no_success_since: int | None = None
+    no_success_at: float = 0.0
+    """The same in virtual seconds, which no clock moves."""
     held_until: int | None = None
     streak: list["Delivery"] = field(default_factory=list)
     """Deliveries that failed, since the last success or the last enabling."""
@@ -203,12 +205,17 @@ class Delivery:
     line: Line
     sequence: int
     created_at: str
-    opened_at: str | None = None
+    opened: int = 0
+    """The sequence at which the file says that it was opened again."""
+    since: str = ""
+    """From when on its age counts."""
     finished_at: str | None = None
     passed: bool = False
     """Those behind it have passed it: it stands in no line any more."""
     failing_since: int | None = None
     """When its first attempt since it was opened failed, in wall time."""
+    failing_at: float = 0.0
+    """And in virtual seconds."""
     state: str = PENDING
     reason: str = ""
     attempts: int = 0
@@ -232,11 +239,6 @@ class Delivery:
     def before(self, other: "Delivery") -> bool:
         """Whether it comes first where both stand in one line."""
         return self.event.sequence < other.event.sequence
-
-    @property
-    def since(self) -> str:
-        """From when on its age counts."""
-        return self.opened_at or self.created_at
 
     @property
     def kind(self) -> tuple[Any, ...] | None:

@@ -36,9 +36,8 @@ class Given:
     delivered: set[int] = field(default_factory=set)
     """Events of the subscription that were delivered when it was given."""
     options: dict[str, Any] = field(default_factory=dict)
-    moved_at: float = 0.0
-    """When it last came further."""
-    place: Any = None
+    patterns: tuple[str, ...] = ()
+    """What the subscription wanted by then."""
 
 
 class Instructed:
@@ -57,7 +56,7 @@ class Instructed:
         model, now = self._model, trio.current_time()
         if key is None:
             return
-        given = Given(key, kind, sub, now, options=options, moved_at=now)
+        given = Given(key, kind, sub, now, options=options, patterns=sub.patterns)
         every = [one for one in model.deliveries.values() if one.sub is sub]
         pending = [one for one in every if one.pending]
         given.delivered = {one.event.sequence for one in every if one.state == "delivered"}
@@ -137,9 +136,9 @@ class Instructed:
         """It opens one again."""
         place = known.event.sequence
         for one in self.of(known.sub):
-            if one.kind == "retry_failed" and known.state == "failed":
-                if place in one.may or known.reason in STREAK:
-                    return
+            in_streak = place in one.may or known.reason in STREAK
+            if one.kind == "retry_failed" and known.state == "failed" and in_streak:
+                return
             if one.kind == "replay" and place in one.may:
                 if one.options["failed_only"] and known.state not in ("failed", PENDING):
                     continue
@@ -153,9 +152,11 @@ class Instructed:
         yield "nobody has instructed that"
 
     def may_make(self, sub: Sub, event: Event) -> bool:
-        """Whether it may make a delivery that is missing."""
-        return any(
-            one.kind == "replay" and event.sequence in one.may and not one.options["failed_only"]
+        """Whether it may make a delivery that is missing: of what is wanted as it is made."""
+        return sub.wants(event) and any(
+            one.kind == "replay"
+            and one.options["position"] < event.sequence <= one.options["last"]
+            and not one.options["failed_only"]
             for one in self.of(sub)
         )
 
@@ -182,14 +183,14 @@ class Instructed:
             elif row["done_at"] is not None:
                 del self.open[key]
                 self._judge(given)
-            else:
-                given.moved_at = now
             given.sub.instructed_at = now
 
     def _judge(self, given: Given) -> None:
         """It is said to be done."""
-        for place, known in given.must.items():
+        for place in given.must:
             one = self._model.owed.get((place, given.sub.key))
+            if one is None and given.sub.patterns is not given.patterns:
+                continue  # what is wanted was changed meanwhile
             if one is None:
                 self._model.wrong("G2", f"{given.kind} is done, and event {place} passed over")
                 continue
@@ -212,11 +213,3 @@ class Instructed:
             and one.sequence > given.key
             for one in self._model.deliveries.values()
         )
-
-    def standing_still(self, since: float) -> Given | None:
-        """One whose steps nobody has taken since then."""
-        firsts: dict[int, Given] = {}
-        for key in sorted(self.open):
-            firsts.setdefault(self.open[key].sub.key, self.open[key])
-        late = [one for one in firsts.values() if max(one.at, one.moved_at) < since]
-        return late[0] if late and len(late) == len(firsts) else None

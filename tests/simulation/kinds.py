@@ -112,7 +112,7 @@ KINDS: Final[dict[str, tuple[int, Kind]]] = {
             patterns=(("*",), ("*",), ("order.*",), ("*.changed",)),
             sub_tenants=("",),
             spells=(("fast", "breaks"), ("slow", "refuses"), ("breaks",), ("fast", "slow")),
-            delays=([500, 2_000], [300], [], []),
+            delays=([500, 2_000], [2_000, 5_000], [300], []),
             commands=(15, 40),
             command_paces=(0.2, 0.6),
             weights={
@@ -121,7 +121,7 @@ KINDS: Final[dict[str, tuple[int, Kind]]] = {
                 "take a step": 20,
                 "edit ordering": 14,
                 "set state": 8,
-                "edit events": 4,
+                "edit events": 12,
                 "remove": 1,
             },
         ),
@@ -184,9 +184,9 @@ KINDS: Final[dict[str, tuple[int, Kind]]] = {
 
 Bulk changes come thick and fast in one of their name, while receivers are of two minds. Where they
 are ill, rules disable them, and operators enable them again. In a machine's trouble the network and
-the clock fail. In a backlog lanes have long windows, which they work off slowly, while operators change what is in
-them. In a quarrel operators take back and re-open, again and again, what stands in a few lines or
-is under way, while receivers are of two minds.
+the clock fail. In a backlog lanes have long windows, which they work off slowly, while operators
+change what is in them. In a quarrel operators take back and re-open, again and again, what stands
+in a few lines or is under way, while receivers are of two minds.
 """
 
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, Final
 from unittest.mock import patch
 
-from webhookd.daemon import alarms, lane, recorder, storage, supervisor, tailer
+from webhookd.daemon import alarms, clock, lane, recorder, storage, supervisor, tailer
 from webhookd.store import bulk, deliveries, ingest, newest, outbox, replay, sqlite, upkeep
 from webhookd.store.newest import Budget
 
@@ -35,6 +35,7 @@ KNOBS: Final[tuple[tuple[ModuleType | tuple[ModuleType, ...], str, tuple[Any, ..
 WAITS: Final[tuple[tuple[ModuleType, str, float], ...]] = (
     (tailer, "SWEEP_EVERY", 60.0),
     (alarms, "LONGEST_WAIT", 15.0),
+    (clock, "DOUBT", 10.0),
     (supervisor, "LOOK_AGAIN", 10_000),
     (supervisor, "LONGEST_RESTART", 10.0),
 )

@@ -13,7 +13,8 @@ _EVENTS = (
 )
 _DELIVERIES = (
     "SELECT id, sequence, event, subscription, number, state, reason, attempts, last_status,"
-    " last_error, retry_at, due_at, created_at, opened_at, finished_at FROM webhookd_deliveries WHERE sequence > ? ORDER BY sequence"
+    " last_error, retry_at, due_at, created_at, since, opened_sequence, finished_at"
+    " FROM webhookd_deliveries WHERE sequence > ? ORDER BY sequence"
 )
 
 

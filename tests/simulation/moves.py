@@ -40,7 +40,7 @@ def judge(model: "Model", known: Delivery, row: dict[str, Any], source: "Source"
     """A delivery has moved, and nothing was attempted."""
     case = Case(model, known, row, source)
     before, after = known.state, row["state"]
-    reopened = row["opened_at"] != known.opened_at
+    reopened = row["opened_sequence"] != known.opened
     if reopened:
         name = "reopened"
     elif before == after:
@@ -56,7 +56,7 @@ def judge(model: "Model", known: Delivery, row: dict[str, Any], source: "Source"
         known.touched_at = now
     if reopened:
         known.reopened_at = now
-        known.opened_at = row["opened_at"]
+        known.opened, known.since = row["opened_sequence"], row["since"]
         known.tries, known.not_before, known.failing_since = 0, "", None
         known.passed = False
         known.line = known.sub.line_of(known.event)
@@ -102,6 +102,10 @@ def _expired(case: Case) -> Wrong:
     known, now = case.known, trio.current_time()
     age = millis(case.row["finished_at"]) - millis(known.since)
     limits = [one["max_age"] for one in known.sub.policy.since(now - A_LONG_WRITE)]
+    case.model.expired_at = now
+    life = case.model.world.machine.life
+    if life is not None:
+        life.recorded_at = now  # the lane that met it may have handed it to the recorder
     if case.source.kind != "daemon" or not any(limit and age >= limit for limit in limits):
         yield f"it is {age} ms old, of {limits}"
 
@@ -122,9 +126,9 @@ def _superseded(case: Case) -> Wrong:
 def newer(model: "Model", known: Delivery) -> Iterator[Delivery]:
     """Pending deliveries of the same kind, unattempted as far as the file knows."""
     for one in model.deliveries.values():
-        if one.sub is known.sub and one.pending and one is not known and one.kind == known.kind:
-            if not one.attempts:
-                yield one
+        waits = one.pending and not one.attempts and one is not known
+        if waits and one.sub is known.sub and one.kind == known.kind:
+            yield one
 
 
 def _skipped(case: Case) -> Wrong:

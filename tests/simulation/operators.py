@@ -15,6 +15,7 @@ import trio
 
 from tests.simulation import bulk_commands
 from tests.simulation.facts import PENDING, Delivery, History, Sub, new_secret
+from tests.simulation.policies import ORDERINGS, draw
 from tests.simulation.source import Source
 from webhookd.core.model import SubscriptionId, SubscriptionState
 from webhookd.errors import NotFound, Refused, StoreBusy
@@ -26,30 +27,6 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 30.0
 """Seconds that a command waits for the write lock."""
-NO_RULES: Final[dict[str, Any]] = {
-    "rate_limit": 0.0,
-    "max_age": 0,
-    "max_block": 0,
-    "coalesce": False,
-    "permanent_statuses": [],
-    "gone_disables": True,
-    "failing_after": 5,
-    "disable_after_failures": 0,
-    "disable_after": 0,
-}
-RULES: Final[dict[str, tuple[Any, ...]]] = {
-    "rate_limit": (2.0, 10.0),
-    "max_age": (4_000, 15_000),
-    "max_block": (1_500, 8_000),
-    "coalesce": (True,),
-    "permanent_statuses": (["4xx"], ["404", "503"], ["5xx"]),
-    "gone_disables": (False,),
-    "failing_after": (2, 3),
-    "disable_after_failures": (1, 3),
-    "disable_after": (3_000, 20_000),
-}
-"""What a policy may say beside its delays, and what it says then."""
-ORDERINGS: Final = ("aggregate", "aggregate", "aggregate", "subscription", "none")
 
 Effect = tuple[Source, Callable[[], None]]
 
@@ -151,18 +128,7 @@ class Operators:
 
     def policy(self) -> dict[str, Any]:
         """What may be edited at any time."""
-        dice, kind = self.dice, self.world.kind
-        rules = {
-            name: dice.choice(values) for name, values in RULES.items() if dice.random() < kind.rules
-        }
-        return NO_RULES | {
-            "retry_delays": dice.choice(kind.delays),
-            "timeout": dice.choice((1_000, 5_000, 15_000)),
-            "concurrency": dice.choice(kind.concurrency),
-            "jitter": dice.choice((0.0, 0.1)),
-            "retry_after_max": dice.choice((0, 12_000)),
-            **rules,
-        }
+        return draw(self.dice, self.world.kind)
 
     def url(self, name: str) -> str:
         """Another one for a subscription; its host says whose it is."""

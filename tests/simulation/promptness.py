@@ -13,6 +13,7 @@ import trio
 from tests.simulation.facts import iso, millis
 from tests.simulation.sending import held_until
 from webhookd.daemon import alarms, supervisor, upkeep
+from webhookd.daemon import clock as daemons
 
 if TYPE_CHECKING:
     from tests.simulation.facts import Sub
@@ -111,7 +112,8 @@ class Auditor:
         world, model = self._world, self._world.model
         wall = world.clock.now() - round((life.prompt + upkeep.EVERY + A_BREATH) * 1000)
         settled = max(recent - upkeep.EVERY - A_BREATH, 0.0)
-        if max(life.born, world.clock.jumped_at + _after_a_jump()) > settled:
+        begun = max(life.born, world.clock.jumped_at + daemons.DOUBT + _after_a_jump())
+        if max(begun, model.expired_at) > settled:  # one after the other, in small batches
             return
         for one in [one for line in model.lines.values() for one in line.values()]:
             sub = one.sub
@@ -158,6 +160,8 @@ class Auditor:
         moved_at = max(sub.instructed_at, sub.enabled_at, sub.moved_at)
         if model.instructed.of(sub) or moved_at >= recent:
             return True
+        if sub.health.failing:
+            return True  # it is asked now and then; in the end it drains all the same
         return until + round((trio.current_time() - recent) * 1000) > wall
 
 

@@ -11,6 +11,7 @@ import trio
 
 from tests.simulation.facts import PENDING, Delivery, iso, millis
 from tests.simulation.network import Request, is_ours
+from tests.simulation.wellness import longest_wait
 from webhookd.core.model import Fault, FaultKind
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ class Case:
     @property
     def policies(self) -> list[dict[str, Any]]:
         """Those that may have been in force when the request ended."""
-        found: list[dict[str, Any]] = self.request.extra["policies"]
+        request = self.request
+        if request.may_be_ours:  # it was thought over, and is judged by what the policy is by then
+            return self.known.sub.policy.since(request.began - request.life.grace)
+        found: list[dict[str, Any]] = request.extra["policies"]
         return found
 
 
@@ -75,7 +79,7 @@ def judge(model: "Model", known: Delivery, row: dict[str, Any], request: Request
         ahead = millis(known.not_before) - model.world.clock.now()
         known.not_before_of = trio.current_time(), ahead
     if known.failing_since is None:
-        known.failing_since = request.ended_wall
+        known.failing_since, known.failing_at = request.ended_wall, request.ended
 
 
 Wrong = Iterator[tuple[str, str]]
@@ -116,6 +120,8 @@ def as_agreed(case: Case) -> Wrong:
     have = case.row["state"], case.row["reason"], case.row["retry_at"] or ""
     # A clock that jumped while it was thought over has moved the time as well.
     moved = case.request.may_be_ours and clock.jumped_at >= case.request.ended
+    # So it has while the outcome waited for the file, and then no wait is longer than the longest.
+    moved |= clock.went_back_at >= case.request.ended
     if moved:
         agreed = [(state, "", "~" if state[0] == PENDING else "") for state, _, _ in agreed]
     if not any(state == have[:2] and first <= have[2] <= last for state, first, last in agreed):
@@ -135,11 +141,13 @@ def _consequence(case: Case, policy: dict[str, Any]) -> tuple[tuple[str, str], s
         return ("failed", "gone" if status == 410 else "permanent_status"), "", ""
     if tries >= len(policy["retry_delays"]):
         return ("failed", "exhausted"), "", ""
+    # Nothing is put off for longer than any delay of the policy as it is when it is recorded.
+    most = longest_wait(case.known.sub.policy.now)
     delay = policy["retry_delays"][tries]
     wish = getattr(result, "retry_after", "")
     least = min(int(wish) * 1000, policy["retry_after_max"]) if wish.isdigit() else 0
     longest = int(delay * (1 + policy["jitter"]))
-    return (PENDING, ""), iso(ended + max(delay, least)), iso(by + max(longest, least))
+    return (PENDING, ""), iso(ended + min(most, max(delay, least))), iso(by + max(longest, least))
 
 
 def not_this_machines(case: Case) -> Wrong:

@@ -16,11 +16,15 @@ import trio
 
 from tests.simulation.facts import Delivery, Sub, iso, millis
 from tests.simulation.network import Request, is_ours
-from tests.simulation.wellness import is_ill, wish_of
+from tests.simulation.wellness import is_ill, longest_wait, wish_of
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Life
     from tests.simulation.model import Model
+
+
+A_WHILE: Final = 60.0
+"""Seconds for which one that has its place may wait for all else that it needs."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,9 @@ def owed(case: Case) -> Wrong:
     """It is not finished, and nobody has taken it back."""
     known, removed_at = case.known, case.sub.removed_at
     changed_at = max(known.touched_at, removed_at or float("-inf"))
-    if not known.pending and changed_at < case.recent:
+    # A lane judges the age of what it has read by the clock, and that may have gone back.
+    young_again = known.reason == "expired" and case.model.world.clock.went_back_at >= changed_at
+    if not known.pending and changed_at < case.recent and not young_again:
         yield "G3", f"{known} is {known.state} already, since {changed_at:.3f}"
     if removed_at is not None and removed_at < case.recent:
         yield "G2", "removed long ago"
@@ -146,20 +152,19 @@ def due(case: Case) -> Wrong:
     waited = (trio.current_time() - recorded_at) * 1000
     # A clock that went back since shortens a wait in wall time, never in time that has passed; and
     # at a start or a jump nothing waits longer than any delay of its policy, as it is by then.
-    ahead = min(ahead, *(longest(one) for one in case.sub.policy.since(recorded_at)))
-    if known.not_before > iso(model.world.clock.highest) and waited < ahead:
+    ahead = min(ahead, *(longest_wait(one) for one in case.sub.policy.since(recorded_at)))
+    clock, life = model.world.clock, case.request.life
+    if clock.jumped_at >= max(life.born, recorded_at - A_WHILE):
+        ahead -= round(life.prompt * 1000)  # as of the moment at which the jump was noticed
+    if known.not_before > iso(clock.highest) and waited < ahead:
         yield "G3", f"sent before its next try could be, at {known.not_before}"
-
-
-def longest(policy: dict[str, Any]) -> int:
-    """The longest wait that a policy can ask for, in milliseconds."""
-    delays = [int(delay * (1 + policy["jitter"])) for delay in policy["retry_delays"]]
-    return max(policy["retry_after_max"], *delays, 0)
 
 
 def young(case: Case) -> Wrong:
     """It is not older than it may become."""
-    age = case.request.wall - millis(case.known.since)
+    world, age = case.model.world, case.request.wall - millis(case.known.since)
+    if world.in_doubt(case.request.life):
+        return  # by a clock that may be put right yet nothing ends
     if all(one["max_age"] and age >= one["max_age"] for one in case.policies):
         yield "G2", f"it is {age} ms old, and may be {case.sub.policy.now['max_age']}"
 
@@ -194,18 +199,21 @@ def within_its_rate(case: Case) -> Wrong:
 
 def bounded(case: Case) -> Wrong:
     """No more are under way than may be, and none for longer than it may be."""
-    request, limits = case.request, case.model.world.settings.delivery
+    request = case.request
+    some = case.model.world.limits.since(max(trio.current_time() - A_WHILE, request.life.born))
+    most_per_host = max(one.max_per_host for one in some)
+    most_unrecorded = max(one.max_unrecorded for one in some)
     alive = [one for one in case.model.open if one.life is request.life]
     mine = [one for one in alive if one.who == request.who]
     since = min((one.began - request.life.grace for one in mine), default=case.recent)
     limit = max(policy["concurrency"] for policy in case.sub.policy.since(since))
     if len(mine) >= limit:
         yield "G5", f"{len(mine)} are in flight, and {limit} allowed"
-    if len(alive) >= limits.max_in_flight:
+    if len(alive) >= max(one.max_in_flight for one in some):
         yield "G7", f"{len(alive)} are in flight"
-    if len(mine) >= limits.max_per_host:
+    if len(mine) >= most_per_host:
         yield "G5", f"{len(mine)} are in flight to one host"
-    if len(case.ours) >= limits.max_unrecorded:
+    if len(case.ours) >= most_unrecorded:
         yield "G7", f"{len(case.ours)} are in flight or unrecorded"
     allowed = {policy["timeout"] for policy in case.sub.policy.since(case.recent)}
     if request.timeout not in allowed:
@@ -253,14 +261,12 @@ def learn(model: "Model", request: Request) -> None:
 
 
 def held_until(life: "Life", sub: Sub) -> int:
-    """Until when it is to be left alone for certain, by all that this life has heard; 0: it is not."""
+    """Until when it is to be left alone for certain, by all that this life has heard; 0: never."""
     until = sub.health.held_until or 0
     for one in life.unrecorded:
         if one.who != sub.name or one.result is None or one.ended < sub.enabled_at:
             continue
-        if one.succeeded:
-            until = 0
-        else:
+        if not one.succeeded:
             wishes = [wish_of(one.result, policy) or 0 for policy in one.extra["policies"]]
             until = max(until, one.ended_wall + min(wishes) if min(wishes) else 0)
     return until

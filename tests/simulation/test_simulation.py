@@ -14,7 +14,7 @@ import pytest
 from tests.simulation.defects import DEFECTS
 
 ROOT = Path(__file__).parents[2]
-SEEDS = "1-200"
+SEEDS = "1-100"
 MANY_SEEDS = "10001-13000"
 WITHIN = 120
 """Seeds in which every defect must be caught."""
@@ -38,7 +38,7 @@ def _simulate(*arguments: str, **environment: str) -> str:
 
 
 def test_B26_E2_no_promise_is_broken() -> None:
-    assert "200 seeds, 0 with violations" in _simulate("--seeds", SEEDS)
+    assert "100 seeds, 0 with violations" in _simulate("--seeds", SEEDS)
 
 
 @pytest.mark.long

@@ -12,6 +12,7 @@ import trio
 from tests.simulation.facts import OWN, PENDING, Delivery, Event, Sub, iso, millis
 from tests.simulation.network import Request
 from webhookd.core.model import Answer, Fault, FaultKind
+from webhookd.daemon import upkeep
 
 if TYPE_CHECKING:
     from tests.simulation.model import Model
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 ILL: Final = frozenset({408, 425, 429})
 THROTTLES: Final = frozenset({429, 502, 503, 504})
 COUNTED: Final = frozenset({"exhausted", "permanent_status", "gone"})
+NOTICED_WITHIN: Final = 20.0
+"""Seconds after a jump of the clock within which moments are moved along with it."""
 WITNESS_WAIT: Final = 2_100
 """Milliseconds that a fault which may be this machine's own is thought over."""
 
@@ -37,6 +40,12 @@ def wish_of(result: Answer | Fault, policy: dict[str, Any]) -> int | None:
     if not result.retry_after.isdigit() or not int(result.retry_after):
         return None
     return min(int(result.retry_after) * 1000, int(policy["retry_after_max"]))
+
+
+def longest_wait(policy: dict[str, Any]) -> int:
+    """The longest wait that a policy can ask for, in milliseconds."""
+    delays = [int(delay * (1 + policy["jitter"])) for delay in policy["retry_delays"]]
+    return max(policy["retry_after_max"], *delays, 0)
 
 
 class Wellness:
@@ -64,7 +73,9 @@ class Wellness:
         if request.succeeded:
             if health.failing:
                 self._told.append(("recovered", sub.name, None))
-            sub.health = type(health)()
+            until, longest = health.held_until, sub.policy.now["retry_after_max"]
+            held = until is not None and 0 < until - request.ended_wall <= longest
+            sub.health = type(health)(held_until=until if held else None)
             return
         if isinstance(result, Fault) and result.kind is FaultKind.INTERNAL:
             return
@@ -74,7 +85,7 @@ class Wellness:
             health.failing = True
             self._told.append(("failing", sub.name, None))
         if health.no_success_since is None:
-            health.no_success_since = ended
+            health.no_success_since, health.no_success_at = ended, request.ended
             if request.may_be_ours:
                 self._unsure.add(sub.key)
         self._hold(sub, request)
@@ -106,12 +117,29 @@ class Wellness:
         if policy["disable_after"] and since is not None:
             spans = {request.ended_wall - since, request.judged_by - since}
             over = {span >= policy["disable_after"] for span in spans}
-            jumped = self._model.world.clock.jumped_at >= request.ended and request.may_be_ours
-            if len(over) > 1 or jumped:  # it was thought over: when it was known, only the file can tell
+            jumped = self._jumped_since(sub)
+            if len(over) > 1 or jumped:
+                # It was thought over, or the clock has jumped: when it was, only the file can tell.
                 over = {self._states.get(sub.key) == ("disabled", "disable_after")}
+                if over == {True}:
+                    self._check_jump(sub, request)
             if over == {True}:
                 return "disable_after"
         return None
+
+    def _jumped_since(self, sub: Sub) -> bool:
+        """Whether the clock has jumped since it was without success."""
+        noticed_at = self._model.world.clock.jumped_at + NOTICED_WITHIN
+        return noticed_at >= sub.health.no_success_at
+
+    def _check_jump(self, sub: Sub, request: Request) -> None:
+        """A jump of the clock that was noticed disables nobody."""
+        jumped_at = self._model.world.clock.jumped_at
+        lasted = (request.ended - sub.health.no_success_at) * 1000 + WITNESS_WAIT
+        noticed = request.life.born < sub.health.no_success_at
+        noticed &= jumped_at + upkeep.EVERY + request.life.prompt < request.ended
+        if noticed and lasted < sub.policy.now["disable_after"]:
+            self._model.wrong("E4", f"{sub.name} is disabled after {lasted:.0f} ms")
 
     def end(self, events: list[Event]) -> None:
         """The commit was looked at: does the file say the same?"""
@@ -161,8 +189,7 @@ class Wellness:
         if text is None or since is None:
             return
         slack = WITNESS_WAIT if sub.key in self._unsure else 0
-        jumped = self._model.world.clock.jumped_at > float("-inf")
-        if not since <= millis(text) <= since + slack and not (slack and jumped):
+        if not since <= millis(text) <= since + slack and not self._jumped_since(sub):
             self._model.wrong("health", f"{sub.name} is without success since {text}, not {since}")
         health.no_success_since = millis(text)
         self._unsure.discard(sub.key)

@@ -18,7 +18,7 @@ import trio
 
 from tests.simulation import reckoning, scheduler
 from tests.simulation.disk import Disk
-from tests.simulation.facts import Sub
+from tests.simulation.facts import History, Sub
 from tests.simulation.file import new_file
 from tests.simulation.host import Host
 from tests.simulation.kinds import kind_of
@@ -32,6 +32,7 @@ from tests.simulation.promptness import Auditor
 from tests.simulation.source import Source
 from tests.simulation.weather import WEATHER
 from webhookd.config.settings import Delivery, Settings
+from webhookd.daemon import clock as daemons
 from webhookd.daemon import tailer
 from webhookd.logs.actions import LOGGER, Action
 from webhookd.store.driver import Connection
@@ -138,6 +139,8 @@ class World:
         self.machine_fault = ""
         """What becomes of every request, as in `network.MACHINE_FAULTS`; '' for nothing."""
         self.settings = Settings(database=path)
+        self.limits = History(self.settings.delivery, float("-inf"))
+        """What all subscriptions share: who has a place keeps it when there are fewer."""
         self.draw_limits(self._weather)
 
     def draw_limits(self, dice: random.Random) -> None:
@@ -152,10 +155,16 @@ class World:
         delivery = replace(Delivery(), **chosen)
         self.settings = replace(self.settings, delivery=delivery)
         self.limits_changed_at = trio.current_time()
+        self.limits.set(delivery, self.limits_changed_at)
 
     def dice(self, name: str) -> random.Random:
         """A generator of its own for each, so that one who draws more changes nobody else."""
         return random.Random(f"{self.seed} {name}")
+
+    def in_doubt(self, life: Life) -> bool:
+        """Whether a life of the daemon may doubt the clock, because it has jumped."""
+        jumped_at = self.clock.jumped_at
+        return jumped_at >= life.born and trio.current_time() < jumped_at + daemons.DOUBT + SETTLED
 
     def next_serial(self) -> int:
         """Numbers requests."""
@@ -272,7 +281,7 @@ class World:
         self.find_secrets()
         self.machine.spare()
         self.machine_fault = ""
-        if self._weather.random() < 0.5:
+        if self._weather.random() < 0.2:
             self.clock.set_right()
         for receiver in self._receivers.values():
             receiver.healed = True

@@ -1,6 +1,7 @@
 """After a partner was down: what is skipped, kept and opened again of what it was owed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +26,7 @@ from tests.store.bulk_changes import (
 from tests.store.conftest import Box
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import Reason, SubscriptionState
+from webhookd.core.outcomes import Signs
 from webhookd.core.storage import Record
 from webhookd.store import instructions
 from webhookd.store.instructions import Kind
@@ -122,6 +124,98 @@ def test_what_was_opened_again_since_is_left_alone(box: Box, give: Give, after: 
     check(box)
 
 
+def late(box: Box, delivery: int, happening: Happening) -> Record:
+    """The outcome of what is in flight now."""
+    if happening is Happening.RETRY:
+        return box.outcome(delivery, happening, retry_at=box.now + 5_000)
+    if happening is Happening.FAILED:
+        return box.outcome(delivery, happening, reason=Reason.EXHAUSTED)
+    return box.outcome(delivery, happening, status=200)
+
+
+@pytest.mark.parametrize("clock", [1_000, 0, -3_600_000])
+@pytest.mark.parametrize(
+    ("happening", "newest"),
+    [
+        (Happening.RETRY, "cancelled operator"),
+        (Happening.FAILED, "cancelled operator"),
+        (Happening.SUCCEEDED, "delivered"),
+    ],
+)
+def test_newest_only_is_not_misled_by_a_late_outcome(
+    box: Box, happening: Happening, newest: str, clock: int
+) -> None:
+    """It moves the row, which had ended before: the newest that was pending is an older one."""
+    box.subscribe(policy={"ordering": "none"})
+    _, _, third = fill(box, "A", "A", "A")
+    in_flight = late(box, third, happening)
+    box.now += clock
+    box.cancel(third)
+    box.now += clock
+    key = newest_only(box)
+    box.now += clock
+    box.record(in_flight)
+    finish(box)
+    assert states(box) == [OLDER, PENDING, newest]
+    assert counts(box, key) == {"cancelled": 1, "kept": 1}
+    check(box)
+
+
+def test_newest_only_is_not_misled_by_one_that_was_reopened_and_cancelled_since(box: Box) -> None:
+    box.subscribe()
+    _, second = fill(box, "A", "A")
+    box.cancel(second)
+    newest_only(box)
+    box.reopen_delivery(second)
+    box.cancel(second)
+    finish(box)
+    assert states(box) == [PENDING, "cancelled operator"]
+    check(box)
+
+
+def test_the_newest_that_ended_since_still_counts(box: Box) -> None:
+    """It was pending when that was wanted, and was sent or taken back since."""
+    box.subscribe(policy={"ordering": "none"})
+    _, second, _, fourth = fill(box, "A", "A", "B", "B")
+    newest_only(box)
+    box.succeed(second)
+    box.cancel(fourth)
+    finish(box)
+    assert states(box) == [OLDER, "delivered", OLDER, "cancelled operator"]
+
+
+@pytest.mark.parametrize("clock", [0, -3_600_000])
+@pytest.mark.parametrize("give", [skip, newest_only])
+def test_one_that_was_reopened_before_counts_like_any_other(
+    box: Box, give: Give, clock: int
+) -> None:
+    """Also where its attempt failed since, and the clock was set back."""
+    box.subscribe(policy={"ordering": "none"})
+    first, _ = fill(box, "A", "A")
+    box.cancel(first)
+    box.reopen_delivery(first)
+    box.now += clock
+    give(box)
+    box.retry(first)
+    finish(box)
+    assert states(box)[0] == (SKIPPED if give is skip else OLDER)
+
+
+@pytest.mark.parametrize("clock", [0, -3_600_000])
+@pytest.mark.parametrize("give", [skip, newest_only])
+def test_one_that_was_reopened_since_stays_though_the_clock_was_set_back(
+    box: Box, give: Give, clock: int
+) -> None:
+    box.subscribe(policy={"ordering": "none"})
+    first, _ = fill(box, "A", "A")
+    box.cancel(first)
+    give(box)
+    box.now += clock
+    box.reopen_delivery(first)
+    finish(box)
+    assert states(box)[0] == PENDING
+
+
 @pytest.mark.parametrize("ordering", ORDERINGS)
 def test_retry_failed_opens_the_streak(box: Box, ordering: str) -> None:
     box.subscribe(policy={"ordering": ordering, "disable_after_failures": 3})
@@ -167,6 +261,71 @@ def test_a_failure_from_before_the_streak_stays(box: Box) -> None:
     finish(box)
     assert states(box) == ["failed exhausted", "delivered", PENDING]
     assert counts(box, key) == {"reopened": 1}
+
+
+@pytest.mark.parametrize("clock", [-1_000, -86_400_000, 86_400_000])
+def test_E4_a_streak_is_all_that_failed_in_it_whatever_the_clock_says(box: Box, clock: int) -> None:
+    box.subscribe(policy={"disable_after_failures": 3})
+    ids = fill(box, "A", "B", "C", "D", "E")
+    fail(box, ids[0])
+    box.succeed(ids[1])
+    fail(box, ids[2])
+    box.now += clock
+    box.store.begin()
+    box.store.shift_health(clock, box.now)
+    box.store.commit()
+    fail(box, ids[3])
+    fail(box, ids[4])
+    assert box.store.subscriptions()[0].state is SubscriptionState.DISABLED
+    key = enable(box, retry_failed=True).given[0]
+    with small_steps():
+        finish(box)
+    assert states(box) == ["failed exhausted", "delivered", PENDING, PENDING, PENDING]
+    assert counts(box, key) == {"reopened": 3}
+
+
+def test_a_late_outcome_neither_puts_one_into_the_streak_nor_takes_it_out(box: Box) -> None:
+    box.subscribe(policy={"ordering": "none"})
+    first, second, third = fill(box, "A", "B", "C")
+    before = [box.outcome(one, Happening.NOTED, number=2) for one in (first, third)]
+    fail(box, first)
+    box.succeed(second)
+    fail(box, third)
+    box.record(before[0])  # it failed before the streak, and moves only now
+    key = enable(box, retry_failed=True).given[0]
+    box.record(before[1])  # and this one once that is wanted
+    finish(box)
+    assert states(box) == ["failed exhausted", "delivered", PENDING]
+    assert counts(box, key) == {"reopened": 1}
+
+
+def test_what_failed_since_is_not_of_the_streak(box: Box) -> None:
+    box.subscribe(policy={"ordering": "none"})
+    first, second = fill(box, "A", "B")
+    fail(box, first)
+    in_flight = late(box, second, Happening.FAILED)
+    enable(box, retry_failed=True)
+    box.record(in_flight)
+    finish(box)
+    assert states(box) == [PENDING, "failed exhausted"]
+
+
+def test_a_streak_in_one_batch_begins_with_its_first_failure(box: Box) -> None:
+    box.subscribe(policy={"ordering": "none"})
+    first, second, third, fourth = fill(box, "A", "B", "C", "D")
+    failed_ = [
+        replace(late(box, one, Happening.FAILED), signs=Signs(ill=True))
+        for one in (first, third, fourth)
+    ]
+    box.record(failed_[0], late(box, second, Happening.SUCCEEDED), *failed_[1:])
+    enable(box, retry_failed=True)
+    finish(box)
+    assert states(box) == ["failed exhausted", "delivered", PENDING, PENDING]
+    assert enable(box, retry_failed=True).given == [], "enabling ends the streak"
+    # One that begins with a batch and ends in it leaves nothing to go by.
+    again = replace(late(box, third, Happening.FAILED), signs=Signs(ill=True))
+    box.record(again, late(box, fourth, Happening.SUCCEEDED))
+    assert enable(box, retry_failed=True).given == []
 
 
 def test_skip_and_retry_together(box: Box) -> None:

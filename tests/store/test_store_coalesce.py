@@ -5,9 +5,10 @@ import pytest
 from tests.store.conftest import NOW, Box
 from tests.store.test_store_bulk import steps_of
 from webhookd.core.delivery import Happening
-from webhookd.core.model import DeliveryId, DeliveryState, SubscriptionKey
+from webhookd.core.model import DeliveryId, DeliveryState, SubscriptionKey, SubscriptionState
 from webhookd.core.times import to_text
 from webhookd.store import subscriptions
+from webhookd.store.transaction import BULK_ROWS
 
 ORDERINGS = ["aggregate", "subscription", "none"]
 
@@ -204,6 +205,49 @@ def test_from_when_on_it_is_asked_for(box: Box) -> None:
     put(box)
     assert [row["state"] for row in box.results()][-1] == "pending"
     assert states(box)[2] == states(box)[4] == "superseded", "what waited gives way too"
+
+
+@pytest.mark.parametrize("subscriptions", [1, 4])
+def test_a_batch_is_small_where_each_may_change_another(box: Box, subscriptions: int) -> None:
+    for number in range(subscriptions):
+        coalescing(box, name=f"s{number}")
+    for number in range(250):
+        box.put("s.changed", aggregate_id=f"S-{number % 20}")
+    done = box.ingest_all()
+    assert {one.deliveries for one in done[:-1]} == {100}
+    assert sum(one.events for one in done) == 250
+    assert list(states(box).values()).count("pending") == 20 * subscriptions
+    check_lines(box, "aggregate") if subscriptions == 1 else None
+
+
+def test_the_fan_out_of_one_event_is_whole(box: Box) -> None:
+    """More than a batch: none is left behind, however many there are."""
+    for number in range(BULK_ROWS * 3):
+        coalescing(box, name=f"s{number}")
+    for _ in range(3):
+        put(box)
+        assert list(states(box).values()).count("pending") == BULK_ROWS * 3
+
+
+def test_many_that_were_reopened_give_way_a_batch_at_each_event(box: Box) -> None:
+    key = coalescing(box, "none")
+    box.command(lambda t: subscriptions.set_state(t, key, SubscriptionState.PAUSED, "operator"))
+    for _ in range(2 * BULK_ROWS + 11):
+        box.put("s.changed", aggregate_id="S-1")
+    box.ingest_all()
+    for number, state in states(box).items():
+        if state == "superseded":
+            box.reopen_delivery(number)
+    assert box.one("SELECT pending FROM webhookd_counters") == 2 * BULK_ROWS + 11
+    left, oldest = [], []
+    for _ in range(4):
+        put(box)
+        pending = [number for number, state in states(box).items() if state == "pending"]
+        left.append(len(pending))
+        oldest.append(pending[0])
+    assert left == [BULK_ROWS + 11, 11, 1, 1]
+    assert oldest == sorted(set(oldest)), "those first that would be sent next"
+    check_lines(box, "none")
 
 
 @pytest.mark.parametrize("ordering", ORDERINGS)

@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.store.conftest import NOW, Box, new_subscription, secret
+from tests.store.conftest import LIMIT, NOW, Box, new_subscription, secret
+from webhookd.config.catalog import validation
+from webhookd.config.settings import Outbox
 from webhookd.core.declaration import Changed, Declared, Difference
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.model import SubscriptionState
+from webhookd.core.profiles import BUILT_IN, own
 from webhookd.core.registration import Wanted, judge
 from webhookd.core.storage import StoredSubscription
 from webhookd.errors import ConfigError
@@ -20,7 +23,7 @@ DISABLED = SubscriptionState.DISABLED
 
 def block(name: str = "one", *, reference: str = "env:ONE", **wanted: Any) -> Declared:
     given: dict[str, Any] = {"url": f"https://{name}.example.com/in?key=HUSH", **wanted}
-    definition = judge(Wanted(**given), EgressPolicy())
+    definition = judge(Wanted(**given), EgressPolicy(), BUILT_IN)
     return Declared(f"config.toml: subscriptions[{name}]", name, definition, reference)
 
 
@@ -286,9 +289,61 @@ def test_terms_count_from_the_next_batch_on(box: Box) -> None:
     box.subscribe("north", tenant="north")
     box.put(payload='"12345678"')
     assert box.ingest().deliveries == 0
-    box.store.set_terms(default_tenant="north", max_payload=10)
+    box.store.set_terms(default_tenant="north", max_payload=10, validation=None, profiles=BUILT_IN)
     box.put(payload='"12345678"')
     box.put(payload='"123456789"')
     done = box.ingest()
     assert (done.events, done.deliveries) == (1, 1)
     assert [row.reason for row in done.rejected] == ["payload_too_large"]
+
+
+def test_what_a_handshake_gave_is_no_difference(box: Box) -> None:
+    def wanted(**more: Any) -> Declared:
+        return block(profile="cloudevents", headers=(("X-Key", "a"),), **more)
+
+    apply(box, wanted(policy={"rate_limit": "5/s"}))
+    key = stored(box).key
+    # A rate alone may be any: without the origin there was no handshake.
+    assert apply(box, wanted()).changed == (Changed("one", ("rate_limit",)),)
+    given = {
+        "headers": (("X-Key", "a"), ("WebHook-Request-Origin", "erp.example")),
+        "policy": {"rate_limit": 1.5},
+    }
+    box.command(lambda t: subscriptions.update(t, key, given))
+    assert apply(box, wanted()) == Difference(unchanged=1)
+    assert apply(box, wanted(policy={"concurrency": 2})).changed == (
+        Changed("one", ("concurrency",)),
+    )
+    assert stored(box).policy == {"rate_limit": 1.5, "concurrency": 2}
+    other = block(profile="cloudevents", headers=(("X-Key", "b"),))
+    assert apply(box, other).changed == (Changed("one", ("headers", "concurrency")),)
+    assert stored(box).headers == (("X-Key", "b"), ("WebHook-Request-Origin", "erp.example"))
+    assert apply(box, wanted(policy={"rate_limit": "2/s"})).changed == (
+        Changed("one", ("headers", "rate_limit")),
+    )
+    assert stored(box).policy == {"rate_limit": 2.0}
+
+
+def test_other_profiles_count_from_the_next_batch_on(box: Box) -> None:
+    box.subscribe("one", profile="mine")
+    box.put(aggregate_id="a")
+    box.put(aggregate_id="b")
+    box.ingest()
+    assert len(box.due(1)) == 2, "a profile that is not known has the usual lines"
+    written = {"base": "standard", "ordering": "subscription"}
+    mine = BUILT_IN.with_these({"mine": own.make("mine", written, BUILT_IN)}, "", {"mine": {}})
+    box.store.set_terms(default_tenant="", max_payload=LIMIT, validation=None, profiles=mine)
+    box.put(aggregate_id="c")
+    box.put(aggregate_id="d")
+    box.ingest()
+    assert len(box.due(1)) == 3, "one of the whole subscription's line, whose others wait"
+
+
+def test_what_payloads_are_held_against_counts_from_the_next_batch_on(box: Box) -> None:
+    box.put("sync.completed", payload="{}")
+    assert box.ingest().rejected == ()
+    checked = validation(Outbox(validate="reject"))
+    box.store.set_terms(default_tenant="", max_payload=LIMIT, validation=checked, profiles=BUILT_IN)
+    box.put("sync.completed", payload="{}")
+    (one,) = box.ingest().rejected
+    assert one.reason == "payload_mismatch"

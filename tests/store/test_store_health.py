@@ -18,7 +18,7 @@ from webhookd.core.model import (
 from webhookd.core.outcomes import Signs
 from webhookd.core.storage import Notice, Record, Recorded
 from webhookd.core.times import to_text
-from webhookd.store import subscriptions
+from webhookd.store import checkup, subscriptions
 
 ILL = Signs(ill=True)
 GONE = Signs(gone=True)
@@ -83,6 +83,36 @@ def test_what_is_recorded_is_read_again(box: Box) -> None:
     box.reopen()
     assert box.store.health(key) == known, "it outlives the daemon"
     assert box.store.health(SubscriptionKey(99)) == WELL
+
+
+def test_E4_a_jump_of_the_clock_shifts_all_health_once_in_batches(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkup, "SHIFTED_AT_ONCE", 3)
+    keys = [box.subscribe(f"s{number}").key for number in range(8)]
+    unwell = [key for key in keys if key != 4]
+    for key in unwell:
+        box.command(lambda t, key=key: checkup.write(t.connection, key, Health(failing_since=NOW)))
+    hour = 3_600_000
+    box.now += hour + 60_000
+
+    def step() -> bool:
+        box.store.begin()
+        more = box.store.shift_health(hour, box.now).more
+        box.store.commit()
+        return more
+
+    assert step()
+    box.store.begin()  # one that was undone comes again
+    box.store.shift_health(hour, box.now)
+    box.store.rollback()
+    assert [step(), step()] == [True, False]
+    shifted = [box.store.health(key).failing_since for key in keys]
+    assert shifted == [NOW + hour if key in unwell else None for key in keys]
+    box.now += hour + 60_000
+    while step():  # the next jump begins with the first again
+        pass
+    assert [box.store.health(key).failing_since for key in unwell] == [NOW + 2 * hour] * 7
 
 
 def test_failing_is_told_once_and_recovered_once(box: Box) -> None:

@@ -27,6 +27,7 @@ from tests.store.bulk_changes import (
 )
 from tests.store.conftest import NOW, Box
 from webhookd.core.delivery import Happening
+from webhookd.core.model import SubscriptionKey
 from webhookd.store import acceptance, bulk, instructions, lockfile, subscriptions
 from webhookd.store.instructions import KEPT, Kind
 from webhookd.store.transaction import BULK_ROWS, Session
@@ -230,7 +231,7 @@ def test_a_command_completes_what_came_before_it_too(box: Box) -> None:
     assert done is not None
     assert done.counts == {"reopened": 2, "superseded": 0}
     assert [one.key for one in told] == [key] * len(told)
-    assert len(told) == 2
+    assert len(told) == 4
     assert counts(box, before) == {"cancelled": 2}
     assert box.command(lambda t: instructions.find(t.connection, key)) is None
     assert not held(box)
@@ -272,6 +273,70 @@ def test_steps_are_short(box: Box) -> None:
     while not is_done(box, key):
         changed.append(daemon_step(box).rows)
     assert changed == [BULK_ROWS] * 4 + [50]
+
+
+def test_many_small_ones_come_to_an_end_of_the_transaction(box: Box) -> None:
+    for number in range(100):
+        box.subscribe(f"s{number}")
+    fill(box, "A")
+    for key in range(1, 101):
+        skip(box, key)
+    changed = [daemon_step(box)]
+    while changed[-1].more:
+        changed.append(daemon_step(box))
+    assert sum(one.rows for one in changed) == 100
+    # A change, and two steps that cost three each: the second finds that nothing is left.
+    assert max(one.rows for one in changed) == BULK_ROWS // 7 + 1
+    check(box)
+
+
+def test_a_large_change_does_not_hold_up_a_small_one_of_another(box: Box) -> None:
+    box.subscribe("large", events=("supplier.created",))
+    for name in ("small", "smaller"):
+        box.subscribe(name, events=("small",))
+    for _ in range(BULK_ROWS * 5):
+        box.put()
+    box.put("small")
+    box.ingest_all()
+    large = skip(box)
+    small = [skip(box, 3), skip(box, 2), order_replay(box, 2)]
+    for _ in range(2):  # the large one has its turn, and then each small one has
+        daemon_step(box)
+    assert all(is_done(box, key) for key in small)
+    assert not is_done(box, large)
+    assert not held(box, 2)
+    assert states(box, 2) == [PENDING], "in the order of giving, for each"
+    finish(box)
+    assert is_done(box, large)
+    check(box)
+
+
+def test_one_that_is_under_way_is_found_among_many_that_are_done(box: Box) -> None:
+    box.subscribe()
+    fill(box, "A", "B")
+    for _ in range(3):
+        skip(box)
+    finish(box)
+    box.host.execute(
+        "INSERT INTO webhookd_instructions WITH RECURSIVE n (i) AS"
+        " (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)"
+        " SELECT i, 'skip_backlog', 1, 0, 0, '{}', 0, '', '' FROM n"
+    )
+    box.put(aggregate_id="C")
+    box.ingest()
+    given = skip(box)
+    steps = 0
+
+    def tick() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    box.host.set_progress_handler(tick, 1)
+    found = instructions.first(box.host), instructions.first(box.host, SubscriptionKey(1))
+    box.host.set_progress_handler(None, 1)
+    assert [one.key for one in found if one is not None] == [given, given]
+    assert steps < 200
 
 
 def test_the_feed_goes_forward(box: Box) -> None:

@@ -14,6 +14,7 @@ from webhookd.store import subscriptions
 from webhookd.store.transaction import BULK_ROWS
 
 BLOCK = 60_000
+YEAR = 365 * 86_400_000
 
 
 def let_pass(box: Box) -> Step:
@@ -94,6 +95,25 @@ def test_the_next_head_has_its_own_time(box: Box) -> None:
     box.now += BLOCK
     let_pass(box)
     assert box.due(ONE) == [6, 2, 4]
+
+
+@pytest.mark.parametrize("attempted", [True, False])
+def test_E4_a_time_that_a_clock_set_which_was_ahead_is_put_right(box: Box, attempted: bool) -> None:
+    """At the next try; else those behind it would wait for a year."""
+    blocked(box)
+    box.host.execute(
+        "UPDATE webhookd_deliveries SET failing_since = ?, pass_at = ? WHERE id = 2",
+        (to_text(NOW + YEAR), to_text(NOW + YEAR + BLOCK)),
+    )
+    if attempted:
+        box.retry(2, after=0)
+    else:
+        local = Move(Happening.RETRY, box.now, error="local", retry_at=box.now)
+        box.record(Record(DeliveryId(2), local, None))
+    assert box.one("SELECT failing_since FROM webhookd_deliveries WHERE id = 2") == to_text(NOW)
+    box.now += BLOCK
+    assert let_pass(box).rows == 1
+    assert box.due(ONE) == [4, 2]
 
 
 @pytest.mark.parametrize("ending", ["succeed", "fail", "cancel", "expire"])

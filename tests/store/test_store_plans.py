@@ -18,7 +18,7 @@ import pytest
 import webhookd.store
 from tests.store.conftest import NOW, Box, secret
 from webhookd.core.delivery import Happening
-from webhookd.core.model import Reason, SubscriptionState
+from webhookd.core.model import Reason, SubscriptionKey, SubscriptionState
 from webhookd.core.outcomes import Signs
 from webhookd.store import deliveries, feeds, outbox, status, subscriptions
 from webhookd.store.transaction import Session
@@ -112,7 +112,7 @@ def test_the_constants_of_the_hot_modules_are_found() -> None:
     found = constants()
     for name in ("fanout.IN_LINE", "queue.FIRST_DUE", "queue.DUE_AGAIN", "queue.NEXT_AGAIN",
                  "queue.LAST_FIRST", "queue.WAITING_AGAIN", "queue.NEXT_PASSED",
-                 "book.HEAD_OF_LINE", "checkup.SELECT", "coalesce.UNSENT", "upkeep.OWED",
+                 "book.HEAD_OF_LINE", "checkup.SELECT", "coalesce.UNSENT", "upkeep.EXPIRED",
                  "upkeep.OVERDUE_HEADS", "upkeep.AGAIN_TOO_LATE",
                  "status.OLDEST_OWED"):  # fmt: skip
         assert name in found
@@ -144,7 +144,7 @@ def upkeep_and_health(box: Box) -> None:
         box.now += 1_000
         store.begin()
         store.let_pass(box.now)
-        store.bring_forward(key, box.now)
+        store.bring_forward(key, box.now, box.now)
         store.announce_rejected(box.now)
         store.commit()
     box.put(aggregate_id="S-3")
@@ -155,10 +155,11 @@ def upkeep_and_health(box: Box) -> None:
     box.ingest()
     for look in (store.has_expired, store.next_due):
         look(key, box.now)
-    for ask in (store.latest_due, store.health):
-        ask(key)
+    for again in (False, True):
+        store.latest_due(key, again)
+    store.health(key)
     store.next_pass()
-    store.waiting()
+    store.waiting(SubscriptionKey(0), 9)
     store.begin()
     assert store.expire(key, box.now, box.now).rows
     store.commit()

@@ -2,7 +2,7 @@
 
 from tests.store.conftest import NOW, Box
 from webhookd.core.delivery import Happening, Move
-from webhookd.core.model import DeliveryId, Sequence, SubscriptionState
+from webhookd.core.model import DeliveryId, Sequence, SubscriptionKey, SubscriptionState
 from webhookd.core.storage import Record
 from webhookd.core.times import to_text
 from webhookd.store import subscriptions
@@ -73,36 +73,47 @@ def test_a_reopened_one_is_a_first_attempt_and_owed_since_then(box: Box) -> None
     assert (one.attempts, one.tries, one.since) == (2, 0, to_text(NOW + 5_000))
 
 
-def test_the_next_and_the_latest_due_time_are_of_both_kinds(box: Box) -> None:
+def test_the_next_due_time_is_of_both_kinds_and_the_latest_of_each(box: Box) -> None:
     key = loose(box, 3)
-    assert (box.store.next_due(key), box.store.latest_due(key)) == (NOW, NOW)
+    store = box.store
+
+    def found() -> tuple[int | None, int | None, int | None]:
+        return store.next_due(key), store.latest_due(key, False), store.latest_due(key, True)
+
+    assert found() == (NOW, NOW, None)
     box.retry(2, after=9_000)
-    assert (box.store.next_due(key), box.store.latest_due(key)) == (NOW, NOW + 9_000)
+    assert found() == (NOW, NOW, NOW + 9_000)
     assert box.store.next_due(key, NOW) == NOW + 9_000
     assert box.store.next_due(key, NOW + 9_000) is None
     box.retry(2, after=-9_000)
-    assert (box.store.next_due(key), box.store.latest_due(key)) == (NOW - 9_000, NOW)
+    assert found() == (NOW - 9_000, NOW, NOW - 9_000)
     for number in (2, 4, 6):
         box.succeed(number)
-    assert (box.store.next_due(key), box.store.latest_due(key)) == (None, None)
+    assert found() == (None, None, None)
+
+
+def waiting(box: Box) -> list[SubscriptionKey]:
+    return box.store.waiting(SubscriptionKey(0), 100)
 
 
 def test_who_waits_for_anything_now_or_later(box: Box) -> None:
-    assert box.store.waiting() == []
+    assert waiting(box) == []
     for name in ("one", "two", "three", "four"):
         box.subscribe(name, events=(f"{name}.*",))
     for kind in ("one.a", "three.a", "three.b", "four.a"):
         box.put(kind, aggregate_id=kind)
     box.ingest()
-    assert box.store.waiting() == [1, 3, 4]
+    assert waiting(box) == [1, 3, 4]
     box.retry(2, after=3_600_000)
-    assert box.store.waiting() == [1, 3, 4], "whether due now or later, or in which index"
+    assert box.store.waiting(SubscriptionKey(0), 2) == [1, 3]
+    assert box.store.waiting(SubscriptionKey(3), 2) == [4]
+    assert waiting(box) == [1, 3, 4], "whether due now or later, or in which index"
     box.succeed(8)
-    assert box.store.waiting() == [1, 3]
+    assert waiting(box) == [1, 3]
     box.command(
         lambda t: subscriptions.set_state(t, box_key(box, "one"), SubscriptionState.PAUSED, "")
     )
-    assert box.store.waiting() == [1, 3], "what may be sent is for the lanes to know"
+    assert waiting(box) == [1, 3], "what may be sent is for the lanes to know"
 
 
 def box_key(box: Box, name: str) -> int:
@@ -124,5 +135,5 @@ def test_to_know_who_waits_takes_a_step_for_each_and_no_more(box: Box) -> None:
         return 0
 
     box.store._reader.set_progress_handler(tick, 10)
-    assert box.store.waiting() == [1, 2]
+    assert waiting(box) == [1, 2]
     assert count[0] <= 20

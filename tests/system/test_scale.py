@@ -200,8 +200,9 @@ def test_E18_B32_out_of_descriptors_loses_nothing(
         )
     site.until_delivered(300)
     # It did run out, that is no fault of the receivers', and it shows.
-    faults = {one["fault"].partition(":")[0] for one in daemon.log("attempt") if one.get("fault")}
-    assert faults == {"local"}
+    faults = {one["fault"].partition(": ")[2] for one in daemon.log("machine.fault")}
+    assert faults == {"Too many open files"}
+    assert {one.get("fault") for one in daemon.log("attempt")} == {None}
     assert receiver.count() == 300
     assert daemon.stop() == 0
     assert daemon.complaints() == []

@@ -8,6 +8,7 @@ import click
 
 from webhookd.cli.context import App
 from webhookd.cli.output import say
+from webhookd.errors import StoreBusy
 from webhookd.store import bulk
 from webhookd.store.instructions import Instruction
 from webhookd.store.transaction import Session
@@ -40,6 +41,9 @@ def complete(
         label: what the bar is called.
         length: of all that there is to do.
         measure: how much of that is done.
+
+    Raises:
+        StoreBusy: the host held the lock for long. The instruction stands all the same.
     """
     try:
         with progress(label, length) as reach:
@@ -47,6 +51,12 @@ def complete(
     except KeyboardInterrupt:
         say("interrupted: what is left is for the daemon to do, which does it when it runs")
         raise
+    except StoreBusy as error:
+        raise StoreBusy(
+            f"{str(error).removesuffix('; try again')}; what you asked for stands, so do not ask "
+            "again: the daemon goes on with it when it runs, and nothing is sent to the "
+            "subscription before it is done"
+        ) from error
 
 
 def _is_watched() -> bool:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
+from webhookd.cli.output import complain
 from webhookd.config.load import load
+from webhookd.config.salvage import salvage
 from webhookd.config.settings import Settings
 from webhookd.core.declaration import Declared
 from webhookd.core.model import Millis
-from webhookd.errors import ConfigError
+from webhookd.errors import ConfigError, DatabaseError
 from webhookd.store.transaction import Session, open_session
 
 
@@ -22,15 +24,42 @@ class App:
         self.config = config
         """The file that was named; None for none: then all is as it is by default."""
         self._database = database
+        self.fault = ""
+        """What is wrong with the configuration, once `readable` has gone on without it."""
 
     @cached_property
     def settings(self) -> Settings:
         """The configuration. Raises ConfigError."""
         return self.read()
 
+    @cached_property
+    def readable(self) -> Settings:
+        """The configuration for a command that changes nothing.
+
+        Where the file is refused it is the defaults, with what can be read of `database`, and
+        `fault` is the line that says why.
+
+        Raises:
+            ConfigError: not even the database is known.
+        """
+        try:
+            return self.settings
+        except ConfigError as error:
+            if self.config is None or self._database == "":
+                raise
+            found = salvage(self.config, self._database)
+            if found is None:
+                look = "`webhookd --database PATH COMMAND` looks at the file all the same"
+                raise ConfigError(f"{error}; {look}") from error
+            self.fault = str(error)
+            return self._fit(found)
+
     def read(self) -> Settings:
         """The configuration as its file has it now. Raises ConfigError."""
-        settings = load(self.config, database=self._database, environ=os.environ)
+        return self._fit(load(self.config, database=self._database, environ=os.environ))
+
+    def _fit(self, settings: Settings) -> Settings:
+        """Pass the settings on if their database can be named. Raises ConfigError."""
         try:
             os.fsencode(settings.database).decode()
             str(settings.database).encode()
@@ -46,9 +75,39 @@ class App:
         blocks = self.settings.subscriptions or ()
         return next((one for one in blocks if one.name == name), None)
 
-    def session(self, *, write: bool) -> Session:
-        """The file, opened. Raises ConfigError or DatabaseError."""
-        return open_session(self.settings.database, write=write)
+    def session(self, *, write: bool, tell: bool = True) -> Session:
+        """The file, opened; to look at it the configuration need not be without fault.
+
+        Args:
+            write: whether it is to be changed.
+            tell: whether a fault of the configuration is said on stderr.
+
+        Raises:
+            ConfigError: the configuration is unfit.
+            DatabaseError: the file is.
+        """
+        if write:
+            settings = self.settings
+            return open_session(settings.database, write=True, profiles=settings.profiles)
+        database, profiles = self.readable.database, self.readable.profiles
+        if self.fault and tell:
+            complain(f"warning: {self.fault}; looking at {database} all the same")
+        try:
+            return open_session(database, write=False, profiles=profiles)
+        except DatabaseError as error:
+            if self._is_there(database) or self._database is not None:
+                raise
+            # A daemon goes on with the file that it was started on, whatever is written since.
+            raise DatabaseError(
+                f"{error}; {self.config} names it: a daemon that was started on another file is "
+                "seen with --database"
+            ) from error
+
+    def _is_there(self, database: Path) -> bool:
+        try:
+            return database.exists()
+        except OSError:
+            return True
 
     def now(self) -> Millis:
         """The time, as rows have it."""

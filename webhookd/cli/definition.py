@@ -28,6 +28,7 @@ POLICY: Final = {
     "failing_after": ("N", "Attempts in a row in ill health until it is probed."),
     "disable_after_failures": ("N", "Failed deliveries in a row that disable it; or off."),
     "disable_after": ("DURATION", "How long without a success disables it; or off."),
+    "send_feed_sequence": ("BOOL", "Say the event's place in the feed with each request."),
     "tls_ca": ("PATH", "The only authorities (PEM) that its certificate may come from."),
     "tls_client_cert": ("PATH", "Certificate and key (PEM) to show when it asks for one."),
     "tls_pin": ("SHA256,...", "Fingerprints of the certificates that it may show."),

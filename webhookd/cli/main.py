@@ -37,7 +37,9 @@ _COMMANDS: Final = {
         ("results", "feeds", "results"),
         ("changes", "feeds", "changes"),
         ("feed-events", "feeds", "feed_events"),
+        ("catalog", "catalog", "catalog"),
         ("listen", "listen", "listen"),
+        ("verify", "verify", "verify"),
         ("demo", "demo", "demo"),
     )
 }

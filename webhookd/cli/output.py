@@ -43,9 +43,26 @@ def lines(*texts: str) -> None:
     sys.stdout.write("".join(f"{printable(text, 10_000)}\n" for text in texts))
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Rows in columns as wide as their widest cell, `-` for what is absent."""
-    cells = [tuple(headings), *(tuple(_cell(value) for value in row) for row in rows)]
+def program_text(text: str) -> None:
+    """A line for another program to read, whole: it is made of ASCII already."""
+    sys.stdout.write(f"{text}\n")
+
+
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, whole_last: bool = False
+) -> list[str]:
+    """Rows in columns as wide as their widest cell, `-` for what is absent.
+
+    With `whole_last` nothing of the last column is cut where no terminal limits the line.
+    """
+    last = len(headings) - 1 if whole_last and not sys.stdout.isatty() else -1
+    cells = [
+        tuple(headings),
+        *(
+            tuple(_cell(value, MESSAGE if at == last else CELL) for at, value in enumerate(row))
+            for row in rows
+        ),
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -61,12 +78,12 @@ def fields(shown: dict[str, Any]) -> list[str]:
         many = value if isinstance(value, list) else [value]
         for number, one in enumerate(many or [None]):
             label = name if number == 0 else ""
-            text = "-" if one is None else str(one)
+            text = "-" if one is None else str(one).lower() if isinstance(one, bool) else str(one)
             found.append(f"{label:<{width}}{text}")
     return found
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, most: int) -> str:
     if value is None or value == "":
         return "-"
-    return printable(str(value), CELL)
+    return printable(str(value), most)

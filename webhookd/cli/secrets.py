@@ -29,6 +29,8 @@ class Chosen:
     shown: str | None = field(repr=False)
     """The secret where it was made here just now, a reference as it is; None for a given one."""
     made: bool = False
+    public: str = ""
+    """The key that the receiver verifies with, where it is another one."""
 
 
 def choose(given: str | None, profile: Profile) -> Chosen:
@@ -44,7 +46,8 @@ def choose(given: str | None, profile: Profile) -> Chosen:
     if is_reference(given):
         _look_up(given, profile)
         return Chosen(NewSecret(given, is_reference=True), given)
-    return Chosen(NewSecret(_checked(literal(given), profile), is_reference=False), None)
+    text = _checked(literal(given), profile)
+    return Chosen(NewSecret(text, is_reference=False), None, public=public_key(text))
 
 
 def literal(given: str) -> str:
@@ -78,3 +81,13 @@ def _look_up(reference: str, profile: Profile) -> None:
         registration.secret(text, profile)
     except registration.Unfit as error:
         raise ConfigError(f"{reference}: {error.reason}") from None
+
+
+def public_key(secret: str) -> str:
+    """What the receiver verifies with, where that is not the secret itself; else `''`."""
+    if not secret.startswith(secrets.PRIVATE_PREFIX):
+        return ""
+    try:
+        return secrets.public_half(secret)
+    except ValueError:  # the package for it has gone: `check` says so
+        return ""

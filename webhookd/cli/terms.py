@@ -8,35 +8,31 @@ from webhookd.cli.output import complain
 from webhookd.config.references import SecretMissing
 from webhookd.config.terms import resolve_terms
 from webhookd.core import policy as policies
-from webhookd.core import profiles
 from webhookd.core.findings import Finding, Level
+from webhookd.core.profiles import Known, Profile
 from webhookd.core.storage import StoredSubscription
 from webhookd.errors import ConfigError
 
-_KEYS = ("tls_ca", "tls_client_cert", "tls_pin", "proxy")
 
-
-def look_up(policy: Mapping[str, Any], profile: profiles.Profile) -> None:
+def look_up(policy: Mapping[str, Any], profile: Profile) -> None:
     """Whether what a policy refers to can be used; says on stderr what is not there yet.
 
     Raises:
         ConfigError: something is there, and cannot be used.
     """
-    if not any(key in policy for key in _KEYS):
-        return
     try:
         _use(policy, profile)
     except SecretMissing as error:
         complain(f"warning: {error}; until it is there, nothing is sent")
 
 
-def findings(stored: Iterable[StoredSubscription]) -> list[Finding]:
+def findings(stored: Iterable[StoredSubscription], known: Known) -> list[Finding]:
     """What is wrong with that of each subscription."""
     found = []
     for one in stored:
         place = f"subscription {one.name}"
         try:
-            _use(one.policy, profiles.get(one.profile))
+            _use(one.policy, known.get(one.profile))
         except SecretMissing as error:
             found.append(Finding(Level.WARNING, place, f"{error}; the daemon may see it"))
         except ConfigError as error:
@@ -46,7 +42,7 @@ def findings(stored: Iterable[StoredSubscription]) -> list[Finding]:
     return found
 
 
-def _use(policy: Mapping[str, Any], profile: profiles.Profile) -> None:
+def _use(policy: Mapping[str, Any], profile: Profile) -> None:
     from webhookd.http.tls import context_for  # costs what TLS costs, and few have terms
 
     in_force = policies.apply(profile.policy, policy)

@@ -13,14 +13,14 @@ from webhookd.core import registration
 from webhookd.core.declaration import Declared
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.policy import PARSERS
-from webhookd.core.profiles import Headers, Profile
+from webhookd.core.profiles import Headers, Known, Profile
 from webhookd.core.registration import Unfit, Wanted
 from webhookd.errors import ConfigError
 
 KEY: Final = "subscriptions"
 
 FIELDS: Final = (
-    *("name", "url", "events", "tenant", "profile"),
+    *("name", "url", "events", "tenant", "profile", "mode"),
     *("method", "headers", "secret"),
 )
 """The keys of a block beside those of the policy, which are the keys of `PARSERS`."""
@@ -31,13 +31,14 @@ _NEEDED: Final = {
 }
 
 
-def read(value: object, source: str, egress: EgressPolicy) -> tuple[Declared, ...]:
+def read(value: object, source: str, egress: EgressPolicy, known: Known) -> tuple[Declared, ...]:
     """The declared subscriptions, in their order.
 
     Args:
         value: what the file has under `KEY`.
         source: the file, for errors; blocks in it are counted from 1.
         egress: by which their URLs are judged.
+        known: the profiles that a block may name: the same file's own among them.
 
     Raises:
         ConfigError: the first fault that is found; no value that may be a secret is in it.
@@ -47,7 +48,7 @@ def read(value: object, source: str, egress: EgressPolicy) -> tuple[Declared, ..
         raise ConfigError(line(source, KEY, fault))
     found: dict[str, Declared] = {}
     for number, block in enumerate(value, 1):
-        one = _block(block, source, f"{KEY}[{number}]", egress)
+        one = _block(block, source, f"{KEY}[{number}]", egress, known)
         if one.name in found:
             other = found[one.name].place.rpartition(": ")[2]
             fault = f"{shown(one.name)} is the name of {other} already; give each its own"
@@ -78,22 +79,26 @@ def look_up(one: Declared, environ: Mapping[str, str]) -> str:
     return ""
 
 
-def _block(block: Mapping[str, object], source: str, key: str, egress: EgressPolicy) -> Declared:
-    known = (*FIELDS, *PARSERS)
+def _block(
+    block: Mapping[str, object], source: str, key: str, egress: EgressPolicy, known: Known
+) -> Declared:
+    keys = (*FIELDS, *PARSERS)
     name = block.get("name")
     of_whom = f" (in the block of {shown(name)})" if isinstance(name, str) and name else ""
     for unknown in block:
-        if unknown not in known:
-            fault = f"unknown key; {advice(unknown, known)}{of_whom}"
+        if unknown not in keys:
+            fault = f"unknown key; {advice(unknown, keys)}{of_whom}"
             raise ConfigError(line(source, f"{key}.{unknown}", fault))
     try:
-        return _judged(block, f"{source}: {key}" if source else key, egress)
+        return _judged(block, f"{source}: {key}" if source else key, egress, known)
     except Unfit as error:
         where = f"{key}.{error.field}"
         raise ConfigError(line(source, where, f"{error.reason}{of_whom}")) from None
 
 
-def _judged(block: Mapping[str, object], place: str, egress: EgressPolicy) -> Declared:
+def _judged(
+    block: Mapping[str, object], place: str, egress: EgressPolicy, known: Known
+) -> Declared:
     """Raises Unfit."""
     for field, fault in _NEEDED.items():
         if field not in block:
@@ -104,11 +109,12 @@ def _judged(block: Mapping[str, object], place: str, egress: EgressPolicy) -> De
         events=_events(block.get("events", ["*"])),
         tenant=_text(block, "tenant", ""),
         profile=_text(block, "profile", "standard"),
+        mode=_text(block, "mode", ""),
         method=_text(block, "method", ""),
         headers=_headers(block.get("headers", {})),
         policy={key: _plain(key, value) for key, value in block.items() if key in PARSERS},
     )
-    definition = registration.judge(wanted, egress)
+    definition = registration.judge(wanted, egress, known)
     return Declared(place, name, definition, _secret(block, definition.profile))
 
 

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from webhookd.config import declared
+from webhookd.config import declared, profiles
 from webhookd.config.faults import advice, line, shown
-from webhookd.config.settings import Delivery, Log, Outbox, Settings, Status
+from webhookd.config.settings import SYSTEMS, Delivery, Log, Outbox, Settings, Status
 from webhookd.core import proxies
 from webhookd.core.egress import EgressPolicy, parse_policy
 from webhookd.core.model import Millis, Proxy
@@ -60,9 +60,12 @@ def load(path: Path | None, *, database: str | None, environ: Mapping[str, str])
         if name in found:
             found[name] = make(**found[name])
     found["egress"] = _policy(found.get("egress", {}), place)
+    found[profiles.KEY] = profiles.read(
+        found.get(profiles.KEY, {}), found.pop("cloudevents", {}).get("source", ""), place
+    )
     if path is not None:
         blocks = found.get(declared.KEY, [])
-        found[declared.KEY] = declared.read(blocks, place, found["egress"])
+        found[declared.KEY] = declared.read(blocks, place, found["egress"], found[profiles.KEY])
     return Settings(**found)
 
 
@@ -218,8 +221,18 @@ def _proxy(value: object) -> Proxy | None:
     return proxies.parse(text) if text else None
 
 
+def _systems(value: object) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(_list(value)))
+    for system in found:
+        if system not in SYSTEMS:
+            raise ValueError(f"{shown(system)} is no system; {advice(system, SYSTEMS)}")
+    if not found:
+        raise ValueError('names no system; to check no payload say validate = "off"')
+    return found
+
+
 def _later(value: object) -> object:
-    """Read by `declared.read`, once it is known where subscriptions may lead to."""
+    """Read by `declared.read`, once it is known where they may lead to, and by which profiles."""
     return value
 
 
@@ -238,6 +251,8 @@ _KEYS: Final[dict[str, Reader | dict[str, Reader]]] = {
         "ids": partial(_choice, ("never-reused",)),
         "max_payload": _size,
         "default_tenant": _tenant,
+        "validate": partial(_choice, ("off", "warn", "reject")),
+        "catalog": _systems,
     },
     "delivery": {
         "shutdown_grace": partial(_span, 0),
@@ -246,6 +261,8 @@ _KEYS: Final[dict[str, Reader | dict[str, Reader]]] = {
         "max_unrecorded": partial(_number, 1, MOST_UNRECORDED),
     },
     "egress": {"allow": _list, "deny": _list, "proxy": _proxy},
+    "cloudevents": {"source": profiles.source},
+    "profiles": profiles.tables,
     "log": {
         "format": partial(_choice, ("json", "text")),
         "level": partial(_choice, ("debug", "info", "warning", "error")),

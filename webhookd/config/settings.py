@@ -6,11 +6,15 @@ milliseconds, sizes are bytes.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from webhookd.core.declaration import Declared
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.model import Millis
+from webhookd.core.profiles import BUILT_IN, Known
+
+SYSTEMS: Final = ("ntropy", "floriday", "onestock")
+"""Those whose event types are known: see `webhookd.config.catalog`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,10 @@ class Outbox:
     max_payload: int = 1_048_576
     """Bytes; a larger payload is rejected."""
     default_tenant: str = ""
+    validate: Literal["off", "warn", "reject"] = "off"
+    """What comes of a payload that is not made as its event type's catalogue says."""
+    catalog: tuple[str, ...] = SYSTEMS
+    """The systems whose event types `validate` knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +77,7 @@ class Settings:
     egress: EgressPolicy = field(default_factory=EgressPolicy)
     log: Log = Log()
     status: Status = Status()
+    profiles: Known = BUILT_IN
+    """The built-in ones, and one's own of `[profiles.NAME]`."""
     subscriptions: tuple[Declared, ...] | None = None
     """What the file declares; None where no file is read: then what one declared before stays."""

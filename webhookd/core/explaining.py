@@ -115,7 +115,8 @@ def _fault(event: Happened, asked: Asked) -> Judgement | None:
         )
     if _first(event, asked) is None:
         names = event.event_type
-        if event.aggregate_type:
+        # Of `supplier` and `supplier.created` nobody means `supplier.supplier.created`.
+        if event.aggregate_type and not names.startswith(f"{event.aggregate_type}."):
             names += f" or {_shown(event.aggregate_type)}.{event.event_type}"
         return Judgement(Why.OTHER_TYPE, f"no pattern of {_patterns(asked.events)} matches {names}")
     return None
@@ -191,6 +192,8 @@ class Waiting:
     due_at: str | None
     head: Head | None
     """Who stands before it; None where nobody does."""
+    rate_limit: str = ""
+    """How many attempts over time its subscription allows; `''` for no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +221,33 @@ def waits(one: Waiting, *, running: bool, now: Millis) -> list[Wait]:
         found.append(Wait(Cause.TIME, f"the next attempt is due at {one.due_at}"))
     if not running:
         found.append(Wait(Cause.DAEMON, "the daemon does not run: nothing is sent"))
-    return found or [Wait(Cause.PLACE, "it is due: it is sent as soon as a place is free")]
+    if found:
+        return found
+    limit = f", within the rate limit of {one.rate_limit}" if one.rate_limit else ""
+    return [Wait(Cause.PLACE, f"it is due: it is sent as soon as a place is free{limit}")]
+
+
+def upcoming(
+    due_at: str | None, now: str, *, sends: bool, failing: bool, held_until: str | None
+) -> str | None:
+    """When the next attempt of a pending delivery is made, in a word or two; None for never.
+
+    Args:
+        due_at: of the delivery, or the earliest of several; None while it waits behind another.
+        now: like all moments here, as the file has it.
+        sends: its subscription is enabled.
+        failing: its subscription is probed with one request at a time.
+        held_until: until when nothing is attempted, if something holds the subscription back.
+    """
+    if not sends:
+        return None
+    if due_at is None:
+        return "waits"
+    if held_until is not None and held_until > now and held_until >= due_at:
+        return f"held until {held_until}"
+    if due_at > now:
+        return due_at
+    return "probing" if failing else "due"
 
 
 def _of_subscription(one: Waiting, now: str) -> Iterator[Wait]:
@@ -228,14 +257,17 @@ def _of_subscription(one: Waiting, now: str) -> Iterator[Wait]:
         enable = f"`webhookd subscriptions enable {one.subscription}` sends what it is owed"
         yield Wait(cause, f"its subscription is {one.state.value}{reason}: {enable}")
     if one.instructed:
-        yield Wait(Cause.INSTRUCTED, "a bulk change of what its subscription is owed is under way")
+        under_way = "a bulk change of what its subscription is owed is under way"
+        yield Wait(Cause.INSTRUCTED, f"{under_way}: the daemon ends it by itself")
     if one.failing_since is not None:
         since = f"its receiver has been failing since {one.failing_since}"
-        yield Wait(Cause.FAILING, f"{since}: it is tried with one request at a time")
-    if one.held_until is not None and one.held_until > now:
         yield Wait(
-            Cause.HELD, f"its receiver asked (Retry-After) to be left alone until {one.held_until}"
+            Cause.FAILING, f"{since}: it is tried with one request at a time, until one succeeds"
         )
+    if one.held_until is not None and one.held_until > now:
+        asked = f"its receiver asked (Retry-After) to be left alone until {one.held_until}"
+        ends = f"`webhookd subscriptions enable {one.subscription}` ends that"
+        yield Wait(Cause.HELD, f"{asked}; {ends}")
 
 
 def _behind(head: Head) -> str:

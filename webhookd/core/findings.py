@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from webhookd.core import policy, profiles, urls
+from webhookd.core import policy, urls
 from webhookd.core.egress import EgressPolicy, judge_url
 from webhookd.core.model import Millis
-from webhookd.core.profiles import Profile
+from webhookd.core.profiles import Known, Profile
 from webhookd.core.registration import remedy
 from webhookd.core.request import check_header
 from webhookd.core.storage import StoredSubscription
@@ -42,14 +42,15 @@ None: it is not there for whoever looks, and may be for the daemon, whose enviro
 
 
 def of_subscription(
-    stored: StoredSubscription, egress: EgressPolicy, resolve: Resolve, now: Millis
+    stored: StoredSubscription, egress: EgressPolicy, known: Known, resolve: Resolve, now: Millis
 ) -> list[Finding]:
     """All that is wrong with a subscription as it lies in the file; one `ok` where nothing is."""
     place = f"subscription {stored.name}"
     try:
-        profile = profiles.get(stored.profile)
+        profile = known.get(stored.profile)
     except ValueError as error:
-        return [Finding(Level.FAULT, place, f"{error}; install the webhookd that has it")]
+        again = "define it again, or install the webhookd that has it"
+        return [Finding(Level.FAULT, place, f"{error}; held back until then: {again}")]
     wrong = [*_url(stored, egress), *_own(stored, profile)]
     found = [
         *(Finding(Level.FAULT, place, text) for text in wrong),
@@ -77,7 +78,7 @@ def _own(stored: StoredSubscription, profile: Profile) -> list[str]:
         wrong.append(f"method {stored.method}: profile {profile.name} takes {choice}; {change}")
     for name, value in stored.headers:
         try:
-            check_header(name, value, profile)
+            check_header(name, value, profile, granted=True)
         except ValueError as error:
             wrong.append(f"{error}; {change}")
     try:
@@ -96,6 +97,8 @@ def _secrets(
     if not live and profile.requires_secret:
         signs = f"has no secret, and profile {profile.name} signs every request"
         return [(Level.FAULT, f"{signs}; {rotate}")]
+    if not live and stored.secrets:
+        return [(Level.FAULT, f"every secret has expired, and nothing goes unsigned; {rotate}")]
     wrong = []
     for one in live:
         try:

@@ -15,8 +15,8 @@ A subscription's health is what its latest attempts say of the endpoint, and not
 - **Without success** it has been since the first failed attempt after its last success.
 - **Held back** it is while a `Retry-After` of a throttling answer (429, 502, 503, 504) runs.
 
-A success clears all of it but a hold that runs. The rules that disable are judged at a failed attempt, never by a clock:
-who is asked nothing cannot fail.
+A success clears all of it but a hold that runs. The rules that disable are judged at a failed
+attempt, never by a clock: who is asked nothing cannot fail.
 """
 
 from dataclasses import dataclass, replace
@@ -96,7 +96,7 @@ def after(health: Health, happened: Move, signs: Signs | None, policy: Policy) -
     """
     if happened.happening is Happening.SUCCEEDED:
         recovered = (Change.RECOVERED,) if health.failing_since is not None else ()
-        # A success that was under way while the receiver asked to be left alone takes that not back.
+        # One that was under way while the receiver asked to be left alone does not take that back.
         return Verdict(replace(WELL, held_until=health.holds(happened.at, policy)), recovered)
     if signs is None:
         return Verdict(health)
@@ -134,6 +134,7 @@ NOTICED_WITHIN: Final = 10_000
 def shifted(health: Health, by: Millis, now: Millis) -> Health:
     """The health once the wall clock has jumped: what has lasted so long, has still.
 
+    `failures_since` stays: it names the deliveries that failed since, and theirs stay too.
     Moments that the new clock has set are left alone. After a jump back these are told from older
     ones by not lying ahead; what then stands too near only lets a rule wait the longer.
 
@@ -152,7 +153,6 @@ def shifted(health: Health, by: Millis, now: Millis) -> Health:
     return replace(
         health,
         failing_since=moved(health.failing_since),
-        failures_since=moved(health.failures_since),
         no_success_since=moved(health.no_success_since),
     )
 
@@ -183,9 +183,9 @@ def _rule(health: Health, signs: Signs, policy: Policy, now: Millis) -> Rule | N
 class Opening:
     """How many requests of a subscription may be under way at once, by its health.
 
-    Lives as long as a lane. It is wide open until the subscription fails; a failing one has
-    room for a single probe, and each success from there on doubles the room until it is as wide as
-    the policy lets it be.
+    It is wide open until the subscription fails; a failing one has room for a single probe, and
+    each success from there on doubles the room until it is as wide as the policy lets it be. How
+    far that has come outlives the lane.
     """
 
     room: int | None = None

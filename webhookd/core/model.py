@@ -80,6 +80,8 @@ class Event:
     """The host's JSON, byte for byte as it was written; None for an ID-only event."""
     occurred_at: str
     """UTC text with milliseconds: it goes into bodies, so its bytes are fixed at ingest."""
+    aggregate_type_made: bool = False
+    """The row had no aggregate type: it was made of the event type, or there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,8 @@ class Policy:
     """Deliveries in a row that end failed, after which it is disabled; 0 for never."""
     disable_after: Millis = 0
     """How long without a success, after which a failed attempt disables it; 0 for never."""
+    send_feed_sequence: bool = False
+    """Requests also tell the event's place in the feed of events, which all partners share."""
     tls_ca: str = ""
     """Where the only authorities are whom its receiver's certificate may come from: a reference
     (`file:PATH`, `env:NAME`); `''` for the system's trust store."""
@@ -222,9 +226,12 @@ class Subscription:
     state_reason: str
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     secrets: tuple[Secret, ...]
-    """All that are still valid, newest first; empty where the profile does without."""
+    """All that are still valid, newest first."""
     policy: Policy
     created_at: str
+    unsigned: bool = False
+    """No secret was ever set. Only then, and where the profile does without, may a request go
+    unsigned: secrets that are empty for any other reason hold the subscription back."""
 
 
 class FaultKind(StrEnum):

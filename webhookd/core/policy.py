@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from webhookd.core import proxies
 from webhookd.core.model import Millis, Ordering, Policy
+from webhookd.core.text import printable
 from webhookd.core.times import format_duration, parse_duration
 
 LONGEST_TIMEOUT: Final = 120_000
@@ -23,9 +24,6 @@ MOST_IN_A_ROW: Final = 1_000_000
 LONGEST_PATH: Final = 1_000
 MOST_PINS: Final = 8
 """Fingerprints: one in use, the next one, and some to spare."""
-
-KEPT_ELSEWHERE: Final = ("tls_ca", "tls_client_cert", "proxy")
-"""Keys whose values may be references, or always are."""
 
 _COLONS: Final = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){31}")
 _PIN: Final = re.compile("[0-9a-f]{64}")
@@ -83,7 +81,7 @@ def show(policy: Policy) -> dict[str, object]:
         "ordering": policy.ordering.value,
         "concurrency": policy.concurrency,
         "retry_after_max": format_duration(policy.retry_after_max),
-        "rate_limit": _shown_rate(policy.rate_limit) if policy.rate_limit else "off",
+        "rate_limit": show_rate(policy.rate_limit) if policy.rate_limit else "off",
         "max_age": _shown_span(policy.max_age),
         "max_block": _shown_span(policy.max_block),
         "coalesce": policy.coalesce,
@@ -92,6 +90,7 @@ def show(policy: Policy) -> dict[str, object]:
         "failing_after": policy.failing_after,
         "disable_after_failures": policy.disable_after_failures or "off",
         "disable_after": _shown_span(policy.disable_after),
+        "send_feed_sequence": policy.send_feed_sequence,
         "tls_ca": policy.tls_ca or "system",
         "tls_client_cert": policy.tls_client_cert or "none",
         "tls_pin": list(policy.tls_pin),
@@ -104,6 +103,11 @@ def is_reference(text: str) -> bool:
     return text.startswith(("env:", "file:"))
 
 
+def refers(policy: Policy) -> bool:
+    """Whether something that it needs is kept elsewhere, and may be another one by now."""
+    return any(is_reference(text) for text in (policy.tls_ca, policy.tls_client_cert, policy.proxy))
+
+
 def _shown_proxy(proxy: str) -> str:
     if not proxy or proxy == proxies.OFF or is_reference(proxy):
         return proxy or "default"
@@ -113,17 +117,17 @@ def _shown_proxy(proxy: str) -> str:
         return "***"
 
 
-def _shown_span(span: Millis) -> str:
-    return format_duration(span) if span else "off"
-
-
-def _shown_rate(rate: float) -> str:
+def show_rate(rate: float) -> str:
     """The rate as `parse` reads it back: a whole number, over the shortest time that allows it."""
     for unit, seconds in _PER.items():
         text = f"{rate * seconds:.0f}"
         if float(text) / seconds == rate:
             return f"{text}/{unit}"
     return f"{Decimal(repr(rate)):f}/s"
+
+
+def _shown_span(span: Millis) -> str:
+    return format_duration(span) if span else "off"
 
 
 def _timeout(value: object) -> int:
@@ -137,10 +141,17 @@ def _delays(value: object) -> list[int]:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple):
         raise ValueError('takes durations, like "5s,5m,2h"')  # noqa: TRY004 - an operator's text
-    delays = [parse_duration(part.strip() if isinstance(part, str) else part) for part in parts]
+    delays = [_delay(part.strip() if isinstance(part, str) else part) for part in parts]
     if len(delays) > MOST_RETRIES:
         raise ValueError(f"takes at most {MOST_RETRIES} delays")
     return delays
+
+
+def _delay(part: object) -> int:
+    try:
+        return parse_duration(part)
+    except ValueError as error:
+        raise ValueError(f"{printable(str(part), 40)!r}: {error}") from None
 
 
 def _jitter(value: object) -> float:
@@ -288,6 +299,7 @@ PARSERS: Final[dict[str, Callable[[object], object]]] = {
     "failing_after": _failing_after,
     "disable_after_failures": _failures,
     "disable_after": _span_or_off,
+    "send_feed_sequence": _switch,
     "tls_ca": _reference,
     "tls_client_cert": _reference,
     "tls_pin": _pins,

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from webhookd.core import policy as policies
-from webhookd.core import profiles, urls
+from webhookd.core import urls
 from webhookd.core.egress import EgressPolicy, judge_url
 from webhookd.core.matching import check_pattern
 from webhookd.core.model import Url
-from webhookd.core.profiles import Headers, Profile
+from webhookd.core.profiles import Headers, Known, Profile
 from webhookd.core.request import check_header
 from webhookd.core.rows import MAX_TEXT
 from webhookd.core.text import printable
@@ -47,6 +47,8 @@ class Wanted:
     events: Sequence[str] = ("*",)
     tenant: str = ""
     profile: str = "standard"
+    mode: str = ""
+    """A variant of the profile's; `''`: its first, if it has any."""
     method: str = ""
     """`''`: the profile's first."""
     headers: Headers = field(default=(), repr=False)
@@ -69,26 +71,34 @@ class Definition:
     """As `webhookd.core.policy.apply` takes it."""
 
 
-def judge(wanted: Wanted, egress: EgressPolicy) -> Definition:
+def judge(wanted: Wanted, egress: EgressPolicy, known: Known) -> Definition:
     """The subscription that was asked for, whole.
 
     Raises:
         Unfit: the first field that will not do.
     """
     try:
-        profile = profiles.get(wanted.profile)
+        profile = known.get(wanted.profile)
     except ValueError as error:
         raise Unfit("profile", str(error)) from None
     return Definition(
         url=url(wanted.url, egress),
         events=events(wanted.events, profile),
-        tenant=tenant(wanted.tenant),
+        tenant=tenant(wanted.tenant, profile),
         profile=profile,
-        mode="",
+        mode=mode(wanted.mode, profile),
         method=method(wanted.method, profile),
         headers=headers(wanted.headers, profile),
-        policy=policy(wanted.policy),
+        policy={**_kept(profile), **policy(wanted.policy, profile)},
     )
+
+
+def _kept(profile: Profile) -> dict[str, object]:
+    """What a subscription keeps of a profile that may change, or go: in which lines it stands.
+
+    Lines that were made by one ordering and go on by another would keep no promise.
+    """
+    return {"ordering": profile.policy.ordering.value} if profile.own else {}
 
 
 def url(text: str, egress: EgressPolicy) -> Url:
@@ -131,8 +141,12 @@ def events(patterns: Sequence[str], profile: Profile) -> tuple[str, ...]:
     return found
 
 
-def tenant(text: str) -> str:
+def tenant(text: str, profile: Profile) -> str:
     """A tenant, `''` for none. Raises Unfit."""
+    if profile.requires_tenant and not text:
+        raise Unfit(
+            "tenant", f"profile {profile.name} is for one tenant a subscription; name its id"
+        )
     if len(text) > MAX_TEXT or not (text.isprintable() and text == text.strip()):
         raise Unfit("tenant", f"takes at most {MAX_TEXT} printable characters, no blanks around")
     return text
@@ -165,6 +179,19 @@ def method(text: str, profile: Profile) -> str:
     return chosen
 
 
+def mode(text: str, profile: Profile) -> str:
+    """A variant of the profile's, `''` where it has none. Raises Unfit."""
+    if not profile.modes:
+        if text:
+            raise Unfit("mode", f"profile {profile.name} has no modes; leave it out")
+        return ""
+    chosen = text or profile.modes[0]
+    if chosen not in profile.modes:
+        choice = " or ".join(profile.modes)
+        raise Unfit("mode", f"profile {profile.name} takes {choice}, not {printable(text, 20)}")
+    return chosen
+
+
 def headers(pairs: Iterable[tuple[str, str]], profile: Profile) -> Headers:
     """Headers that are added to each request. Raises Unfit; no value is in its text."""
     found: dict[str, tuple[str, str]] = {}
@@ -181,10 +208,12 @@ def headers(pairs: Iterable[tuple[str, str]], profile: Profile) -> Headers:
     return tuple(found.values())
 
 
-def policy(written: Mapping[str, object]) -> dict[str, object]:
+def policy(written: Mapping[str, object], profile: Profile) -> dict[str, object]:
     """Policy values as `webhookd.core.policy.apply` takes them. Raises Unfit."""
     found: dict[str, object] = {}
     for key, value in written.items():
+        if key in profile.fixed:
+            raise Unfit(key, f"cannot be changed: {profile.fixed[key]}")
         try:
             found[key] = policies.parse(key, value)
         except ValueError as error:

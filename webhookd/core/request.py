@@ -6,44 +6,21 @@ made; what an event brings along is judged at every attempt.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final
 from urllib.parse import unquote_plus
 
 from webhookd import __version__
+from webhookd.core import headers as http
 from webhookd.core.model import Event, Millis, Subscription, Url
-from webhookd.core.profiles import PROFILES, Headers, Profile, Unrenderable
-from webhookd.core.signing import Key, MissingSecret, live
+from webhookd.core.profiles import Headers, Profile, Unrenderable
+from webhookd.core.profiles.profile import TIMESTAMP
+from webhookd.core.signing import MissingSecret, live
 
 USER_AGENT: Final = f"webhookd/{__version__}"
 
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-"""A field name, RFC 9110 section 5.6.2."""
-_VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
-"""Visible ASCII, with spaces inside."""
 _VISIBLE: Final = re.compile(r"[!-~]+")
-
-_RESERVED: Final = frozenset(
-    {
-        # What frames the request or belongs to the connection.
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        # What says how to read the body, or which answers can be read.
-        "accept-encoding",
-        "content-encoding",
-        "content-type",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +45,26 @@ class Request:
         return sha256(self.body).digest()
 
 
-def check_header(name: str, value: str, profile: Profile | None = None) -> None:
-    """Whether a subscription may add this header of its user's.
+def check_header(name: str, value: str, profile: Profile, *, granted: bool = False) -> None:
+    """Whether a subscription of that profile may have this header.
 
-    With a profile, the headers that it sets are refused; without one, those of every profile.
-    `User-Agent` may be replaced.
+    What the profile sets is refused; `User-Agent` may be replaced. With `granted`, what only a
+    handshake can have given it is let in too.
 
     Raises:
         ValueError: it may not. One line, without the value, which may be a secret.
     """
-    if not _TOKEN.fullmatch(name):
+    if not http.is_name(name):
         raise ValueError("a header's name has characters that no name can have")
     lowered = name.lower()
-    profiles = PROFILES.values() if profile is None else (profile,)
-    if (
-        lowered in _RESERVED
-        or lowered.startswith("webhook")
-        or any(lowered in p.own_headers or lowered == p.scheme.header.lower() for p in profiles)
-    ):
+    ours = (
+        http.is_reserved(name)
+        or lowered in profile.own_headers
+        or lowered == profile.scheme.header.lower()
+    )
+    if ours and not (granted and lowered in profile.echoes):
         raise ValueError(f"header {name}: webhookd sets it itself; leave it out")
-    if not _VALUE.fullmatch(value):
+    if not http.is_value(value):
         raise ValueError(
             f"header {name}: its value must be visible ASCII, with spaces only inside it"
         )
@@ -124,7 +101,7 @@ class Renderer:
         self._accept = ("Accept-Encoding", "identity")
         self._user = tuple(user.values())
         self._keys = tuple(
-            Key(profile.check_secret(secret.value), secret.expires_at)
+            replace(profile.check_secret(secret.value), expires_at=secret.expires_at)
             for secret in subscription.secrets
         )
 
@@ -140,15 +117,20 @@ class Renderer:
         """
         profile, subscription = self._profile, self._subscription
         keys = live(self._keys, now)
-        if not keys and profile.requires_secret:
-            raise MissingSecret(f"profile {profile.name} signs every request: set a secret")
+        if not keys and (profile.requires_secret or not subscription.unsigned):
+            raise MissingSecret(
+                f"profile {profile.name} signs every request: set a secret"
+                if profile.requires_secret
+                else "it has a secret, which is not there: nothing goes unsigned"
+            )
         content = profile.render(subscription, event, number)
         body = content.body
-        identity = ("webhook-id", event.event_id)
-        for name, value in (identity, *content.headers):
-            if not _VALUE.fullmatch(value):
-                raise Unrenderable(f"header {name} cannot carry what the event has for it")
         timestamp = str(now // 1000)
+        identity = ("webhook-id", event.event_id)
+        own = [(name, value.replace(TIMESTAMP, timestamp)) for name, value in content.headers]
+        for name, value in (identity, *own):
+            if not http.is_value(value):
+                raise Unrenderable(f"header {name} cannot carry what the event has for it")
         signature: Headers = ()
         if keys:
             scheme = profile.scheme
@@ -164,10 +146,16 @@ class Renderer:
             *signature,
             ("webhookd-sequence", str(number)),
             ("webhookd-attempt", str(attempt)),
-            *content.headers,
+            *self._place(event),
+            *own,
             *self._user,
         )
         return Request(subscription.method, subscription.url, headers, body)
+
+    def _place(self, event: Event) -> Headers:
+        if not self._subscription.policy.send_feed_sequence:
+            return ()
+        return (("webhookd-feed-sequence", str(event.sequence)),)
 
     def confidential(self, request: Request) -> set[str]:
         """What of a request must not be kept when the receiver echoes it: see `core.redact`.
@@ -177,8 +165,10 @@ class Renderer:
         """
         header = self._profile.scheme.header
         _, _, query = request.url.target.partition("?")
+        held = [secret.value for secret in self._subscription.secrets]
         whole = [
-            *(secret.value for secret in self._subscription.secrets),
+            *held,
+            *(value.partition("_")[2] for value in held if value.startswith(("whsec_", "whsk_"))),
             *(value for _, value in self._user),
             *(value for name, value in request.headers if name == header),
             query,
@@ -193,7 +183,7 @@ def _judged(profile: Profile, subscription: Subscription) -> dict[str, tuple[str
     """The user's headers by lower-case name, in order."""
     judged: dict[str, tuple[str, str]] = {}
     for name, value in subscription.headers:
-        check_header(name, value, profile)
+        check_header(name, value, profile, granted=True)
         if name.lower() in judged:
             raise ValueError(f"header {name}: is there twice; leave one out")
         judged[name.lower()] = (name, value)

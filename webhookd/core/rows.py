@@ -70,6 +70,8 @@ class Draft:
     """The row had an `occurred_at` that is no moment: the time of ingest stands in its place.
 
     False where the row had none, for then the time of ingest is what the host asked for."""
+    aggregate_type_made: bool = False
+    """The row had no aggregate type: see `webhookd.core.model.Event`."""
 
 
 class RejectionReason(StrEnum):
@@ -83,6 +85,7 @@ class RejectionReason(StrEnum):
     BAD_AGGREGATE_TYPE = "bad_aggregate_type"
     BAD_AGGREGATE_ID = "bad_aggregate_id"
     BAD_TENANT = "bad_tenant"
+    PAYLOAD_MISMATCH = "payload_mismatch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +148,19 @@ def judge(
         row.outbox_id,
         event_id or made_event_id(row, file_uuid, occurred),
         event_type,
-        aggregate_type or event_type.rpartition(".")[0],
+        aggregate_type or made_aggregate_type(event_type),
         aggregate_id,
         tenant or default_tenant,
         row.payload,
         to_text(now if occurred is None else occurred),
         occurred is None and bool(row.occurred_at),
+        not aggregate_type,
     )
+
+
+def made_aggregate_type(event_type: str) -> str:
+    """The aggregate type of a row that names none: what stands before the type's last dot."""
+    return event_type.rpartition(".")[0]
 
 
 def duplicate(draft: Draft) -> Rejection:
@@ -160,6 +169,16 @@ def duplicate(draft: Draft) -> Rejection:
         draft.outbox_id,
         RejectionReason.DUPLICATE_EVENT_ID,
         f"event_id {draft.event_id} was seen before",
+        printable(draft.event_type, MAX_SHOWN_TYPE),
+    )
+
+
+def mismatch(draft: Draft, fault: str) -> Rejection:
+    """The rejection of a row whose payload is not made as its type's catalogue says, and how."""
+    return Rejection(
+        draft.outbox_id,
+        RejectionReason.PAYLOAD_MISMATCH,
+        printable(fault, MAX_DETAIL),
         printable(draft.event_type, MAX_SHOWN_TYPE),
     )
 

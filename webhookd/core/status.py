@@ -92,6 +92,7 @@ def compose(
     held: bool,
     thresholds: Thresholds,
     now: Millis,
+    fault: str = "",
 ) -> Status:
     """The whole status.
 
@@ -101,12 +102,14 @@ def compose(
         held: whether a daemon holds the lock.
         thresholds: from the configuration.
         now: for ages.
+        fault: what is wrong with the configuration, so that the thresholds are the defaults.
     """
     heartbeat = _moment(lock.get("heartbeat_at"))
     stalled = held and (heartbeat is None or now - heartbeat > HEARTBEAT_STALE)
     lag_seconds = _lag_seconds(facts.lag_rows, _moment(lock.get("caught_up_at")), now)
     problems = [
         *_daemon_problems(lock, held=held, stalled=stalled),
+        *_config_problems(fault, lock, held=held),
         *(() if held else facts.refusals),
         *_outbox_problems(facts, lock, lag_seconds, thresholds, held=held),
     ]
@@ -160,6 +163,15 @@ def _daemon_problems(lock: dict[str, Any], *, held: bool, stalled: bool) -> list
         )
     problems += [str(problem) for problem in lock.get("problems", []) if held]
     return problems
+
+
+def _config_problems(fault: str, lock: dict[str, Any], *, held: bool) -> list[str]:
+    told = held and any(fault in str(problem) for problem in lock.get("problems", []))
+    if not fault or told:
+        return []
+    if held:
+        return [f"{fault} (the daemon goes on with what it has, and would not start again)"]
+    return [f"{fault} (the daemon would not start)"]
 
 
 def _outbox_problems(

@@ -22,6 +22,8 @@ from webhookd.core.model import (
 )
 from webhookd.core.model import Sequence as EventSequence
 from webhookd.core.outcomes import Signs
+from webhookd.core.profiles import Known
+from webhookd.core.structure import Validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,14 @@ class RejectedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class DoubtedRow:
+    """An outbox row whose payload is not made as its type's catalogue says."""
+
+    outbox_id: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ingested:
     """What one batch of ingest did, effective once the transaction is committed."""
 
@@ -123,6 +133,8 @@ class Ingested:
     """Subscriptions that have a new delivery at the head of its line."""
     more: bool
     """The batch was full: there may be more rows."""
+    doubted: tuple[DoubtedRow, ...] = ()
+    """Rows that became events although their payload is not made as their type says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +188,8 @@ class Outlook:
     """Moves whenever a subscription was added, changed or removed, or given an instruction."""
     unannounced: int
     """Rows rejected since the last summary of them."""
+    unreadable: str = ""
+    """Why the outbox is not to be read, so that its end is not known; `''` while it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,17 +251,24 @@ class Store(Protocol):
     def let_pass(self, now: Millis) -> Step:
         """Let those behind heads that have failed for longer than `max_block` pass them."""
 
-    def bring_forward(self, key: SubscriptionKey, latest: Millis) -> Step:
-        """Make due at `latest` what is due later: it was set by a clock that went wrong."""
+    def bring_forward(self, key: SubscriptionKey, now: Millis, latest: Millis) -> Step:
+        """Make due in time what a clock that went wrong has put off.
+
+        First attempts are made due at `now`, further ones at `latest`. Called again with the same
+        times while there is more.
+        """
 
     def shift_health(self, by: Millis, now: Millis) -> Step:
-        """Move the moments of all subscriptions' health by what the wall clock has jumped."""
+        """Move the moments of health by what the wall clock has jumped, a batch at a time.
+
+        Each subscription has its turn once, up to the step that says there is no more.
+        """
 
     def announce_rejected(self, now: Millis) -> Step:
         """Tell those who want to know of the rows rejected since the last time."""
 
     def outlook(self) -> Outlook:
-        """Look whether anything changed. Raises OutboxUnreadable as `ingest` does."""
+        """Look whether anything changed; an outbox that cannot be read hides nothing else."""
 
     def changed(self) -> bool:
         """Whether any connection but this one's has committed since the last call; costs 4 µs."""
@@ -265,8 +286,11 @@ class Store(Protocol):
         one kind does not keep the other waiting.
         """
 
-    def waiting(self) -> list[SubscriptionKey]:
-        """The subscriptions that have anything due, now or later; quiet ones cost nothing."""
+    def waiting(self, after: SubscriptionKey, limit: int) -> list[SubscriptionKey]:
+        """The next subscriptions that have anything due, now or later; quiet ones cost nothing.
+
+        By key, those above `after`; fewer than `limit` where these are the last.
+        """
 
     def health(self, key: SubscriptionKey) -> Health:
         """The subscription's health as recorded."""
@@ -274,8 +298,11 @@ class Store(Protocol):
     def has_expired(self, key: SubscriptionKey, before: Millis) -> bool:
         """Whether the subscription is owed anything since `before` or longer."""
 
-    def latest_due(self, key: SubscriptionKey) -> Millis | None:
-        """The subscription's latest due time; None where nothing is due, ever."""
+    def latest_due(self, key: SubscriptionKey, again: bool) -> Millis | None:
+        """The latest due time of the subscription's first attempts; of its further ones: `again`.
+
+        None where nothing of the kind is due, ever.
+        """
 
     def next_pass(self) -> Millis | None:
         """When the next line may pass a head that keeps failing; None where none may."""
@@ -299,8 +326,19 @@ class Store(Protocol):
             ConfigError: a name is taken, or what cannot be changed is declared otherwise.
         """
 
-    def set_terms(self, *, default_tenant: str, max_payload: int) -> None:
-        """By what rows are judged from the next batch on; says nothing to the file."""
+    def set_terms(
+        self,
+        *,
+        default_tenant: str,
+        max_payload: int,
+        validation: Validation | None,
+        profiles: Known,
+    ) -> None:
+        """By what rows and subscriptions are judged from the next batch on.
+
+        It says nothing to the file. In a transaction that has begun, it counts for what is done
+        after it.
+        """
 
     def check_file(self) -> None:
         """Raise DatabaseError when the path no longer leads to the file that was opened."""

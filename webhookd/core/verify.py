@@ -1,28 +1,37 @@
 """The receiver's side of a signature: is this request what its sender signed, and if not, why?"""
 
-import hmac
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from webhookd.core import profiles
+from webhookd.core import secrets
 from webhookd.core.model import Millis
+from webhookd.core.profiles import Profile
+from webhookd.core.signing import Algorithm, Key, Offer, Scheme
 
 TOLERANCE: Final = 300_000
 """How far a request's clock may be from ours, either way: five minutes, as the standard advises."""
 
 _SECONDS: Final = re.compile(r"[0-9]{1,15}")
 """ASCII digits, few enough that milliseconds of them stay an ordinary number."""
+_EVENT_ID: Final = re.compile(r"[A-Za-z0-9_:-]{1,128}")
+_LONGEST: Final = 1_048_576
+"""Bytes of a body that is looked into for what was done to it."""
 
 
 class Flaw(StrEnum):
     """Which part of a request is wrong."""
 
     MISSING_HEADER = "missing_header"
+    ID = "id"
     TIMESTAMP = "timestamp"
+    BODY = "body"
     SIGNATURE = "signature"
+    """The secret is another one, or what was signed is no longer what came: which, nobody can
+    tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +41,7 @@ class Verdict:
     flaw: Flaw | None
     """None: the request is genuine."""
     detail: str = ""
-    """One line for a person, without secret or signature; `''` where there is no flaw."""
+    """One line for a person, without secret or signature; `''` where there is nothing to say."""
 
     @property
     def ok(self) -> bool:
@@ -40,9 +49,21 @@ class Verdict:
         return self.flaw is None
 
 
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A request as it was received, taken apart."""
+
+    headers: Mapping[str, str]
+    """By lower-case name."""
+    body: bytes
+    event_id: str
+    timestamp: str
+    offer: Offer
+
+
 def verify(
-    profile_name: str,
-    secret: str,
+    profile: Profile,
+    secret: str | None,
     headers: Mapping[str, str],
     body: bytes,
     now: Millis,
@@ -51,48 +72,157 @@ def verify(
     """Judge a request as it was received. The case of header names does not matter.
 
     The time is judged only where the signature covers it: otherwise anyone could have set it. It
-    is judged after the signature, so that `TIMESTAMP` means: genuine, but old (or early).
+    is judged after the signature, so that a `TIMESTAMP` that is old (or early) means: genuine else.
+
+    Args:
+        profile: by which it was sent.
+        secret: in the profile's form, or the public key of an Ed25519 one. None where the
+            subscription has none: then the signature is not looked at.
+        headers: as received.
+        body: as received, to the byte.
+        now: by the receiver's clock.
+        tolerance: how far the request's time may be from it.
 
     Raises:
-        ValueError: no such profile, or the secret has not its form. One line, without the secret.
+        ValueError: the secret has not its form, or the profile does not do without one. One line,
+            without the secret.
     """
-    profile = profiles.get(profile_name)
-    scheme = profile.scheme
-    key = profile.check_secret(secret)
-    received = {name.lower(): value for name, value in headers.items()}
-    needed = [scheme.header]
-    if scheme.covers_id:
-        needed.append("webhook-id")
-    if scheme.covers_timestamp:
-        needed.append("webhook-timestamp")
+    if secret is None and profile.requires_secret:
+        raise ValueError(f"profile {profile.name} signs every request: its secret is needed")
+    key = None if secret is None else verifier(profile, secret)
+    lowered = {name.lower(): value for name, value in headers.items()}
+    needed = ["webhook-id"] if key is None else _needed(profile.scheme)
     for name in needed:
-        if not received.get(name.lower()):
+        if not lowered.get(name.lower()):
             return Verdict(Flaw.MISSING_HEADER, f"header {name} is missing")
+    received = _taken_apart(profile.scheme, lowered, body)
+    if key is None:
+        return _altered(profile, received) or Verdict(None, "no secret is given: nothing to verify")
+    return _judge(profile, key, received, now, tolerance)
 
-    timestamp = received.get("webhook-timestamp", "")
-    if scheme.covers_timestamp and not _SECONDS.fullmatch(timestamp):
-        return Verdict(Flaw.TIMESTAMP, "header webhook-timestamp is no whole number of seconds")
-    event_id = _bytes(received.get("webhook-id", "")).decode()
-    expected = scheme.signature(key, event_id, timestamp, body).encode()
-    offered = scheme.read(received[scheme.header.lower()])
-    if not any(hmac.compare_digest(expected, _bytes(signature)) for signature in offered):
+
+def verifier(profile: Profile, secret: str) -> Key:
+    """The key that a receiver checks with: of the secret, or of an Ed25519 one's public half.
+
+    Raises:
+        ValueError: it has not the form that the profile takes. One line, without the secret.
+    """
+    if secret.startswith(secrets.PUBLIC_PREFIX) and profile.scheme.ed25519_prefix:
+        return Key(secrets.check_public(secret), algorithm=Algorithm.PUBLIC)
+    return profile.check_secret(secret)
+
+
+def _needed(scheme: Scheme) -> list[str]:
+    names = [scheme.header]
+    if scheme.covers_id:
+        names.append(scheme.id_header)
+    if scheme.covers_timestamp:
+        names.append(scheme.timestamp_header)
+    return names
+
+
+def _taken_apart(scheme: Scheme, headers: Mapping[str, str], body: bytes) -> _Received:
+    offer = scheme.read(headers.get(scheme.header.lower(), ""))
+    timestamp = offer.timestamp
+    if timestamp is None:
+        timestamp = headers.get(scheme.timestamp_header.lower(), "")
+    return _Received(headers, body, headers.get(scheme.id_header.lower(), ""), timestamp, offer)
+
+
+def _judge(
+    profile: Profile, key: Key, received: _Received, now: Millis, tolerance: Millis
+) -> Verdict:
+    scheme = profile.scheme
+    if scheme.covers_timestamp and not _SECONDS.fullmatch(received.timestamp):
+        where = scheme.header if received.offer.timestamp is not None else scheme.timestamp_header
+        return Verdict(Flaw.TIMESTAMP, f"header {where} has no whole number of seconds")
+    if not received.offer.signatures:
         return Verdict(
-            Flaw.SIGNATURE,
-            f"header {scheme.header} does not match: the secret is another one,"
-            " or the body is not the one that was sent, to the byte",
+            Flaw.SIGNATURE, f"header {scheme.header} has not the form that {profile.name} gives it"
+        )
+    if not _matches(scheme, key, received, received.body):
+        return (
+            _altered(profile, received)
+            or _mended(scheme, key, received)
+            or Verdict(
+                Flaw.SIGNATURE,
+                f"header {scheme.header} does not match: the secret is another one,"
+                " or the body is not the one that was sent, to the byte",
+            )
         )
     if scheme.covers_timestamp:
-        off = now - int(timestamp) * 1000
+        off = now - int(received.timestamp) * 1000
         if abs(off) > tolerance:
             side = "old" if off > 0 else "early"
+            where = (
+                scheme.header if received.offer.timestamp is not None else scheme.timestamp_header
+            )
             return Verdict(
                 Flaw.TIMESTAMP,
-                f"header webhook-timestamp is {abs(off) // 1000} s {side};"
-                f" {tolerance // 1000} s are allowed",
+                f"header {where} is {abs(off) // 1000} s {side}; {tolerance // 1000} s are allowed",
             )
     return Verdict(None)
 
 
-def _bytes(received: str) -> bytes:
-    # A header may be anything, half a character too: it becomes bytes that match nothing.
-    return received.encode("utf-8", "backslashreplace")
+def _matches(scheme: Scheme, key: Key, received: _Received, body: bytes) -> bool:
+    return scheme.is_genuine(
+        key, received.offer.signatures, received.event_id, received.timestamp, body
+    )
+
+
+def _altered(profile: Profile, received: _Received) -> Verdict | None:
+    """What can be seen to have been changed without the key; None where nothing can."""
+    scheme, event_id = profile.scheme, received.headers.get("webhook-id", "")
+    if event_id and not _EVENT_ID.fullmatch(event_id):
+        return Verdict(Flaw.ID, "header webhook-id has characters that no event id has")
+    length = received.headers.get("content-length", "")
+    if length.isascii() and length.isdecimal() and int(length[:20]) != len(received.body):
+        return Verdict(
+            Flaw.BODY, f"the body has {len(received.body)} bytes, and Content-Length says {length}"
+        )
+    times = received.offer.timestamp, received.headers.get("webhook-timestamp")
+    if None not in times and times[0] != times[1]:
+        return Verdict(
+            Flaw.TIMESTAMP, f"header webhook-timestamp and the time in {scheme.header} differ"
+        )
+    said = _id_in(received.body, profile.body_id)
+    if said is not None and event_id and said != event_id:
+        return Verdict(Flaw.ID, f"header webhook-id and {profile.body_id} in the body differ")
+    return None
+
+
+def _id_in(body: bytes, key: str) -> str | None:
+    if not key or len(body) > _LONGEST:
+        return None
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    said = found.get(key) if isinstance(found, dict) else None
+    return said if isinstance(said, str) else None
+
+
+def _mended(scheme: Scheme, key: Key, received: _Received) -> Verdict | None:
+    """What was done to the body, if the signature is that of one of its usual former selves.
+
+    An editor adds a line end; a framework parses JSON and writes it again.
+    """
+    body = received.body
+    stripped = body.strip()
+    for former in (stripped, body.rstrip(b"\r\n"), body + b"\n", body.replace(b"\r\n", b"\n")):
+        if former != body and _matches(scheme, key, received, former):
+            return Verdict(Flaw.BODY, "the body has other white space at an end, or line ends")
+    try:
+        parsed = None if len(body) > _LONGEST else json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    for separators in ((",", ":"), (", ", ": ")):
+        for as_ascii in (False, True):
+            text = json.dumps(parsed, ensure_ascii=as_ascii, separators=separators)
+            former = text.encode("utf-8", "backslashreplace")
+            if former != body and _matches(scheme, key, received, former):
+                return Verdict(
+                    Flaw.BODY,
+                    "the body was parsed and written again: verify the bytes as they came",
+                )
+    return None

@@ -31,7 +31,7 @@ from webhookd.core.signing import MissingSecret
 from webhookd.core.storage import AttemptNote, Due, Record, Store
 from webhookd.core.text import printable
 from webhookd.core.times import to_text
-from webhookd.daemon.clock import Clock
+from webhookd.daemon.clock import Clock, Steadiness
 from webhookd.daemon.pace import Brakes
 from webhookd.daemon.places import HostPlaces, Places
 from webhookd.daemon.recorder import Recorder
@@ -85,6 +85,8 @@ class Shared:
     recorder: Recorder
     sender: Sender
     clock: Clock
+    steadiness: Steadiness
+    """Whether the clock is to be trusted with what cannot be undone."""
     places: Places
     """For the attempts under way at once over all lanes."""
     hosts: HostPlaces
@@ -125,7 +127,8 @@ async def make(current: Callable[[], Member], shared: Shared, channel: Channel, 
     """
     member, started, begun = current(), shared.clock.now(), trio.current_time()
     policy = member.subscription.policy
-    if policy.max_age and due.since <= to_text(started - policy.max_age):
+    expires = policy.max_age and shared.steadiness.is_trusted
+    if expires and due.since <= to_text(started - policy.max_age):
         await trio.lowlevel.checkpoint()
         move = Move(Happening.FAILED, started, Reason.EXPIRED)
         return Made(Record(due.id, move, None, since=due.since))
@@ -165,7 +168,7 @@ async def make(current: Callable[[], Member], shared: Shared, channel: Channel, 
         ended = trio.current_time()
     if isinstance(result, Fault) and result.kind is FaultKind.LOCAL:
         return _put_off(member, shared, due, result)
-    shared.brakes.outage.reached(member.subscription.key)
+    shared.brakes.outage.reached(member.subscription.key, result)
     duration = round((ended - begun) * 1000)
     attempt = _Attempt(member, due, event, request, started, duration)
     return Made(_record(attempt, current().subscription.policy, shared, result))

@@ -9,7 +9,7 @@ Whatever wakes a lane says only "read again": the database is the queue.
 """
 
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import trio
@@ -43,6 +43,9 @@ class Lane:
         self._passed_over = False
         self._workers = 0
         self._resting = trio.lowlevel.ParkingLot()
+        self._asking: trio.CancelScope | None = None
+        """While a worker waits for its place. No other takes anything then: it could but wait too,
+        and thousands of lanes would have a crowd each."""
         self._nursery: trio.Nursery | None = None
         self._finished = trio.Event()
         self._edition = 0
@@ -109,6 +112,7 @@ class Lane:
     def reread(self) -> None:
         """An operator changed deliveries, or let go what was held back: read it all again."""
         self._edition += 1
+        self._stop_asking()
         self._window.clear()
         self._unsettled = True
         self._settle()
@@ -117,9 +121,15 @@ class Lane:
     def stop(self) -> None:
         """Begin no further attempt; those under way go on."""
         self.stopping = True
+        self._stop_asking()
         self._window.clear()
         self._resting.unpark_all()
         self._finish_if_idle()
+
+    def _stop_asking(self) -> None:
+        """What waits for a place may be out of date, or its place be on another host."""
+        if self._asking is not None:
+            self._asking.cancel()
 
     def _settle(self) -> None:
         """Take over what the file says of the health, if it has all that is known here."""
@@ -136,6 +146,8 @@ class Lane:
         """Set one more worker to work, if there may be work and a place for it."""
         if self.stopping or self._nursery is None or self.over:
             return
+        if self._asking is not None:
+            return  # once that one has its place, it calls for the next
         if self._resting:
             self._resting.unpark()
         elif self._workers < self._limit:
@@ -172,6 +184,8 @@ class Lane:
 
     def _take(self) -> Due | None:
         """The next delivery that may be attempted now; it counts as under way from here on."""
+        if self._asking is not None:
+            return None
         shared, subscription = self._shared, self.member.subscription
         key = subscription.key
         until = self._pace.not_before(subscription.policy)
@@ -188,23 +202,36 @@ class Lane:
             return None
         due = self._next_in_window()
         if due is None and self._may_be_more:
-            self._passed_over = False
-            now = shared.clock.now()
-            try:
-                self._window.extend(shared.store.due(key, now, WINDOW, self._under_way))
-            except StoreBusy:
-                shared.alarm(key, now + READ_AGAIN)
-                return None
-            due = self._next_in_window()
-            self._may_be_more = due is not None
+            due = self._read()
         if due is None:
             return None
         self._under_way[due.id] = due
         if due.order_key:
             self._closed.add(due.order_key)
-        if self._window:
-            self._employ()
         return due
+
+    def _read(self) -> Due | None:
+        """The first of what is due in the file; where none is, an alarm is set for the next."""
+        shared, key = self._shared, self.member.subscription.key
+        now = shared.clock.now()
+        try:
+            while True:
+                self._passed_over = False
+                self._window.extend(shared.store.due(key, now, WINDOW, self._under_way))
+                due = self._next_in_window()
+                if due is not None:
+                    return due
+                seen, now = now, shared.clock.now()
+                due_at = shared.store.next_due(key, seen)
+                if due_at is None or due_at > now:
+                    break
+        except StoreBusy:
+            shared.alarm(key, now + READ_AGAIN)
+            return None
+        self._may_be_more = False
+        if due_at is not None:
+            shared.alarm(key, due_at)
+        return None
 
     def _next_in_window(self) -> Due | None:
         if self._pace.is_probing:
@@ -220,43 +247,26 @@ class Lane:
 
     async def _rest(self) -> bool:
         """Wait for work with the connection kept; False when it is time to go home."""
-        shared, key = self._shared, self.member.subscription.key
-        now = shared.clock.now()
-        try:
-            due_at = shared.store.next_due(key, now)
-        except StoreBusy:
-            due_at = now + READ_AGAIN
-        if due_at is not None:
-            shared.alarm(key, due_at)
         # With more to come there was no reading: then the alarm wakes it, and no other is hired.
         least = READ_AGAIN / 1000 if self._may_be_more else 0.0
-        with trio.move_on_after(max(shared.linger, least)):
+        with trio.move_on_after(max(self._shared.linger, least)):
             await self._resting.park()
             return True
         return False
 
     async def _deliver(self, channel: Channel, due: Due) -> None:
-        shared, edition, subscription = self._shared, self._edition, self.member.subscription
-        news = self._news
-        key, host = subscription.key, subscription.url.host
+        shared, edition, news = self._shared, self._edition, self._news
         recorded: Record | None = None
         placed = False
         try:
-            await shared.hosts.take(host, key)
-            try:
-                await shared.places.take(key)
-                try:
-                    await shared.recorder.place()
-                    placed = True
-                    # What was changed while this waited for its turn is read again first.
-                    unchanged = edition == self._edition
-                    unchanged = unchanged and (news == self._news or self._is_still_due(due))
-                    if not self.stopping and unchanged and self._may_go:
-                        recorded = await self._attempt(channel, due)
-                finally:
-                    shared.places.give_back(key)
-            finally:
-                shared.hosts.give_back(host, key)
+            with ExitStack() as places:
+                placed = await self._place(places)
+                # What was changed while this waited for its turn is read again first.
+                unchanged = edition == self._edition
+                unchanged = unchanged and (news == self._news or self._is_still_due(due))
+                if placed and not self.stopping and unchanged and self._may_go:
+                    self._call_the_next()
+                    recorded = await self._attempt(channel, due)
         finally:
             if recorded is not None:
                 self._unrecorded += 1
@@ -267,6 +277,40 @@ class Lane:
                     shared.recorder.leave()
                 self._may_be_more = True
                 self._let_go(due.id)
+
+    def _call_the_next(self) -> None:
+        """Have another worker take what else is due; where nothing is, an alarm is set.
+
+        The look is had here: a worker that found nothing would have been hired, and would have
+        made the next request by a connection of its own.
+        """
+        if self._sending + 1 >= self._limit:
+            return  # whichever ends first takes the next one
+        if not self._window and self._may_be_more:
+            due = self._read()
+            if due is not None:
+                self._window.appendleft(due)
+        if self._window:
+            self._employ()
+
+    async def _place(self, places: ExitStack) -> bool:
+        """Wait for all that an attempt needs; False when that is not worth waiting for any more.
+
+        What `places` keeps then is given back at its end, but for the recorder's place.
+        """
+        shared, subscription = self._shared, self.member.subscription
+        key, host = subscription.key, subscription.url.host
+        try:
+            with trio.CancelScope() as self._asking:
+                await shared.hosts.take(host, key)
+                places.callback(shared.hosts.give_back, host, key)
+                await shared.places.take(key)
+                places.callback(shared.places.give_back, key)
+                await shared.recorder.place()
+                return True
+        finally:
+            self._asking = None
+        return False
 
     def _is_still_due(self, due: Due) -> bool:
         """Whether the file still has it as due; if that cannot be read, it is read again later."""

@@ -1,7 +1,8 @@
 """How fast a lane may go: its health, its receiver's wishes, its rate limit, this machine."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import trio
 
@@ -13,6 +14,21 @@ from webhookd.core.outcomes import Signs
 from webhookd.daemon.clock import Clock
 from webhookd.daemon.outage import Outage
 
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 60.0
+"""Seconds between two probes of a failing subscription; doubled by each that fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """Between two probes."""
+
+    seconds: float
+    until: float
+    asked: bool = False
+    """The next probe has gone out: what it finds lengthens the pause. What was under way before
+    does not: eight that fail at once say no more than one."""
+
 
 @dataclass(slots=True)
 class Brakes:
@@ -22,11 +38,15 @@ class Brakes:
     outage: Outage
     buckets: dict[SubscriptionKey, rate.Bucket] = field(default_factory=dict)
     """Of subscriptions with a rate limit that have been sent something."""
+    pauses: dict[SubscriptionKey, _Pause] = field(default_factory=dict)
+    """Of subscriptions that are probed."""
+    openings: dict[SubscriptionKey, Opening] = field(default_factory=dict)
+    """Of subscriptions that have recovered, until they are wide open."""
 
     def not_before(self, key: SubscriptionKey, policy: Policy, known: Health) -> Millis | None:
         """The wall time before which nothing may be sent to a subscription; None for none."""
         now = self.clock.now()
-        wait = self.outage.wait(key)
+        wait = max(self.outage.wait(key), self.pause(key, known))
         if policy.rate_limit:
             wait = max(wait, self._bucket(key).wait(policy.rate_limit, trio.current_time()))
         until = now + math.ceil(wait * 1000) if wait else None
@@ -34,21 +54,57 @@ class Brakes:
         return held if until is None else max(until, held or 0)
 
     def spend(self, key: SubscriptionKey, policy: Policy) -> None:
-        """Count one attempt against the rate limit, if there is one."""
+        """Count one attempt against the rate limit, if there is one; perhaps it is a probe."""
+        pause = self.pauses.get(key)
+        if pause is not None and not pause.asked:
+            self.pauses[key] = replace(pause, asked=True)
         if policy.rate_limit:
             taken = self._bucket(key).take(policy.rate_limit, trio.current_time())
             self.buckets[key] = taken
 
+    def note(self, key: SubscriptionKey, before: Health, after: Health, *, ill: bool) -> None:
+        """Follow the outcome of one attempt in what concerns probing.
+
+        Args:
+            key: the subscription.
+            before: its health until then.
+            after: its health from then on.
+            ill: whether the attempt spoke of ill health. A 400 does not: the endpoint has answered,
+                and what ails the event is no reason to ask for the next one later.
+        """
+        if after.failing_since is None:
+            self.pauses.pop(key, None)
+        elif ill:
+            pause = self.pauses.get(key)
+            seconds = FIRST_PAUSE
+            if pause is not None and not _counts_anew(before):
+                seconds = min(2 * pause.seconds, LONGEST_PAUSE) if pause.asked else pause.seconds
+            self.pauses[key] = _Pause(seconds, trio.current_time() + seconds)
+
     def forget(self, key: SubscriptionKey) -> None:
         """The subscription is gone."""
         self.buckets.pop(key, None)
-        self.outage.reached(key)
+        self.pauses.pop(key, None)
+        self.openings.pop(key, None)
+        self.outage.forget(key)
+
+    def pause(self, key: SubscriptionKey, known: Health) -> float:
+        """Seconds until the next probe; 0 for none."""
+        pause = self.pauses.get(key)
+        if pause is None or known.failing_since is None or _counts_anew(known):
+            return 0.0
+        return max(0.0, pause.until - trio.current_time())
 
     def _bucket(self, key: SubscriptionKey) -> rate.Bucket:
         bucket = self.buckets.get(key)
         if bucket is None:
             bucket = self.buckets[key] = rate.started(trio.current_time())
         return bucket
+
+
+def _counts_anew(known: Health) -> bool:
+    """Whether a failing subscription was enabled since its last failure: that ends its pause."""
+    return known.no_success_since is None
 
 
 class Pace:
@@ -63,6 +119,8 @@ class Pace:
         self._brakes = brakes
         self._health = known
         self._opening: Opening = health.opening(known)
+        if self._opening == health.OPEN:
+            self._opening = brakes.openings.get(key, health.OPEN)
 
     @property
     def is_probing(self) -> bool:
@@ -88,10 +146,17 @@ class Pace:
 
         Whether it is disabled, the file says: an operator may have paused it meanwhile.
         """
-        verdict = health.after(self._health, happened, signs, policy)
+        before = self._health
+        verdict = health.after(before, happened, signs, policy)
         self._health = verdict.health
         succeeded = happened.happening is Happening.SUCCEEDED
         self._opening = self._opening.after(self._health, succeeded=succeeded, policy=policy)
+        if self._opening in (health.OPEN, health.PROBE):
+            self._brakes.openings.pop(self._key, None)
+        else:
+            self._brakes.openings[self._key] = self._opening
+        ill = signs is not None and signs.ill
+        self._brakes.note(self._key, before, self._health, ill=ill)
         return verdict.rule
 
     def settle(self, known: Health) -> None:

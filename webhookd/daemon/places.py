@@ -6,7 +6,9 @@ There are `total` places. Three rules keep them from being taken up by receivers
   that have less;
 - the last eighth is for lanes that have none: so those whose receivers have just begun to hang, and
   of whom nobody knows it yet, leave the others a way out;
-- lanes whose latest attempt spoke of ill health together have half of them at most.
+- lanes whose latest attempt spoke of ill health together have half of them at most. Others go
+  before them, but not while they have less than an eighth: however many others there are, one that
+  was ill is asked again in its turn.
 
 Lanes are served in turn, and a lane's own workers in the order of their asking.
 
@@ -14,6 +16,9 @@ Each host has places of its own besides, shared by the same rules between the la
 """
 
 from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
+from heapq import merge
+from itertools import chain, count
 
 import trio
 
@@ -27,10 +32,7 @@ class Places:
     """Gives places to attempts. Lives in one run of trio."""
 
     def __init__(self, total: int) -> None:
-        self._total = total
-        self._reserve = total // 4
-        self._for_first = total // 8
-        self._for_troubled = max(1, total // 2)
+        self._allot(total)
         self._held: Counter[SubscriptionKey] = Counter()
         self._taken = 0
         self._taken_by_troubled = 0
@@ -39,6 +41,9 @@ class Places:
         """Lanes that hold a place or wait for one."""
         self._well_waiting: _Queues = OrderedDict()
         self._ill_waiting: _Queues = OrderedDict()
+        self._since: dict[SubscriptionKey, int] = {}
+        """When each lane that waits was put at the end of its queue: its place between the two."""
+        self._ticks = count()
 
     async def take(self, key: SubscriptionKey) -> None:
         """Wait for a place for one attempt of this lane; `give_back` ends it."""
@@ -47,7 +52,9 @@ class Places:
             self._grant(key)
             return
         turn = trio.Event()
-        self._queues(key).setdefault(key, deque()).append(turn)
+        if key not in self._queues(key):
+            self._put_last(key, deque())
+        self._queues(key)[key].append(turn)
         try:
             await turn.wait()
         except trio.Cancelled:
@@ -79,21 +86,25 @@ class Places:
             self._troubled.add(key)
             self._taken_by_troubled += self._held[key]
         if key in before:
-            self._queues(key)[key] = before.pop(key)
+            self._put_last(key, before.pop(key))
         self._serve()
 
     def resize(self, total: int) -> None:
         """Have so many places from now on; attempts under way keep theirs."""
-        self._total = total
-        self._reserve = total // 4
-        self._for_first = total // 8
-        self._for_troubled = max(1, total // 2)
+        self._allot(total)
         self._serve()
 
     @property
     def is_idle(self) -> bool:
         """Whether nobody holds a place or waits for one."""
         return not self._wanting
+
+    def _allot(self, total: int) -> None:
+        self._total = total
+        self._reserve = total // 4
+        self._for_first = total // 8
+        self._for_troubled = max(1, total // 2)
+        self._for_troubled_in_turn = max(1, total // 8)
 
     @property
     def _share(self) -> int:
@@ -127,7 +138,7 @@ class Places:
         """Give what is free to those that wait, one each in turn."""
         while (key := self._next()) is not None:
             queues = self._queues(key)
-            queues.move_to_end(key)
+            self._put_last(key, queues.pop(key))
             turn = queues[key][0]
             self._grant(key)
             self._forget(key, turn)
@@ -142,21 +153,30 @@ class Places:
         if free <= 0:
             return None
         above_share: SubscriptionKey | None = None
-        for queues in (self._well_waiting, self._ill_waiting):
-            if queues is self._ill_waiting and self._half_is_full:
-                continue
-            for key in queues:
-                if self._is_entitled(key, free):
-                    return key
-                if above_share is None:
-                    above_share = key
+        for key in self._in_order():
+            if self._is_entitled(key, free):
+                return key
+            if above_share is None:
+                above_share = key
         return above_share if free > self._reserve else None
+
+    def _in_order(self) -> Iterator[SubscriptionKey]:
+        """The lanes that wait and may be served."""
+        if self._half_is_full:
+            return iter(self._well_waiting)
+        if self._taken_by_troubled < self._for_troubled_in_turn:
+            return merge(self._well_waiting, self._ill_waiting, key=self._since.__getitem__)
+        return chain(self._well_waiting, self._ill_waiting)
+
+    def _put_last(self, key: SubscriptionKey, turns: deque[trio.Event]) -> None:
+        self._queues(key)[key] = turns
+        self._since[key] = next(self._ticks)
 
     def _forget(self, key: SubscriptionKey, turn: trio.Event) -> None:
         queues = self._queues(key)
         queues[key].remove(turn)
         if not queues[key]:
-            del queues[key]
+            del queues[key], self._since[key]
         self._leave(key)
 
     def _leave(self, key: SubscriptionKey) -> None:

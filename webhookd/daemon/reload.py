@@ -8,7 +8,7 @@ subscription that was enabled for the new egress policy while the old one is sti
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Final, Protocol
 
@@ -18,6 +18,7 @@ from webhookd.config.declared import look_up
 from webhookd.config.settings import Settings
 from webhookd.core.declaration import NO_DIFFERENCE, Declared, Difference
 from webhookd.core.egress import Names
+from webhookd.core.profiles import BUILT_IN
 from webhookd.core.text import printable
 from webhookd.core.times import format_duration
 from webhookd.daemon.clock import Clock
@@ -37,6 +38,9 @@ _SPANS: Final = frozenset({"shutdown_grace", "max_lag", "max_owed_age"})
 
 _VALUE: Final = 300
 """Characters of a value that the log's line shows."""
+
+Written = Mapping[str, Mapping[str, str]]
+"""What a configuration says of profiles: see `webhookd.core.profiles.Known`."""
 
 Load = Callable[[], Settings]
 """Reads the configuration's file. Raises ConfigError."""
@@ -141,8 +145,10 @@ class Reloader:
         before, new = daemon.settings, load()
         _check_fixed(before, new)
         known = {one.name: one.secret for one in before.subscriptions or ()}
+        others = new.profiles.differs(before.profiles)
         for one in new.subscriptions or ():
-            if known.get(one.name) != one.secret:
+            of_other_form = others and one.definition.profile.own
+            if known.get(one.name) != one.secret or of_other_form:
                 look_up(one, os.environ)  # one that is missing may come: it is held back till then
 
         def settle() -> None:
@@ -179,6 +185,7 @@ def changes(before: Settings, after: Settings) -> Iterator[str]:
             was, now = getattr(old, name), getattr(new, name)
             if was != now:
                 yield f"{table}.{name}: {_shown(name, was)} -> {_shown(name, now)}"
+    yield from _profiles(before.profiles.written, after.profiles.written)
     for name in ("allow", "deny"):
         listed, listed_now = getattr(before.egress, name), getattr(after.egress, name)
         if listed != listed_now:
@@ -187,6 +194,18 @@ def changes(before: Settings, after: Settings) -> Iterator[str]:
     if proxy != proxy_now:
         was, now = (one.shown if one else "unset" for one in (proxy, proxy_now))
         yield f"egress.proxy: {was} -> {now}"
+
+
+def _profiles(before: Written, after: Written) -> Iterator[str]:
+    """Which profiles differ, and in what; no values, because a header's may be a secret."""
+    for name in sorted(before.keys() | after.keys()):
+        was, now = before.get(name, {}), after.get(name, {})
+        where = name if name in BUILT_IN.by_name else f"profiles.{name}"
+        if where == name or (name in before and name in after):
+            keys = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
+            yield from (f"{where}.{key}: changed" for key in keys)
+        else:
+            yield f"{where}: {'added' if name in after else 'removed'}"
 
 
 def _check_fixed(before: Settings, new: Settings) -> None:
@@ -209,6 +228,8 @@ def _check_fixed(before: Settings, new: Settings) -> None:
 def _shown(name: str, value: object) -> str:
     if value == "":
         return "unset"
+    if isinstance(value, tuple):
+        return printable(f"[{', '.join(value)}]", _VALUE)
     if name in _SPANS and isinstance(value, int):
         return format_duration(value)
     return printable(str(value), _VALUE)

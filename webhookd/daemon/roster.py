@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from webhookd.config.references import resolve
 from webhookd.config.terms import resolve_terms
-from webhookd.core import policy, profiles, urls
-from webhookd.core.model import PLAIN, Millis, Secret, Subscription, Terms
+from webhookd.core import policy, urls
+from webhookd.core.model import PLAIN, Millis, Policy, Secret, Subscription, Terms
+from webhookd.core.profiles import Known
 from webhookd.core.request import Renderer
 from webhookd.core.storage import StoredSubscription
 from webhookd.errors import ConfigError
@@ -32,14 +33,16 @@ class HeldBack:
 
     name: str
     problem: str
+    policy: Policy | None
+    """What time does to what it is owed goes by it; None where it is of a newer program."""
 
 
 def enroll(
-    stored: StoredSubscription, environ: Mapping[str, str], now: Millis
+    stored: StoredSubscription, known: Known, environ: Mapping[str, str], now: Millis
 ) -> Member | HeldBack:
     """Resolve and check one subscription. Reads files, so not on the hot path."""
     try:
-        profile = profiles.get(stored.profile)
+        profile = known.get(stored.profile)
         secrets = tuple(
             Secret(
                 resolve(secret.value, environ) if secret.is_reference else secret.value,
@@ -49,9 +52,11 @@ def enroll(
             if secret.expires_at is None or secret.expires_at > now
         )
         if profile.requires_secret and not secrets:
-            return HeldBack(
-                stored.name, f"profile {profile.name} signs every request: set a secret"
-            )
+            problem = f"profile {profile.name} signs every request: set a secret"
+            return HeldBack(stored.name, problem, _policy(stored, known))
+        if stored.secrets and not secrets:
+            problem = "every secret has expired: rotate in a new one"
+            return HeldBack(stored.name, problem, _policy(stored, known))
         subscription = Subscription(
             key=stored.key,
             id=stored.id,
@@ -68,16 +73,25 @@ def enroll(
             secrets=secrets,
             policy=policy.apply(profile.policy, stored.policy),
             created_at=stored.created_at,
+            unsigned=not stored.secrets,
         )
         terms = resolve_terms(subscription.policy, environ)
         context_for(terms)
         return Member(subscription, Renderer(profile, subscription), terms)
     except (ConfigError, ValueError) as error:
-        return HeldBack(stored.name, str(error))
+        return HeldBack(stored.name, str(error), _policy(stored, known))
 
 
-def refers(stored: StoredSubscription) -> bool:
+def _policy(stored: StoredSubscription, known: Known) -> Policy | None:
+    try:
+        return policy.apply(known.get(stored.profile).policy, stored.policy)
+    except ValueError:
+        return None
+
+
+def refers(stored: StoredSubscription, known: Known) -> bool:
     """Whether something of it is kept outside the file, and may be another one by now."""
-    return any(secret.is_reference for secret in stored.secrets) or any(
-        policy.is_reference(str(stored.policy.get(key, ""))) for key in policy.KEPT_ELSEWHERE
-    )
+    if any(secret.is_reference for secret in stored.secrets):
+        return True
+    in_force = _policy(stored, known)  # a profile of one's own may refer to something too
+    return in_force is not None and policy.refers(in_force)

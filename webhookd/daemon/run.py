@@ -18,11 +18,12 @@ from typing import Final
 import trio
 
 from webhookd import __version__
+from webhookd.config.catalog import validation
 from webhookd.config.settings import Settings
 from webhookd.core.times import to_text
 from webhookd.daemon.alarms import Alarms
 from webhookd.daemon.attempt import LINGER, READ_AGAIN, Sender, Shared
-from webhookd.daemon.clock import Clock, SystemClock
+from webhookd.daemon.clock import Clock, Steadiness, SystemClock
 from webhookd.daemon.inotify import Watch
 from webhookd.daemon.outage import Outage
 from webhookd.daemon.pace import Brakes
@@ -36,7 +37,7 @@ from webhookd.daemon.upkeep import Upkeep
 from webhookd.errors import EXIT_BUG, EXIT_OK, DatabaseError, WebhookdError
 from webhookd.http.channel import Sender as HttpSender
 from webhookd.logs.actions import Action, log
-from webhookd.store import lockfile, preflight
+from webhookd.store import create, lockfile, preflight
 from webhookd.store.driver import has_wal_reset_bug, library_version
 from webhookd.store.sqlite import SqliteStore, open_checked
 
@@ -76,6 +77,9 @@ def main(settings: Settings, *, drain: bool, load: Load | None = None) -> int:
     with ExitStack() as stack:
         lock = lockfile.LockFile.acquire(path)
         stack.callback(lock.release)
+        ahead = create.upgrade_ahead(path)
+        if ahead is not None:
+            log(Action.STORE_UPGRADING, logging.WARNING, database=str(path), deliveries=ahead)
         store = open_checked(
             path,
             default_tenant=settings.outbox.default_tenant,
@@ -83,6 +87,8 @@ def main(settings: Settings, *, drain: bool, load: Load | None = None) -> int:
             ids_never_reused=settings.outbox.ids == "never-reused",
             known_mark=lockfile.read(path),
             table=settings.outbox.table,
+            profiles=settings.profiles,
+            validation=validation(settings.outbox),
         )
         stack.callback(store.close)
         sys.setswitchinterval(SWITCH_INTERVAL)
@@ -227,6 +233,14 @@ async def _obey_signals(daemon: "Daemon", reloader: Reloader, signals: AsyncIter
         daemon.stop()
 
 
+def _most_in_flight(settings: Settings) -> int:
+    """Attempts that may be under way at once: each has room for its outcome.
+
+    Were there more places, lanes would wait for that room, where nobody has an equal share.
+    """
+    return min(settings.delivery.max_in_flight, settings.delivery.max_unrecorded)
+
+
 class Daemon:
     """The parts, wired together. All that it touches is handed in, so tests hand in their own."""
 
@@ -261,7 +275,8 @@ class Daemon:
         )
         self._hosts = HostPlaces(settings.delivery.max_per_host)
         self._outage = Outage(on_end=lambda keys: self._supervisor.look_at(keys))
-        self._places = Places(settings.delivery.max_in_flight)
+        self._places = Places(_most_in_flight(settings))
+        self._steadiness = Steadiness(clock)
         shared = Shared(
             store=store.store,
             recorder=self.recorder,
@@ -270,15 +285,16 @@ class Daemon:
             places=self._places,
             hosts=self._hosts,
             brakes=Brakes(clock, self._outage),
-            trouble=lambda name: self._supervisor.troubled.add(name),
+            trouble=lambda name: self._supervisor.trouble(name),
+            steadiness=self._steadiness,
             dice=dice or random.Random(),  # noqa: S311 - spreads load, guards nothing
             alarm=self._alarms.set,
             linger=linger,
         )
-        self._supervisor = Supervisor(shared, self._alarms)
+        self._supervisor = Supervisor(shared, self._alarms, settings.profiles)
         store.on_doubt = self._supervisor.look_at_all
         self.tailer = Tailer(store, self._supervisor, clock, hints)
-        self._upkeep = Upkeep(store, self._supervisor, clock)
+        self._upkeep = Upkeep(store, self._supervisor, clock, self._steadiness)
 
     @property
     def grace(self) -> float:
@@ -308,17 +324,20 @@ class Daemon:
         Subscriptions are in the file by then, or about to be committed to it: see `reload`.
         """
         before, self.settings = self.settings, settings
-        self._places.resize(settings.delivery.max_in_flight)
+        self._places.resize(_most_in_flight(settings))
         self._hosts.resize(settings.delivery.max_per_host)
         self.recorder.resize(settings.delivery.max_unrecorded)
         if settings.egress != before.egress:
             self._sender.use(settings.egress)
-        if settings.outbox != before.outbox:
+        renewed = settings.profiles.differs(before.profiles)
+        if settings.outbox != before.outbox or renewed:
             self.store.store.set_terms(
                 default_tenant=settings.outbox.default_tenant,
                 max_payload=settings.outbox.max_payload,
+                validation=validation(settings.outbox),
+                profiles=settings.profiles,
             )
-        self._supervisor.renew()
+        self._supervisor.renew(settings.profiles if renewed else None)
 
     def stop(self) -> None:
         """Take nothing new, finish what is under way within the grace, record it, and end."""
@@ -336,6 +355,7 @@ class Daemon:
             DatabaseError: (in a group) the file is no longer usable, or another one.
             ConfigError: (in a group) a declared subscription is at odds with one in the file.
         """
+        self._steadiness.jumped()  # from here on it is watched
         async with trio.open_nursery() as keepers:
             keepers.start_soon(self.recorder.run, name="recorder")
             async with trio.open_nursery() as workers:
@@ -360,6 +380,7 @@ class Daemon:
         workers.start_soon(self._keep_lanes, name="lanes")
         workers.start_soon(self.tailer.obey_forever, name="operators")
         workers.start_soon(self._upkeep.run, name="upkeep")
+        workers.start_soon(self._upkeep.watch_clock, name="clock")
         if drain:
             workers.start_soon(self._drain, name="drain")
         else:
@@ -372,8 +393,7 @@ class Daemon:
                 try:
                     while True:
                         await self._alarms.wait()
-                        for key in self._alarms.due():
-                            self._supervisor.look(key)
+                        self._supervisor.look_at(self._alarms.due())
                 finally:
                     self._supervisor.close()
 
@@ -392,8 +412,10 @@ class Daemon:
             if self._supervisor.is_busy:
                 with trio.move_on_after(POLL):  # what operators change counts here as well
                     await self._supervisor.quiet()
-            elif looked:
-                break
-            else:
+            elif not looked:
                 await trio.sleep(READ_AGAIN / 1000)
+            elif not await self._supervisor.look_for_due():
+                break
+            elif not self._supervisor.is_busy:
+                await trio.sleep(POLL)  # a rate limit is waited for
         self.stop()

@@ -6,19 +6,22 @@ a retry lies ahead.
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from heapq import nsmallest
 from typing import Final
 
 import trio
 
 from webhookd.core.health import Change
-from webhookd.core.model import SubscriptionKey, SubscriptionState
+from webhookd.core.model import Policy, SubscriptionKey, SubscriptionState
+from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.core.storage import Notice, StoredSubscription
 from webhookd.daemon.alarms import Alarms
 from webhookd.daemon.attempt import READ_AGAIN, Shared
 from webhookd.daemon.lane import Lane
 from webhookd.daemon.pace import Pace
 from webhookd.daemon.roster import HeldBack, Member, enroll, refers
+from webhookd.daemon.rounds import A_BREATH, BEFORE_THE_FIRST, Rounds
 from webhookd.errors import StoreBusy, WebhookdError
 from webhookd.logs.actions import Action, log
 
@@ -29,15 +32,16 @@ FIRST_RESTART: Final = 1.0
 LONGEST_RESTART: Final = 60.0
 """Seconds before a lane that crashed is started again; doubled at each crash in a row."""
 
-A_BREATH: Final = 100
-"""Subscriptions looked at before others get a turn."""
+FORGOTTEN_AFTER: Final = 3_600.0
+"""Seconds after which a bug that has not been met again is no longer told of."""
 
 
 class Supervisor:
     """Keeps a lane for each subscription that has something due."""
 
-    def __init__(self, shared: Shared, alarms: Alarms) -> None:
+    def __init__(self, shared: Shared, alarms: Alarms, profiles: Known = BUILT_IN) -> None:
         self._shared = shared
+        self._profiles = profiles
         self._alarms = alarms
         self._nursery: trio.Nursery | None = None
         self._stored: dict[SubscriptionKey, StoredSubscription] = {}
@@ -50,11 +54,14 @@ class Supervisor:
         """By a rule, a moment ago: `load` has not seen it yet."""
         self._stopping = False
         self._renew = False
+        self._renew_all = False
+        """The profiles are others than at the last `load`."""
         self._changed = trio.Event()
-        self.restarted: set[str] = set()
-        """Names of subscriptions whose lane has crashed since the start."""
-        self.troubled: set[str] = set()
-        """Names of subscriptions of which an attempt has met a bug since the start."""
+        self._rounds = Rounds(self._waiting, self.look, self._tell_change)
+        self._restarted: dict[str, float] = {}
+        """Names of subscriptions whose lane has crashed, with the time of the latest crash."""
+        self._troubled: dict[str, float] = {}
+        """Names of subscriptions of which an attempt has met a bug, with the time of the latest."""
 
     @property
     def problems(self) -> list[str]:
@@ -64,39 +71,54 @@ class Supervisor:
                 f"subscription {held.name} is held back: {held.problem}"
                 for held in self._held_back.values()
             ),
-            *(f"the lane of {name} has crashed; see the log" for name in sorted(self.restarted)),
+            *(f"the lane of {name} has crashed; see the log" for name in _recent(self._restarted)),
             *(
                 f"an attempt for {name} has met a bug of webhookd; see the log"
-                for name in sorted(self.troubled)
+                for name in _recent(self._troubled)
             ),
         ]
 
     @property
-    def members(self) -> Iterable[Member]:
-        """All that can be delivered to, whatever their state."""
-        return self._members.values()
+    def subscriptions(self) -> Collection[StoredSubscription]:
+        """All that there are, whether they can be delivered to or not."""
+        return self._stored.values()
 
-    def member(self, key: SubscriptionKey) -> Member | None:
-        """One that can be delivered to, whatever its state."""
-        return self._members.get(key)
+    def policy(self, key: SubscriptionKey) -> Policy | None:
+        """By what time goes for a subscription; None where nobody knows."""
+        member = self._members.get(key)
+        if member is not None:
+            return member.subscription.policy
+        held = self._held_back.get(key)
+        return None if held is None else held.policy
+
+    def trouble(self, name: str) -> None:
+        """An attempt of this subscription has met a bug."""
+        self._troubled[name] = trio.current_time()
 
     @property
     def is_stale(self) -> bool:
         """Whether `load` is to be called although nothing in the file has changed."""
         return self._renew
 
-    def renew(self) -> None:
-        """Resolve secrets that are kept elsewhere anew at the next `load`: they may be others."""
+    def renew(self, profiles: Known | None = None) -> None:
+        """At the next `load` look up secrets that are kept elsewhere anew: they may be others.
+
+        Other `profiles` make every subscription be looked at anew.
+        """
         self._renew = True
+        if profiles is not None:
+            self._profiles = profiles
+            self._renew_all = True
 
     @property
     def is_busy(self) -> bool:
-        """Whether any lane runs."""
-        return bool(self._lanes)
+        """Whether any lane runs, or may be about to."""
+        return bool(self._lanes) or not self._rounds.is_idle
 
     def open(self, nursery: trio.Nursery) -> None:
         """Start lanes in `nursery` from now on: cancel it, and every attempt is cut off."""
         self._nursery = nursery
+        nursery.start_soon(self._rounds.run, name="rounds")
         self.look_at_all()
 
     def close(self) -> None:
@@ -109,8 +131,9 @@ class Supervisor:
         before, self._stored = self._stored, stored
         self._disabled.clear()
         renew, self._renew = self._renew, False
+        renew_all, self._renew_all = self._renew_all, False
         for count, (key, one) in enumerate(stored.items(), 1):
-            again = renew and refers(one)
+            again = renew_all or (renew and refers(one, self._profiles))
             if before.get(key) != one or key in self._held_back or again:
                 self._enroll(one)
             if lane := self._lanes.get(key):
@@ -124,6 +147,10 @@ class Supervisor:
             self._shared.brakes.forget(key)
             if lane := self._lanes.get(key):
                 lane.stop()
+        names = {one.name for one in stored.values()}
+        for found in (self._restarted, self._troubled):
+            for name in found.keys() - names:
+                del found[name]
         self.look_at_all()
 
     def reread(self) -> None:
@@ -134,12 +161,18 @@ class Supervisor:
 
     def wake(self, keys: Iterable[SubscriptionKey]) -> None:
         """These have something at the head of a line that may be due."""
+        idle = []
         for key in keys:
             lane = self._lanes.get(key)
             if lane is None:
-                self._start(key)
+                idle.append(key)
             else:
                 lane.news()
+        if len(idle) > A_BREATH:
+            self._rounds.add(idle)
+            return
+        for key in idle:
+            self._start(key)
 
     def look(self, key: SubscriptionKey) -> None:
         """Start the subscription's lane if something is due, or set an alarm for when it is."""
@@ -167,28 +200,46 @@ class Supervisor:
 
     def look_at_all(self) -> None:
         """Start whatever is due, whoever was told of it or not."""
-        try:
-            waiting = self._shared.store.waiting()
-        except StoreBusy:
-            waiting = list(self._members)
-        self.look_at(waiting)
+        self._rounds.add_all()
 
     def look_at(self, keys: Iterable[SubscriptionKey]) -> None:
         """These may be sent something again."""
-        for key in keys:
-            self.look(key)
+        self._rounds.add(keys)
+
+    async def look_for_due(self) -> bool:
+        """Look at who is owed something now, and is not to wait for it; returns whether any is.
+
+        Such a one has no lane for a moment: it waits for its rate limit, or the file could not be
+        read. Who waits because of its receiver, this machine or a bug is sent something later.
+        """
+        found = False
+        after, full = BEFORE_THE_FIRST, True
+        while full:
+            keys = self._waiting(after, A_BREATH)
+            for key in keys:
+                if self._is_due(key):
+                    found = True
+                    self.look(key)
+            full = len(keys) == A_BREATH
+            if full:
+                after = keys[-1]
+                await trio.lowlevel.checkpoint()
+        return found
 
     def clock_jumped(self) -> None:
         """All alarms were set by another clock: look at everything now."""
         self._alarms.clear()
-        self.look_at_all()
+        self.reread()
         self.look_at(list(self._held_back))
 
     def tell(self, notices: tuple[Notice, ...]) -> None:
         """Tell of changes in health; who was disabled is sent nothing more from this moment on."""
         for notice in notices:
             action, level = _TOLD[notice.change]
-            log(action, level, subscription=notice.name, reason=notice.rule)
+            if notice.rule is None:
+                log(action, level, subscription=notice.name)
+            else:
+                log(action, level, subscription=notice.name, reason=notice.rule)
             if notice.change is Change.DISABLED:
                 self._disabled.add(notice.subscription)
                 if lane := self._lanes.get(notice.subscription):
@@ -197,17 +248,42 @@ class Supervisor:
     def stop(self) -> None:
         """Begin no further attempt; `quiet` returns once those under way are recorded."""
         self._stopping = True
+        self._rounds.clear()
         for lane in self._lanes.values():
             lane.stop()
 
     async def quiet(self) -> None:
         """Return when no lane is left: nothing is under way, and nothing was due a moment ago."""
+        await trio.lowlevel.checkpoint()
         while self._lanes:
             await self._changed.wait()
 
+    def _waiting(self, after: SubscriptionKey, limit: int) -> list[SubscriptionKey]:
+        try:
+            return self._shared.store.waiting(after, limit)
+        except StoreBusy:
+            return nsmallest(limit, (key for key in self._members if key > after))
+
+    def _is_due(self, key: SubscriptionKey) -> bool:
+        """Whether something is to be sent to it now, by all but its rate limit."""
+        member = self._members.get(key)
+        if member is None or key in self._benched or not self._may_send(member):
+            return False
+        shared, now = self._shared, self._shared.clock.now()
+        try:
+            due_at = shared.store.next_due(key)
+            health = shared.store.health(key)
+        except StoreBusy:
+            return True
+        if due_at is None or due_at > now or shared.brakes.outage.wait(key):
+            return False
+        if shared.brakes.pause(key, health):
+            return False
+        return health.holds(now, member.subscription.policy) is None
+
     def _enroll(self, one: StoredSubscription) -> None:
         now = self._shared.clock.now()
-        enrolled = enroll(one, os.environ, now)
+        enrolled = enroll(one, self._profiles, os.environ, now)
         before = self._held_back.pop(one.key, None)
         if isinstance(enrolled, HeldBack):
             self._members.pop(one.key, None)
@@ -273,8 +349,7 @@ class Supervisor:
             self._crashes.pop(key, None)
         finally:  # cut off as well: `quiet` waits for no lane that is gone
             del self._lanes[key]
-            self._changed.set()
-            self._changed = trio.Event()
+            self._tell_change()
         if crash is not None:
             await self._bench(key, lane, crash)
         if lane.missing_secret and key in self._stored:
@@ -282,17 +357,27 @@ class Supervisor:
         if not self._stopping:
             self.look(key)
 
+    def _tell_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
     async def _bench(self, key: SubscriptionKey, lane: Lane, crash: BaseException) -> None:
         """Start no lane for a subscription whose last one crashed, for a while."""
         name = lane.member.subscription.name
         count = self._crashes[key] = self._crashes.get(key, 0) + 1
         pause = min(FIRST_RESTART * 2 ** (count - 1), LONGEST_RESTART)
-        self.restarted.add(name)
+        self._restarted[name] = trio.current_time()
         log(Action.LANE_CRASHED, logging.CRITICAL, error=crash, subscription=name)
         self._benched.add(key)
         await trio.sleep(pause)
         self._benched.discard(key)
         log(Action.LANE_RESTARTED, logging.WARNING, subscription=name, after_s=pause)
+
+
+def _recent(found: dict[str, float]) -> list[str]:
+    """The names of those that it has not been well with for long enough."""
+    since = trio.current_time() - FORGOTTEN_AFTER
+    return sorted(name for name, at in found.items() if at > since)
 
 
 _TOLD: Final = {

@@ -32,11 +32,19 @@ tries, and would find it taken again each time, until its own patience ended."""
 OUTBOX_RETRY: Final = 5.0
 """Seconds after which an outbox that could not be read is tried again."""
 
+A_LOAD: Final = 10
+LONGEST_REST: Final = 1.0
+"""All subscriptions are read again after `A_LOAD` times as long as the last time took, but no more
+than so many seconds: changes may come in a stream, and with 10,000 it is a third of a second."""
+
 SWEEP_EVERY: Final = 600.0
 """Seconds between two rounds through the gaps below the cursor."""
 
 REJECTED_LINES: Final = 5
 """Rejected rows of one batch that get a line of their own in the log; the rest is counted."""
+
+DOUBTED_LINES: Final = 5
+"""The same for rows whose payload is not made as their type's catalogue says."""
 
 
 class Hints(Protocol):
@@ -63,6 +71,8 @@ class Tailer:
         self._hints = hints
         self._control = self._roll = -1
         self._obeying = trio.Lock()
+        self._load_from = self._read_from = float("-inf")
+        """The times from which on subscriptions, and a broken outbox, are read again."""
         self._broken: str = ""
         self._work_is_left = False
         """A removed subscription may still be owed something, which is to be cancelled."""
@@ -87,21 +97,16 @@ class Tailer:
     async def look(self) -> bool:
         """Look, and take in all that is there; what operators changed is obeyed between batches.
 
+        An outbox that cannot be read holds up nothing else.
+
         Returns:
             Whether it could: a writer outside WAL mode keeps readers out. Look again soon.
         """
         try:
             self._store.store.changed()  # only what comes after this is news to the next hint
-            try:
-                begun = trio.current_time()
-                while await self._step():
-                    begun = await _breathe(begun)
-            except OutboxUnreadable as error:
-                self._is_broken(str(error))
-                async with self._obeying:
-                    await self._supervisor.load()  # what is owed goes on, as operators wish
-            else:
-                self._is_whole()
+            begun = trio.current_time()
+            while await self._step():
+                begun = await _breathe(begun)
         except StoreBusy:
             return False
         return True
@@ -111,15 +116,7 @@ class Tailer:
         store = self._store.store
         store.check_file()
         outlook = await self._obey()
-        more = False
-        end = outlook.outbox_end
-        # What the sweep found broken is whole only once a whole row could be asked for.
-        if self._broken or (end is not None and end > outlook.cursor):
-            done = await self._store.write(lambda: store.ingest(self._clock.now()))
-            self._tell(done)
-            more = done.more
-        if not more:
-            self.caught_up_at = self._clock.now()
+        more = await self._take_in(outlook)
         if self._work_is_left:
             # A command may have died half-way; the lanes that it concerns have stopped already.
             step = await self._store.write(lambda: store.carry_out(self._clock.now()))
@@ -127,12 +124,40 @@ class Tailer:
             self._supervisor.wake(step.ready)
         return more or self._work_is_left
 
+    async def _take_in(self, outlook: Outlook) -> bool:
+        """Take in one batch, if there is one and the outbox can be read; whether there is more."""
+        store, more = self._store.store, False
+        if self._broken and trio.current_time() < self._read_from:
+            return False
+        if outlook.unreadable:
+            self._is_broken(outlook.unreadable)
+            return False
+        end = outlook.outbox_end
+        try:
+            # What the sweep found broken is whole only once a whole row could be asked for.
+            if self._broken or (end is not None and end > outlook.cursor):
+                done = await self._store.write(lambda: store.ingest(self._clock.now()))
+                self._tell(done)
+                more = done.more
+        except OutboxUnreadable as error:
+            self._is_broken(str(error))
+            return False
+        self._is_whole()
+        if not more:
+            self.caught_up_at = self._clock.now()
+        return more
+
     async def _obey(self) -> Outlook:
         """Let the lanes know what operators changed, if they did."""
         async with self._obeying:
             outlook = self._store.store.outlook()
             if outlook.roll != self._roll or self._supervisor.is_stale:
+                begun = trio.current_time()
+                if begun < self._load_from:
+                    return outlook  # it is still news at the next look
                 await self._supervisor.load()
+                now = trio.current_time()
+                self._load_from = now + min(A_LOAD * (now - begun), LONGEST_REST)
                 self._work_is_left = True
             elif outlook.control != self._control:
                 self._supervisor.reread()
@@ -148,7 +173,7 @@ class Tailer:
         while True:
             await trio.sleep(POLL)
             if self._store.wait_seconds:
-                with contextlib.suppress(StoreBusy, OutboxUnreadable):
+                with contextlib.suppress(StoreBusy):
                     await self._obey()
 
     async def sweep(self) -> None:
@@ -182,7 +207,7 @@ class Tailer:
     async def _wait_for_change(self) -> None:
         """Return when the file has changed, or when it is time to look anyway."""
         if self._broken:
-            await trio.sleep(OUTBOX_RETRY)
+            await trio.sleep(POLL)  # operators are obeyed as ever
             return
         with trio.move_on_after(POLL):
             if self._hints is None:
@@ -231,10 +256,25 @@ class Tailer:
                 rows=len(done.guessed_times),
                 first_outbox_id=done.guessed_times[0],
             )
+        for doubted in done.doubted[:DOUBTED_LINES]:
+            log(
+                Action.INGEST_DOUBTED,
+                logging.WARNING,
+                outbox_id=doubted.outbox_id,
+                detail=doubted.detail,
+            )
+        if len(done.doubted) > DOUBTED_LINES:
+            log(
+                Action.INGEST_DOUBTED,
+                logging.WARNING,
+                more=len(done.doubted) - DOUBTED_LINES,
+                see="webhookd events show",
+            )
         if done.ready:
             self._supervisor.wake(done.ready)
 
     def _is_broken(self, why: str) -> None:
+        self._read_from = trio.current_time() + OUTBOX_RETRY
         if self._broken != why:
             self._broken = why
             log(Action.INGEST_STOPPED, logging.ERROR, detail=why)

@@ -1,8 +1,11 @@
 """What time does without anyone's asking: deliveries expire, lines pass, clocks jump.
 
-One task that looks every few seconds, by indexes and on the connection that reads; only what is
-found is written. The limits themselves are exact where they matter: a lane sends nothing that has
-expired, whenever it was looked at last.
+One task looks every few seconds, by indexes and on the connection that reads; only what is found is
+written. The limits themselves are exact where they matter: a lane sends nothing that has expired,
+whenever it was looked at last.
+
+The clock has a task of its own, which never waits for the file: whoever holds its lock must not
+keep a jump from being noticed.
 """
 
 import logging
@@ -12,106 +15,144 @@ from typing import Final
 
 import trio
 
-from webhookd.core.model import Millis
+from webhookd.core.model import Millis, Policy, SubscriptionKey
 from webhookd.core.retry import longest_wait
-from webhookd.core.storage import Step
-from webhookd.daemon.clock import Clock
-from webhookd.daemon.roster import Member
+from webhookd.core.storage import NO_STEP, Step
+from webhookd.core.times import LATEST
+from webhookd.daemon.clock import Clock, Steadiness
+from webhookd.daemon.rounds import A_BREATH, BEFORE_THE_FIRST
 from webhookd.daemon.storage import AsyncStore
-from webhookd.daemon.supervisor import A_BREATH, Supervisor
-from webhookd.errors import OutboxUnreadable, StoreBusy
+from webhookd.daemon.supervisor import Supervisor
+from webhookd.errors import StoreBusy
 from webhookd.logs.actions import Action, log
 
 EVERY: Final = 5.0
 """Seconds between two looks."""
 
-LOOKS_AT_THE_CLOCK: Final = 5
-"""In that time: until a jump is noticed, a failed attempt is judged by the new clock."""
+CLOCK_EVERY: Final = 1.0
+"""Seconds between two looks at the clock: until a jump is noticed, a failed attempt is judged by
+the new one."""
 
 ANNOUNCE_EVERY: Final = 60.0
 """Seconds between two summaries of rejected rows."""
-
-JUMP: Final = 2_000
-"""Milliseconds by which the wall clock may stray from Trio's between two looks: more was a jump."""
 
 
 class Upkeep:
     """Looks after what is owed while nothing happens."""
 
-    def __init__(self, store: AsyncStore, supervisor: Supervisor, clock: Clock) -> None:
+    def __init__(
+        self, store: AsyncStore, supervisor: Supervisor, clock: Clock, steadiness: Steadiness
+    ) -> None:
         self._store = store
         self._supervisor = supervisor
         self._clock = clock
+        self._steadiness = steadiness
         self._announced = -ANNOUNCE_EVERY
-        self._drift: Millis | None = None
+        self._jumped_by: Millis = 0
+        """How far it has jumped since the file's moments were moved."""
+        self._jump = trio.Event()
 
     async def run(self) -> None:
-        """Look at the clock every second, at the rest every few seconds, until cancelled.
+        """Look every few seconds, until cancelled; soon at first, for much may lie behind.
 
         Raises:
             DatabaseError: the file is no longer usable, or another one.
         """
+        await trio.sleep(CLOCK_EVERY)
         while True:
-            for _ in range(LOOKS_AT_THE_CLOCK):
-                await trio.sleep(EVERY / LOOKS_AT_THE_CLOCK)
-                await self._look(self._notice_jump)
-            await self._look(self._expire)
-            await self._look(self._let_pass)
-            await self._look(self._announce)
+            begun = trio.current_time()
+            for work in (self._bring_forward, self._expire, self._let_pass, self._announce):
+                await self._look(work)
+            # A round that had to wait for the file is followed by another one at once.
+            await trio.sleep(max(0.0, begun + EVERY - trio.current_time()))
+
+    async def watch_clock(self) -> None:
+        """Notice within a second when the wall clock jumps, until cancelled.
+
+        Raises:
+            DatabaseError: as `run`.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._follow_jumps, name="jumps")
+            while True:
+                await trio.sleep(CLOCK_EVERY)
+                by = self._steadiness.jumped()
+                if by:
+                    log(Action.CLOCK_JUMPED, logging.WARNING, by_ms=by)
+                    self._supervisor.clock_jumped()
+                    self._jumped_by += by
+                    self._jump.set()
 
     async def _look(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do one thing; outside WAL mode a writer may keep us from looking until the next time."""
         with suppress(StoreBusy):
             await work()
 
-    async def _notice_jump(self) -> None:
-        drift = self._clock.now() - round(trio.current_time() * 1000)
-        before = self._drift
-        if before is None:  # it may have jumped while nobody looked
-            await self._bring_forward()
-        elif abs(drift - before) >= JUMP:
-            await self._bring_forward()
-            by, store = drift - before, self._store.store
-            await self._do(lambda: store.shift_health(by, self._clock.now()))
-            log(Action.CLOCK_JUMPED, logging.WARNING, by_ms=by)
-            self._supervisor.clock_jumped()
-        self._drift = drift  # not before all is done: what could not be read is looked at again
+    async def _follow_jumps(self) -> None:
+        """Write down what follows from a jump, as soon as the file can be had."""
+        store = self._store.store
+        by = 0
+
+        def shift() -> Step:
+            nonlocal by
+            by = self._jumped_by
+            return store.shift_health(by, self._clock.now())
+
+        while True:
+            await self._jump.wait()
+            self._jump = trio.Event()
+            await self._do(shift)
+            self._jumped_by -= by
+            await self._look(self._bring_forward)
+            self._supervisor.clock_jumped()  # holds, too, were set by another clock
 
     async def _bring_forward(self) -> None:
         """Make due in time what a clock that was ahead has put off for longer than any delay."""
-        for count, key in enumerate(self._store.store.waiting(), 1):
-            member = self._supervisor.member(key)
-            if member is not None:
-                await self._bring_one_forward(member)
-            if count % A_BREATH == 0:
+        after, full = BEFORE_THE_FIRST, True
+        while full:
+            keys = self._store.store.waiting(after, A_BREATH)
+            for key in keys:
+                await self._bring_one_forward(key)
+            full = len(keys) == A_BREATH
+            if full:
+                after = keys[-1]
                 await trio.lowlevel.checkpoint()
 
-    async def _bring_one_forward(self, member: Member) -> None:
-        store, key = self._store.store, member.subscription.key
-        latest = self._clock.now() + longest_wait(member.subscription.policy)
-        last = store.latest_due(key)
-        if last is not None and last > latest:
-            await self._do(lambda: store.bring_forward(key, latest))
+    async def _bring_one_forward(self, key: SubscriptionKey) -> None:
+        store, now = self._store.store, self._clock.now()
+        policy = self._supervisor.policy(key)
+        first = store.latest_due(key, False)
+        late = first is not None and first > now
+        # Where the delays are not known, they are not judged either.
+        latest = LATEST if policy is None else now + longest_wait(policy)
+        again = store.latest_due(key, True)
+        late = late or (again is not None and again > latest)
+        if late:
+            await self._do(lambda: store.bring_forward(key, now, latest))
 
     async def _expire(self) -> None:
-        ageing = [one for one in self._supervisor.members if _max_age(one)]
-        for count, member in enumerate(ageing, 1):
+        """End what is owed for too long, whoever may be sent anything or not."""
+        for count, one in enumerate(list(self._supervisor.subscriptions), 1):
             if count % A_BREATH == 0:
                 await trio.lowlevel.checkpoint()
-            key, age = member.subscription.key, _max_age(member)
-            if self._store.store.has_expired(key, self._clock.now() - age):
-                await self._expire_one(member)
+            policy = self._supervisor.policy(one.key)
+            if policy is None or not policy.max_age or not self._steadiness.is_trusted:
+                continue
+            if self._store.store.has_expired(one.key, self._clock.now() - policy.max_age):
+                await self._expire_one(one.key, one.name, policy)
 
-    async def _expire_one(self, member: Member) -> None:
-        store, key, age = self._store.store, member.subscription.key, _max_age(member)
+    async def _expire_one(self, key: SubscriptionKey, name: str, policy: Policy) -> None:
+        store = self._store.store
 
         def step() -> Step:
+            if not self._steadiness.is_trusted:  # it may have been waited for
+                return NO_STEP
             now = self._clock.now()
-            return store.expire(key, now - age, now)
+            return store.expire(key, now - policy.max_age, now)
 
         ended = await self._do(step)
-        name = member.subscription.name
-        log(Action.DELIVERIES_EXPIRED, logging.WARNING, subscription=name, deliveries=ended)
+        if ended:
+            log(Action.DELIVERIES_EXPIRED, logging.WARNING, subscription=name, deliveries=ended)
 
     async def _let_pass(self) -> None:
         store = self._store.store
@@ -124,10 +165,9 @@ class Upkeep:
         store = self._store.store
         if trio.current_time() - self._announced < ANNOUNCE_EVERY:
             return
-        with suppress(OutboxUnreadable):  # the tailer tells of that
-            if store.outlook().unannounced:
-                self._announced = trio.current_time()
-                await self._do(lambda: store.announce_rejected(self._clock.now()))
+        if store.outlook().unannounced:
+            self._announced = trio.current_time()
+            await self._do(lambda: store.announce_rejected(self._clock.now()))
 
     async def _do(self, step: Callable[[], Step]) -> int:
         """Take steps until there is no more to do; returns the rows that they changed."""
@@ -137,7 +177,3 @@ class Upkeep:
             rows, more = rows + done.rows, done.more
             self._supervisor.wake(done.ready)
         return rows
-
-
-def _max_age(member: Member) -> Millis:
-    return member.subscription.policy.max_age

@@ -37,6 +37,8 @@ class Action(StrEnum):
     """A row that could not become an event."""
     INGEST_TIME_GUESSED = "ingest.time_guessed"
     """An `occurred_at` that could not be read: the time of ingest stands in."""
+    INGEST_DOUBTED = "ingest.doubted"
+    """A row that became an event although its payload is not made as its type's catalogue says."""
     INGEST_STOPPED = "ingest.stopped"
     """The outbox is not as it was agreed; what is owed already goes on."""
     INGEST_RESUMED = "ingest.resumed"
@@ -79,6 +81,8 @@ class Action(StrEnum):
     STORE_FREE = "store.free"
     STORE_UNWRITABLE = "store.unwritable"
     STORE_WRITABLE = "store.writable"
+    STORE_UPGRADING = "store.upgrading"
+    """The schema is about to be upgraded: the host cannot write until that is done."""
     STORE_LIBRARY = "store.library"
     """The SQLite in use has a known fault that webhookd has to work round."""
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from webhookd.core.matching import Matcher
 from webhookd.core.model import Millis
+from webhookd.core.structure import Validation
 from webhookd.errors import DatabaseError, Refused
 from webhookd.store import deliveries, instructions, lockfile, preflight, ranges
 from webhookd.store import file as files
@@ -72,7 +73,14 @@ def accept_restore(database: Path) -> int:
         return session.file.epoch
 
 
-def accept_clone(database: Path, *, default_tenant: str, max_payload: int, now: Millis) -> Cloned:
+def accept_clone(
+    database: Path,
+    *,
+    default_tenant: str,
+    max_payload: int,
+    now: Millis,
+    validation: Validation | None = None,
+) -> Cloned:
     """Make a copy a file of its own, to which nobody is owed what the original owes.
 
     Its new identity comes last: one that was interrupted is still refused by `run`.
@@ -83,7 +91,7 @@ def accept_clone(database: Path, *, default_tenant: str, max_payload: int, now: 
         DatabaseError: unusable, or not prepared.
         OutboxUnreadable: the outbox is not as it was agreed.
     """
-    terms = Terms(Matcher(()), {}, default_tenant, max_payload)
+    terms = Terms(Matcher(()), {}, default_tenant, max_payload, validation)
     with _locked(database) as (session, lock):
         if _at_home(session):
             raise Refused(

@@ -1,8 +1,8 @@
 """What becomes of what a subscription was owed while it was down: the kinds that `enable` gives.
 
 `skip_backlog` and `newest_only` walk from the newest delivery to the oldest, so that mostly none
-that is cancelled has to make way for the next in its line. `retry_failed` goes by when the
-deliveries failed, the oldest first.
+that is cancelled has to make way for the next in its line. `retry_failed` goes by the order
+in which the deliveries failed, whatever the clock said.
 """
 
 from typing import Final
@@ -16,16 +16,17 @@ from webhookd.store.step import Done
 from webhookd.store.transaction import Transaction
 
 PENDING: Final = (
-    "SELECT d.id, d.event, e.aggregate, d.sequence > ?3 AND coalesce(d.opened_at >= ?4, 0)"
+    "SELECT d.id, d.event, e.aggregate, d.opened_sequence > ?3"
     " FROM webhookd_deliveries AS d INDEXED BY webhookd_deliveries_owed"
     " CROSS JOIN webhookd_events AS e ON e.sequence = d.event"
-    " WHERE d.subscription = ?1 AND d.state = 'pending' AND d.id < ?2 ORDER BY d.id DESC LIMIT ?5"
+    " WHERE d.subscription = ?1 AND d.state = 'pending' AND d.id < ?2 ORDER BY d.id DESC LIMIT ?4"
 )
 """The last column: an operator has re-opened it since the instruction was given."""
 FAILED: Final = (
-    "SELECT id, finished_at, reason FROM webhookd_deliveries INDEXED BY webhookd_deliveries_failed"
-    " WHERE subscription = ?1 AND state = 'failed' AND (finished_at, id) > (?2, ?3)"
-    " AND sequence <= ?4 ORDER BY finished_at, id LIMIT ?5"
+    "SELECT id, ended_sequence, reason FROM webhookd_deliveries"
+    " INDEXED BY webhookd_deliveries_failed"
+    " WHERE subscription = ? AND state = 'failed' AND ended_sequence > ? AND ended_sequence <= ?"
+    " ORDER BY ended_sequence LIMIT ?"
 )
 STREAK: Final = frozenset({Reason.EXHAUSTED, Reason.PERMANENT_STATUS, Reason.GONE})
 """What counts for a disabling: what expired or could not be rendered says nothing of an endpoint,
@@ -88,14 +89,7 @@ def keep_newest(transaction: Transaction, one: Instruction, budget: Budget, now:
 def retry_failed(transaction: Transaction, one: Instruction, budget: Budget, now: Millis) -> Done:
     """Open a batch of what failed in the streak again."""
     rows = transaction.connection.execute(
-        FAILED,
-        (
-            one.subscription,
-            one.options["since"],
-            one.position,
-            one.last,
-            budget.changes,
-        ),
+        FAILED, (one.subscription, one.position, one.last, budget.changes)
     ).fetchall()
     happened = Move(Happening.REOPENED, now)
     reopened = 0
@@ -104,8 +98,8 @@ def retry_failed(transaction: Transaction, one: Instruction, budget: Budget, now
             if reason in STREAK:
                 reopened += _apply(book, delivery, happened)
     budget.change(len(rows))
-    position, since = (rows[-1][0], rows[-1][1]) if rows else (one.position, one.options["since"])
-    after = one.after(position, done=reopened, counts={"reopened": reopened}, since=since)
+    position = rows[-1][1] if rows else one.position
+    after = one.after(position, done=reopened, counts={"reopened": reopened})
     return Done(after, not rows, reopened, frozenset(book.ready))
 
 
@@ -113,7 +107,7 @@ def _pending(
     transaction: Transaction, one: Instruction, limit: int
 ) -> list[tuple[DeliveryId, int, int, int]]:
     return transaction.connection.execute(
-        PENDING, (one.subscription, one.position, one.last, one.given_at, limit)
+        PENDING, (one.subscription, one.position, one.last, limit)
     ).fetchall()
 
 

@@ -16,6 +16,8 @@ from typing import Final
 
 from webhookd.core.delivery import Happening, Move, Standing, move
 from webhookd.core.model import DeliveryId, DeliveryState, Millis, Reason, SubscriptionKey
+from webhookd.core.profiles import BUILT_IN, Known
+from webhookd.core.retry import longest_wait
 from webhookd.core.rows import OWN_TYPES
 from webhookd.core.storage import AttemptNote
 from webhookd.core.times import from_text, to_text
@@ -27,7 +29,7 @@ from webhookd.store.recipients import NO_LINE
 SELECT: Final = (
     "SELECT subscription, order_key, state, reason, attempts, tries, last_status, last_error,"
     " first_attempt_at, finished_at, due_at, retry_at, body_hash, event, failing_since, pass_at,"
-    " coalesce(opened_at, created_at) FROM webhookd_deliveries WHERE id = ?"
+    " coalesce(since, created_at) FROM webhookd_deliveries WHERE id = ?"
 )
 RESCHEDULE: Final = (
     "UPDATE webhookd_deliveries SET tries = ?, due_at = ?, retry_at = ?, body_hash = ? WHERE id = ?"
@@ -35,7 +37,9 @@ RESCHEDULE: Final = (
 UPDATE: Final = (
     "UPDATE webhookd_deliveries SET sequence = ?, state = ?, reason = ?, attempts = ?, tries = ?,"
     " last_status = ?, last_error = ?, first_attempt_at = ?, finished_at = ?, due_at = ?,"
-    " next_attempt_at = ?, retry_at = ?, body_hash = ? WHERE id = ?"
+    " next_attempt_at = ?, retry_at = ?, body_hash = ?,"
+    " opened_sequence = coalesce(?, opened_sequence),"
+    " ended_sequence = coalesce(?, ended_sequence) WHERE id = ?"
 )
 INSERT_ATTEMPT: Final = (
     "INSERT INTO webhookd_attempts (delivery, number, started_at, duration_ms, status,"
@@ -50,7 +54,7 @@ HEAD_OF_LINE: Final = (
 SET_DUE: Final = "UPDATE webhookd_deliveries SET due_at = ? WHERE id = ?"
 SET_FAILING: Final = "UPDATE webhookd_deliveries SET failing_since = ?, pass_at = ? WHERE id = ?"
 REOPEN: Final = (
-    "UPDATE webhookd_deliveries SET order_key = ?, coalesce_key = ?, opened_at = ?,"
+    "UPDATE webhookd_deliveries SET order_key = ?, coalesce_key = ?, since = ?,"
     " passed_at = NULL WHERE id = ?"
 )
 CHANGE_LINE: Final = (
@@ -96,8 +100,12 @@ class Place:
 class Book:
     """The deliveries' rows during one writing transaction; sums are written down by `close`."""
 
-    def __init__(self, connection: Connection, file: FileRow, now: int) -> None:
+    def __init__(
+        self, connection: Connection, file: FileRow, now: int, profiles: Known = BUILT_IN
+    ) -> None:
+        """`profiles` says how a subscription is ordered: what re-opens a delivery asks for it."""
         self._connection = connection
+        self.profiles = profiles
         self._file = file
         self._sequence = file.sequence
         self.now = now
@@ -108,6 +116,11 @@ class Book:
         self._recipients: dict[SubscriptionKey, recipients.Recipient | None] = {}
         self.ready: set[SubscriptionKey] = set()
         """Subscriptions in which another delivery has come to the head of its line."""
+
+    @property
+    def sequence(self) -> int:
+        """THE counter: the sequence of what was moved last."""
+        return self._sequence
 
     def read(self, delivery: DeliveryId) -> Row | None:
         """The delivery as it stands in the file; None if retention or an operator took it away."""
@@ -209,10 +222,7 @@ class Book:
     def place(self, row: Row) -> Place:
         """Where a delivery belongs now; where it is, if its subscription was removed."""
         aggregate, event_type, thin, about = self._connection.execute(KIND, (row.event,)).fetchone()
-        if row.subscription not in self._recipients:
-            found = recipients.find(self._connection, row.subscription)
-            self._recipients[row.subscription] = found
-        recipient = self._recipients[row.subscription]
+        recipient = self._recipient(row.subscription)
         if recipient is None:
             return Place(row.order_key, 0)
         ordering = recipient.policy.ordering
@@ -236,7 +246,7 @@ class Book:
         else:
             if head is not None:
                 self._connection.execute(SET_DUE, (None, head[0]))
-            after = due or max(self._now_text, row.retry_at or "")
+            after = due or self._due(row.subscription, row.retry_at)
             self.ready.add(row.subscription)
         pass_at = None if line == NO_LINE else row.pass_at
         self._connection.execute(CHANGE_LINE, (line, after, pass_at, row.id))
@@ -266,10 +276,14 @@ class Book:
     ) -> None:
         due_at = _text(after.due_at)
         body_hash = row.body_hash or body_hash
-        if _seen(row.standing) == _seen(after):
+        before = row.standing
+        if _seen(before) == _seen(after):
             self._connection.execute(RESCHEDULE, (after.tries, due_at, retry_at, body_hash, row.id))
             return
         self._sequence += 1
+        was_pending = before.state is DeliveryState.PENDING
+        is_pending = after.state is DeliveryState.PENDING
+        opens, ends = is_pending and not was_pending, was_pending and not is_pending
         self._connection.execute(
             UPDATE,
             (
@@ -286,6 +300,8 @@ class Book:
                 due_at,
                 retry_at,
                 body_hash,
+                self._sequence if opens else None,
+                self._sequence if ends else None,
                 row.id,
             ),
         )
@@ -297,8 +313,12 @@ class Book:
         since = pass_at = None
         if after.state is DeliveryState.PENDING and happened.happening is Happening.RETRY:
             since = row.failing_since
-            if since is None and happened.attempted_at is not None:
-                since = to_text(happened.at)
+            now = to_text(happened.at)
+            if since is not None:
+                # One that lies ahead is a wrong clock's: counted from there, it would never pass.
+                since = min(since, now)
+            elif happened.attempted_at is not None:
+                since = now
             if since is not None and max_block and row.order_key != NO_LINE:
                 pass_at = to_text(from_text(since) + max_block)
         if (since, pass_at) != (row.failing_since, row.pass_at):
@@ -328,8 +348,22 @@ class Book:
         if head is None or head[1] is not None:
             return
         # Delays are minima: one that was put back while it waited for its next try still waits.
-        self._connection.execute(SET_DUE, (max(self._now_text, head[2] or ""), head[0]))
+        self._connection.execute(SET_DUE, (self._due(row.subscription, head[2]), head[0]))
         self.ready.add(row.subscription)
+
+    def _due(self, subscription: SubscriptionKey, retry_at: str | None) -> str:
+        """When one that comes to the head is due; no later than by the longest of its delays."""
+        if retry_at is None or retry_at <= self._now_text:
+            return self._now_text
+        recipient = self._recipient(subscription)
+        if recipient is None:
+            return retry_at
+        return min(retry_at, to_text(self.now + longest_wait(recipient.policy)))
+
+    def _recipient(self, key: SubscriptionKey) -> recipients.Recipient | None:
+        if key not in self._recipients:
+            self._recipients[key] = recipients.find(self._connection, key, self.profiles)
+        return self._recipients[key]
 
     def _head(self, row: Row) -> tuple[int, str | None, str | None, int] | None:
         if row.order_key == NO_LINE:

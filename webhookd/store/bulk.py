@@ -4,7 +4,8 @@ See `webhookd.store.instructions` for why it does not matter who does it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from webhookd.core.model import Millis, SubscriptionKey
@@ -25,22 +26,37 @@ _KINDS: Final[dict[Kind, Callable[[Transaction, Instruction, Budget, Millis], Do
 }
 
 
-def carry_out(transaction: Transaction, now: Millis) -> Step:
+A_STEP: Final = 3
+"""Changes of a row that a step costs beside those it makes: it reads and writes its instruction."""
+
+
+@dataclass(slots=True)
+class Turns:
+    """Whose turn it is, from transaction to transaction. Nothing depends on it but fairness."""
+
+    last: int = 0
+    """The subscription that had its turn last."""
+
+
+def carry_out(transaction: Transaction, now: Millis, turns: Turns | None = None) -> Step:
     """Take the next step of whatever is under way in the file, as much as one transaction may do.
 
-    First what holds subscriptions, in the order of giving; then what removed ones were owed.
+    First what holds subscriptions, by turns, and for each in the order of giving; then what removed
+    ones were owed.
     """
+    turns = turns or Turns()
     budget = Budget()
     rows = 0
     ready: set[SubscriptionKey] = set()
     while not budget.is_spent:
-        one = instructions.first(transaction.connection)
+        one = instructions.first(transaction.connection, after=turns.last)
         if one is None:
             cancelled = deliveries.cancel_removed(transaction, now)
             return Step(rows + cancelled, frozenset(ready), more=cancelled == BULK_ROWS)
-        done = _step(transaction, one, budget, now)
-        rows += done.rows
-        ready |= done.ready
+        turns.last = one.subscription
+        for done in _steps_of(transaction, one.subscription, budget, now):
+            rows += done.rows
+            ready |= done.ready
     return Step(rows, frozenset(ready), more=True)
 
 
@@ -79,17 +95,24 @@ def complete(
 
 def _carry_out_of(transaction: Transaction, key: SubscriptionKey, now: Millis) -> None:
     """As much as one transaction may do of what holds one subscription."""
-    budget = Budget()
+    for _ in _steps_of(transaction, key, Budget(), now):
+        pass
+
+
+def _steps_of(
+    transaction: Transaction, key: SubscriptionKey, budget: Budget, now: Millis
+) -> Iterator[Done]:
+    """Steps of what holds one subscription, for as long as the budget lasts."""
     while not budget.is_spent:
         one = instructions.first(transaction.connection, key)
         if one is None:
             return
-        _step(transaction, one, budget, now)
+        yield _step(transaction, one, budget, now)
 
 
 def _step(transaction: Transaction, one: Instruction, budget: Budget, now: Millis) -> Done:
     done = _KINDS[one.kind](transaction, one, budget, now)
-    budget.look()  # so that many small ones, too, come to an end of the transaction
+    budget.change(A_STEP)  # so that many small ones, too, come to an end of the transaction
     if done.is_last:
         instructions.finish(transaction, done.instruction, now)
     else:

@@ -3,9 +3,14 @@
 A receiver that fetches the data itself learns nothing from being told twice what it has not asked
 for once. So of those that wait, only the newest of each (subscription, aggregate, event type)
 stays; the others become `superseded`, and say so in the feed.
+
+Each new delivery makes one older one needless at most, so a transaction that makes a bounded
+number of them can take as many away, and none is left. More are found only where operators
+re-opened many, one by one: these are taken away a batch at each new event, those first that would
+be sent next; what is sent before its turn comes is what they asked for.
 """
 
-from collections.abc import Iterable
+from collections import Counter
 from typing import Final
 
 from webhookd.core.delivery import Happening, Move
@@ -13,6 +18,8 @@ from webhookd.core.model import DeliveryId, Millis, Reason, SubscriptionKey
 from webhookd.store.book import Book
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
+from webhookd.store.recipients import Crowd
+from webhookd.store.transaction import BULK_ROWS
 
 UNSENT: Final = (
     "SELECT d.id, e.event_type FROM webhookd_deliveries AS d"
@@ -21,31 +28,39 @@ UNSENT: Final = (
     " WHERE d.subscription = ? AND d.coalesce_key = ? AND d.coalesce_key <> 0"
     " AND d.state = 'pending' AND d.attempts = 0 ORDER BY d.event DESC LIMIT ?"
 )
-AT_ONCE: Final = 2_000
-"""Deliveries of one aggregate that are looked at: more than a batch of ingest can add to it. There
-are more only where operators re-opened many: these have their turn at the next event."""
+AT_ONCE: Final = 250
+"""Older deliveries of one aggregate that are looked at: of more types than anybody has. There are
+more only where operators re-opened many."""
 
 
 def supersede(
-    connection: Connection,
-    file: FileRow,
-    crowded: Iterable[tuple[SubscriptionKey, int]],
-    now: Millis,
+    connection: Connection, file: FileRow, crowded: Counter[Crowd], now: Millis
 ) -> tuple[FileRow, frozenset[SubscriptionKey]]:
     """Leave the newest of each kind in these subscriptions' aggregates.
+
+    Args:
+        connection: in a writing transaction.
+        file: the file's row as it is by now.
+        crowded: how many deliveries are new, by where they are.
+        now: the time.
 
     Returns:
         The file's row with its counter moved, and subscriptions in which another delivery has
         come to the head of its line.
     """
     needless: list[DeliveryId] = []
-    for key, aggregate in crowded:
+    spare = BULK_ROWS
+    for (key, aggregate), new in crowded.items():
         kinds: set[str] = set()
-        waiting = connection.execute(UNSENT, (key, aggregate, AT_ONCE)).fetchall()
-        for delivery, event_type in waiting:
+        found: list[DeliveryId] = []
+        for delivery, event_type in connection.execute(
+            UNSENT, (key, aggregate, AT_ONCE + new)
+        ).fetchall():
             if event_type in kinds:
-                needless.append(delivery)
+                found.append(delivery)
             kinds.add(event_type)
+        needless += found[-(new + spare) :]
+        spare -= max(0, min(spare, len(found) - new))
     if not needless:
         return file, frozenset()
     book = Book(connection, file, now)

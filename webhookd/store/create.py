@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from webhookd.core.model import Millis
 from webhookd.errors import DatabaseError
@@ -10,6 +10,9 @@ from webhookd.store import file as files
 from webhookd.store import lockfile, outbox, preflight, ranges, schema
 from webhookd.store.driver import CLI_BUSY_SECONDS, Connection, connect, translated
 from webhookd.store.transaction import undo
+
+MADE: Final = "SELECT coalesce(sum(numbers), 0) FROM webhookd_counters"
+"""Deliveries ever made: none is ever taken away."""
 
 Start = Literal["beginning", "end"] | int
 
@@ -72,6 +75,30 @@ def prepare(
     finally:
         connection.close()
     return replace(done, created_file=created)
+
+
+def upgrade_ahead(path: Path) -> int | None:
+    """Deliveries that an upgrade of the file is about to go through, or None where none is due.
+
+    It holds the write lock for as long as that takes; asked beforehand, so that people can be told.
+
+    Args:
+        path: the real path of a file that `preflight.check` has passed.
+
+    Raises:
+        DatabaseError: it cannot be read.
+    """
+    connection = connect(path, mode="ro", wait=CLI_BUSY_SECONDS)
+    try:
+        with translated(path):
+            if not files.is_prepared(connection):
+                return None
+            if files.read(connection, path).schema_version >= schema.SCHEMA_VERSION:
+                return None
+            found: int = connection.execute(MADE).fetchone()[0]
+            return found
+    finally:
+        connection.close()
 
 
 def upgrade(connection: Connection, path: Path) -> tuple[str, ...]:

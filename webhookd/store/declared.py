@@ -22,6 +22,9 @@ from webhookd.store.transaction import Transaction
 REMOVED: Final = "removed_from_config"
 """The reason of a subscription whose block is gone."""
 
+RATE: Final = "rate_limit"
+"""The key of the policy that a handshake may set."""
+
 _ALSO: Final = f", {REMOVED}"
 
 _State = tuple[SubscriptionState, str]
@@ -148,22 +151,28 @@ def _quoted(value: object) -> str:
 def _changes(
     one: Declared, before: StoredSubscription
 ) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    """What `subscriptions.update` is to change, and the names of all that differs."""
+    """What `subscriptions.update` is to change, and the names of all that differs.
+
+    What a handshake has given a subscription is no difference: the header with the origin, and a
+    rate where the block says none.
+    """
     definition = one.definition
+    granted = tuple(pair for pair in before.headers if pair[0].lower() in definition.profile.echoes)
     wanted: dict[str, Any] = {
         "url": definition.url.text,
         "events": definition.events,
         "method": definition.method,
-        "headers": definition.headers,
+        "headers": (*definition.headers, *granted),
     }
     changes = {name: value for name, value in wanted.items() if getattr(before, name) != value}
     fields = [*changes]
-    if before.policy != definition.policy:
-        changes["policy"] = definition.policy
-        keys = before.policy.keys() | definition.policy.keys()
-        fields += sorted(
-            key for key in keys if before.policy.get(key) != definition.policy.get(key)
-        )
+    policy = dict(definition.policy)
+    if granted and RATE in before.policy:
+        policy.setdefault(RATE, before.policy[RATE])
+    if before.policy != policy:
+        changes["policy"] = policy
+        keys = before.policy.keys() | policy.keys()
+        fields += sorted(key for key in keys if before.policy.get(key) != policy.get(key))
     secrets = [(secret.value, secret.is_reference) for secret in before.secrets]
     if secrets != ([(one.secret, True)] if one.secret else []):
         fields.append("secret")

@@ -4,14 +4,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from webhookd.core.delivery import Happening, IllegalTransition, Move, Standing
-from webhookd.core.model import DeliveryId, DeliveryState, Millis, Reason
+from webhookd.core.model import DeliveryId, DeliveryState, Event, Millis, Reason
+from webhookd.core.storage import StoredSubscription
 from webhookd.core.times import to_text
 from webhookd.errors import NotFound, Refused
+from webhookd.store import aggregates, queue, subscriptions
 from webhookd.store.driver import Connection
 from webhookd.store.transaction import BULK_ROWS, Transaction
 
 LONGEST_SEQUENCE: Final = 18
 """Digits of a sequence that a person may ask for: SQLite's integers hold each of that length."""
+
+LATEST_EVENTS: Final = 1_000
+"""Events whose types stand for all that the host sends: no index knows them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +34,24 @@ class Filter:
     limit: int = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """All that goes into a delivery's request."""
+
+    event: Event
+    subscription: StoredSubscription
+    number: int
+    """Its own consecutive number within its subscription."""
+    attempts: int
+    """Made so far."""
+
+
 def list_deliveries(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:
     """Deliveries as `webhook_results` shows them, newest first."""
     conditions = {
         "state = ?": wanted.state,
         "event_id = ?": wanted.event,
         "event_type = ?": wanted.event_type,
-        "aggregate_id = ?": wanted.aggregate_id,
         "tenant = ?": wanted.tenant,
         "created_at >= ?": wanted.since and to_text(wanted.since),
         "created_at < ?": wanted.until and to_text(wanted.until),
@@ -44,6 +60,12 @@ def list_deliveries(connection: Connection, wanted: Filter) -> list[dict[str, An
     if wanted.subscription is not None:
         where += " AND (subscription_id = ? OR subscription_name = ?)"
         values += [wanted.subscription, wanted.subscription]
+    if wanted.aggregate_id is not None:
+        events = aggregates.events_of(connection, wanted.aggregate_id)
+        where += (
+            " AND delivery_id IN (SELECT o.id FROM webhookd_deliveries AS o"
+            f" INDEXED BY webhookd_deliveries_event WHERE o.event IN ({events}))"
+        )
     return _rows(
         connection,
         f"SELECT * FROM webhook_results WHERE 1{where} ORDER BY delivery_id DESC LIMIT ?",
@@ -68,6 +90,38 @@ def check_known(connection: Connection, wanted: Filter) -> None:
         connection, "webhookd_events WHERE event_id = ?1", wanted.event
     ):
         raise NotFound(f"no event {wanted.event!r}; `webhookd events list` shows the newest")
+
+
+def latest_types(connection: Connection) -> list[tuple[str, str]]:
+    """The event and aggregate types of the host's latest events, each pair once."""
+    rows = connection.execute(
+        "SELECT event_type, aggregate_type FROM webhookd_events ORDER BY sequence DESC LIMIT ?",
+        (LATEST_EVENTS,),
+    ).fetchall()
+    return list(dict.fromkeys((row[0], row[1]) for row in rows))
+
+
+def read_owed(connection: Connection, delivery: int) -> Owed:
+    """A delivery as its next attempt would send it.
+
+    Raises:
+        NotFound: there is none.
+        Refused: its subscription was removed, and its secrets with it.
+    """
+    row = connection.execute(
+        "SELECT d.event, d.number, d.attempts, s.id, s.removed_at FROM webhookd_deliveries AS d"
+        " JOIN webhookd_subscriptions AS s ON s.key = d.subscription WHERE d.id = ?",
+        (delivery,),
+    ).fetchone()
+    event = None if row is None else queue.event(connection, row[0])
+    if event is None:
+        raise NotFound(f"no delivery {delivery}; `webhookd deliveries list` shows the newest")
+    if row[4] is not None:
+        raise Refused(
+            f"delivery {delivery}: its subscription was removed, and its secrets with it; "
+            "no request can be signed any more"
+        )
+    return Owed(event, subscriptions.find(connection, row[3]), number=row[1], attempts=row[2])
 
 
 def _any(connection: Connection, what: str, value: str) -> bool:
@@ -104,20 +158,32 @@ def attempts_of(connection: Connection, delivery: int) -> list[dict[str, Any]]:
 
 def list_events(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:
     """Events as `webhook_events` shows them, newest first."""
-    where, values = _where(
-        {
-            "event_type = ?": wanted.event_type,
-            "aggregate_id = ?": wanted.aggregate_id,
-            "tenant = ?": wanted.tenant,
-            "ingested_at >= ?": wanted.since and to_text(wanted.since),
-            "ingested_at < ?": wanted.until and to_text(wanted.until),
-        }
-    )
+    conditions: dict[str, Any] = {
+        "tenant = ?": wanted.tenant,
+        "ingested_at >= ?": wanted.since and to_text(wanted.since),
+        "ingested_at < ?": wanted.until and to_text(wanted.until),
+    }
+    if wanted.event_type is None or "*" not in wanted.event_type:
+        conditions["event_type = ?"] = wanted.event_type
+    where, values = _where(conditions)
+    if wanted.event_type is not None and "*" in wanted.event_type:
+        where += " AND (event_type GLOB ? OR aggregate_type || '.' || event_type GLOB ?)"
+        values += [_as_glob(wanted.event_type)] * 2
+    if wanted.aggregate_id is not None:
+        where += f" AND sequence IN ({aggregates.events_of(connection, wanted.aggregate_id)})"
     return _rows(
         connection,
         f"SELECT * FROM webhook_events WHERE 1{where} ORDER BY sequence DESC LIMIT ?",
         [*values, wanted.limit],
     )
+
+
+def _as_glob(pattern: str) -> str:
+    """A pattern of event types as SQLite's GLOB has it, where `*` stands for none as well."""
+    if pattern == "*":
+        return pattern
+    escaped = pattern.replace("[", "[[]").replace("?", "[?]")
+    return escaped.replace("*", "?*")
 
 
 def list_rejected(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from webhookd.core.model import Millis
-from webhookd.core.rows import RawRow, Rejection, judge
+from webhookd.core.rows import Draft, RawRow, Rejection, judge, mismatch
+from webhookd.core.structure import Validation
 from webhookd.errors import Refused, UsageError
 from webhookd.store.outbox import quoted
 from webhookd.store.transaction import Transaction
@@ -40,6 +41,7 @@ def emit(
     default_tenant: str,
     max_payload: int,
     now: Millis,
+    validation: Validation | None = None,
 ) -> int:
     """Insert a row into the outbox; returns its id.
 
@@ -53,7 +55,11 @@ def emit(
             f"{file.outbox_table}: is the host's own table, so webhookd writes nothing into it; "
             "insert the row with the host's program"
         )
-    _judge(row, file.uuid, default_tenant, max_payload, now)
+    draft = _judge(row, file.uuid, default_tenant, max_payload, now)
+    if validation is not None and validation.rejects:
+        fault = validation.fault(draft.event_type, draft.aggregate_type, draft.payload)
+        if fault:
+            raise UsageError(f"{mismatch(draft, fault).detail}; nothing was inserted")
     seen = (
         row.event_id
         and transaction.connection.execute(
@@ -83,7 +89,7 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _judge(row: NewRow, uuid: str, default_tenant: str, max_payload: int, now: Millis) -> None:
+def _judge(row: NewRow, uuid: str, default_tenant: str, max_payload: int, now: Millis) -> Draft:
     payload = None if row.payload is None else _bytes(row.payload)
     raw = RawRow(
         0,
@@ -105,3 +111,4 @@ def _judge(row: NewRow, uuid: str, default_tenant: str, max_payload: int, now: M
         raise UsageError(
             "occurred_at is no moment in ISO 8601, like 2026-01-31T12:00:00Z; nothing was inserted"
         )
+    return judged

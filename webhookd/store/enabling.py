@@ -5,12 +5,26 @@ from dataclasses import dataclass
 from typing import Final
 
 from webhookd.core.model import Millis, SubscriptionKey, SubscriptionState
+from webhookd.core.profiles import Known
 from webhookd.core.times import to_text
-from webhookd.store import checkup, instructions, subscriptions
+from webhookd.store import checkup, instructions, recipients, subscriptions
+from webhookd.store.driver import Connection
 from webhookd.store.instructions import Kind
 from webhookd.store.transaction import Transaction
 
 OWED: Final = "SELECT pending FROM webhookd_counters WHERE subscription = ?"
+MOST_COUNTED: Final = 1_000
+"""Deliveries that are looked at for a figure that is only said to a person."""
+TOO_OLD: Final = (
+    "SELECT count(*) FROM (SELECT 1 FROM webhookd_deliveries INDEXED BY webhookd_deliveries_since"
+    " WHERE subscription = ? AND state = 'pending' AND since <= ? LIMIT ?)"
+)
+EXPIRED: Final = (
+    "SELECT count(*) FROM (SELECT reason, finished_at FROM webhookd_deliveries"
+    " INDEXED BY webhookd_deliveries_failed WHERE subscription = ?1 AND state = 'failed'"
+    " ORDER BY ended_sequence DESC LIMIT ?2) WHERE reason = 'expired' AND finished_at >"
+    " (SELECT coalesce(last_success_at, '') FROM webhookd_counters WHERE subscription = ?1)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,7 @@ def enable(
     connection = transaction.connection
     owed = connection.execute(OWED, (key,)).fetchone()[0]
     since = checkup.read(connection, key).failures_since
+    failures_from = checkup.failures_from(connection, key)
     subscriptions.set_state(transaction, key, SubscriptionState.ENABLED, "")
     last = transaction.file.sequence
     given: list[int] = []
@@ -55,16 +70,25 @@ def enable(
         given.append(
             instructions.give(transaction, backlog, key, position=last + 1, last=last, now=now)
         )
-    if retry_failed and since is not None:
+    if retry_failed and failures_from:
+        first = failures_from - 1
         given.append(
             instructions.give(
-                transaction,
-                Kind.RETRY_FAILED,
-                key,
-                position=0,
-                last=last,
-                now=now,
-                options={"since": to_text(since)},
+                transaction, Kind.RETRY_FAILED, key, position=first, last=last, now=now
             )
         )
     return Enabled(owed, since, given)
+
+
+def too_old(connection: Connection, known: Known, key: SubscriptionKey, now: Millis) -> int:
+    """How many of what is owed, up to `MOST_COUNTED`, will expire rather than be sent."""
+    found = recipients.find(connection, key, known)
+    if found is None or not found.policy.max_age:
+        return 0
+    before = to_text(now - found.policy.max_age)
+    return int(connection.execute(TOO_OLD, (key, before, MOST_COUNTED)).fetchone()[0])
+
+
+def expired(connection: Connection, key: SubscriptionKey) -> int:
+    """How many of the last `MOST_COUNTED` that failed have expired since the last success."""
+    return int(connection.execute(EXPIRED, (key, MOST_COUNTED)).fetchone()[0])

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from webhookd.core import rows
-from webhookd.core.explaining import Asked, Happened, Head, Judgement, Line, Waiting, judge, waits
-from webhookd.core.model import DeliveryState, Millis, SubscriptionState
+from webhookd.core.explaining import Asked, Happened, Judgement, judge
+from webhookd.core.model import DeliveryState, Millis, Reason
+from webhookd.core.profiles import Known
+from webhookd.core.structure import Validation
+from webhookd.core.times import format_duration
 from webhookd.errors import NotFound
-from webhookd.store import book, deliveries, lockfile
+from webhookd.store import aggregates, deliveries, lockfile, waiting
 from webhookd.store import file as files
 from webhookd.store.driver import Connection
 from webhookd.store.outbox import Outbox
-from webhookd.store.recipients import WHOLE_SUBSCRIPTION
 from webhookd.store.transaction import Session
+from webhookd.store.waiting import rows_of
 
 EVENT: Final = (
     "SELECT sequence, event_type, aggregate_type, tenant, ingested_at FROM webhookd_events"
@@ -30,20 +33,23 @@ EVENT_AT: Final = (
     " WHERE sequence = ?"
 )
 SHOWN_EVENT: Final = "SELECT * FROM webhook_events WHERE sequence = ?"
-SUBSCRIPTIONS: Final = (
-    "SELECT s.key, s.id, s.name, s.events, s.tenant, s.state, s.state_reason, s.created_at,"
-    " s.removed_at, c.failing_since, c.held_until, EXISTS (SELECT 1 FROM webhookd_instructions AS i"
-    " WHERE i.subscription = s.key AND i.done_at IS NULL) AS instructed"
-    " FROM webhookd_subscriptions AS s"
-    " CROSS JOIN webhookd_counters AS c ON c.subscription = s.key ORDER BY s.key"
-)
 OWED: Final = (
     "SELECT subscription, id AS delivery_id, number, order_key, state,"
     " nullif(reason, '') AS reason, attempts, last_status, nullif(last_error, '') AS last_error,"
-    " due_at, passed_at, created_at, first_attempt_at, finished_at"
+    " due_at, passed_at, created_at, first_attempt_at, finished_at, since"
     " FROM webhookd_deliveries WHERE event = ?"
 )
-HEAD: Final = "SELECT attempts, last_error, due_at FROM webhookd_deliveries WHERE id = ?"
+SUPERSEDER: Final = (
+    "SELECT n.id FROM webhookd_deliveries AS d"
+    " CROSS JOIN webhookd_events AS e ON e.sequence = d.event"
+    " CROSS JOIN webhookd_events AS f INDEXED BY webhookd_events_aggregate"
+    " CROSS JOIN webhookd_deliveries AS n ON n.event = f.sequence"
+    " AND n.subscription = d.subscription"
+    " WHERE d.id = ? AND e.aggregate <> 0 AND f.aggregate = e.aggregate AND f.aggregate <> 0"
+    " AND f.sequence > e.sequence AND f.event_type = e.event_type AND f.payload IS NULL"
+    " ORDER BY f.sequence LIMIT 1"
+)
+"""The next ID-only one of its kind, which took its place (or was superseded in its turn)."""
 REJECTED: Final = (
     "SELECT reason, detail, nullif(event_type, '') AS event_type, rejected_at"
     " FROM webhookd_rejected WHERE outbox_id = ?"
@@ -59,7 +65,9 @@ HOSTS_FROM: Final = (
     " WHERE sequence >= ? AND substr(event_type, 1, 9) <> 'webhookd.' ORDER BY sequence LIMIT 1"
 )
 
-_INNER: Final = frozenset({"subscription", "order_key"})
+NEWEST_NAMED: Final = 3
+"""Events of an aggregate that are named to whoever asked for it as if it were an event."""
+_INNER: Final = frozenset({"subscription", "order_key", "since"})
 """Of `OWED`, what is shown to nobody."""
 
 
@@ -69,6 +77,7 @@ class Rules:
 
     default_tenant: str
     max_payload: int
+    validation: Validation | None = None
 
 
 def event(session: Session, wanted: str, now: Millis) -> dict[str, Any]:
@@ -84,8 +93,16 @@ def event(session: Session, wanted: str, now: Millis) -> dict[str, Any]:
             found = connection.execute(EVENT_AT, (int(wanted),)).fetchone()
         if found is None:
             hint = f"; `--outbox-id {wanted}` asks by the outbox's own id" if is_number else ""
+            newest = aggregates.newest_events(connection, wanted, NEWEST_NAMED)
+            if newest:
+                named = ", ".join(newest)
+                raise NotFound(
+                    f"no event {wanted!r}, but an aggregate with that id; its newest events: "
+                    f"{named}; `webhookd events list --aggregate-id {wanted}` has all"
+                )
             raise NotFound(f"no event {wanted!r}; `webhookd events list` shows the newest{hint}")
-        return _explained(connection, found, lockfile.is_held(session.path), now)
+        running = lockfile.is_held(session.path)
+        return _explained(connection, session.profiles, found, running, now)
 
 
 def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict[str, Any]:
@@ -104,7 +121,7 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
         outbox = Outbox(session.path, file.outbox_table, rules.max_payload)
         outbox.end(connection, file.cursor)
         raw, _ = outbox.batch(connection, number, number)
-        rejected = _rows(connection, REJECTED, number)
+        rejected = rows_of(connection, REJECTED, number)
         said = {
             "outbox_id": number,
             "in_outbox": bool(raw),
@@ -121,7 +138,7 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
             if sequence is None:
                 return said | {"standing": "done_with"}
             found = connection.execute(EVENT_AT, (sequence,)).fetchone()
-            explained = _explained(connection, found, running, now)
+            explained = _explained(connection, session.profiles, found, running, now)
             return said | {"standing": "event", "event": explained}
         if not rejected and judged is None:
             raise NotFound(f"no outbox row {number}; `webhookd events list` shows the newest")
@@ -130,18 +147,20 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
             and connection.execute(FIND, (judged.event_id,)).fetchone()
         ):
             judged = rows.duplicate(judged)
+        elif isinstance(judged, rows.Draft) and rules.validation is not None:
+            judged = _validated(judged, rules.validation)
         if isinstance(judged, rows.Rejection):
             said["would_be_rejected"] = {"reason": judged.reason.value, "detail": judged.detail}
         return said | {"standing": "rejected" if rejected else "waiting"}
 
 
 def _explained(
-    connection: Connection, found: tuple[Any, ...], running: bool, now: Millis
+    connection: Connection, known: Known, found: tuple[Any, ...], running: bool, now: Millis
 ) -> dict[str, Any]:
     sequence, happened = found[0], Happened(*found[1:])
-    owed = {one["subscription"]: one for one in _rows(connection, OWED, sequence)}
+    owed = {one["subscription"]: one for one in rows_of(connection, OWED, sequence)}
     subscriptions = []
-    for one in _rows(connection, SUBSCRIPTIONS):
+    for one in waiting.everything(connection, known, now):
         delivery = owed.get(one["key"])
         if one["removed_at"] is not None and delivery is None:
             continue
@@ -152,7 +171,7 @@ def _explained(
             said["delivery"] = _delivery(connection, one, delivery, running, now)
         subscriptions.append(said)
     return {
-        **_rows(connection, SHOWN_EVENT, sequence)[0],
+        **rows_of(connection, SHOWN_EVENT, sequence)[0],
         "daemon_running": running,
         "subscriptions": subscriptions,
     }
@@ -178,45 +197,21 @@ def _subscription(one: dict[str, Any], asked: Asked, judged: Judgement) -> dict[
 def _delivery(
     connection: Connection, one: dict[str, Any], row: dict[str, Any], running: bool, now: Millis
 ) -> dict[str, Any]:
-    head, waiting_for = None, []
-    if row["state"] == DeliveryState.PENDING:
-        head = _head(connection, row)
-        waiting = Waiting(
-            subscription=one["name"],
-            state=SubscriptionState(one["state"]),
-            state_reason=one["state_reason"],
-            removed=one["removed_at"] is not None,
-            instructed=bool(one["instructed"]),
-            failing_since=one["failing_since"],
-            held_until=one["held_until"],
-            due_at=row["due_at"],
-            head=head,
-        )
-        waiting_for = waits(waiting, running=running, now=now)
+    head, found = waiting.waits(connection, one, row, running=running, now=now)
     shown = {name: value for name, value in row.items() if name not in _INNER}
+    expires = superseder = None
+    if row["state"] == DeliveryState.PENDING and row["since"] is not None:
+        expires = waiting.expires_at(row["since"], one["max_age"])
+    if row["reason"] == Reason.COALESCED:
+        superseder = connection.execute(SUPERSEDER, (row["delivery_id"],)).fetchone()
     return shown | {
         "behind_delivery": None if head is None else head.id,
-        "waits_for": [{"cause": wait.cause.value, "text": wait.text} for wait in waiting_for],
+        "expires_at": expires,
+        "max_age": format_duration(one["max_age"]) if one["max_age"] else None,
+        "superseded_by": None if superseder is None else superseder[0],
+        "waits_for": [{"cause": wait.cause.value, "text": wait.text} for wait in found],
         "attempts_made": deliveries.attempts_of(connection, row["delivery_id"]),
     }
-
-
-def _head(connection: Connection, row: dict[str, Any]) -> Head | None:
-    """Who comes first in the line that a pending delivery waits in; None if it is first itself."""
-    if row["due_at"] is not None or not row["order_key"]:
-        return None
-    line = (row["subscription"], row["order_key"])
-    first = connection.execute(book.HEAD_OF_LINE, line).fetchone()[0]
-    if first == row["delivery_id"]:
-        return None
-    attempts, error, due_at = connection.execute(HEAD, (first,)).fetchone()
-    return Head(first, attempts, error, due_at, _line(row["order_key"]))
-
-
-def _line(order_key: int) -> Line:
-    if order_key == WHOLE_SUBSCRIPTION:
-        return Line.SUBSCRIPTION
-    return Line.AGGREGATE if order_key > 0 else Line.OWN
 
 
 def _judged(
@@ -231,6 +226,14 @@ def _judged(
         max_payload=rules.max_payload,
         now=now,
     )
+
+
+def _validated(draft: rows.Draft, validation: Validation) -> rows.Draft | rows.Rejection:
+    """As in ingest: a payload that is not as its type says counts only where it is rejected."""
+    if not validation.rejects:
+        return draft
+    fault = validation.fault(draft.event_type, draft.aggregate_type, draft.payload)
+    return rows.mismatch(draft, fault) if fault else draft
 
 
 def _is_done_with(connection: Connection, number: int) -> bool:
@@ -269,9 +272,3 @@ def _snapshot(session: Session) -> Iterator[Connection]:
             yield connection
         finally:
             connection.execute("ROLLBACK")
-
-
-def _rows(connection: Connection, sql: str, *values: object) -> list[dict[str, Any]]:
-    cursor = connection.execute(sql, values)
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

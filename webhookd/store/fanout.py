@@ -11,6 +11,7 @@ from webhookd.store.book import HEAD_OF_LINE, SET_DUE
 from webhookd.store.driver import Connection
 from webhookd.store.recipients import (
     NO_LINE,
+    Crowd,
     Recipient,
     Terms,
     merge_key,
@@ -20,8 +21,8 @@ from webhookd.store.recipients import (
 
 INSERT_EVENT: Final = (
     "INSERT INTO webhookd_events (sequence, outbox_id, event_id, aggregate, event_type,"
-    " aggregate_type, aggregate_id, tenant, payload, occurred_at, time_guessed, ingested_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " aggregate_type, aggregate_id, tenant, payload, occurred_at, time_guessed, ingested_at,"
+    " aggregate_type_made) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 MOVE_AGGREGATE: Final = (
     "UPDATE webhookd_aggregates SET sequence = ?, event_type = ?, event_id = ?, occurred_at = ?"
@@ -34,7 +35,8 @@ INSERT_AGGREGATE: Final = (
 INSERT_DELIVERY: Final = (
     "INSERT INTO webhookd_deliveries (id, sequence, event, subscription, subscription_name,"
     " number, order_key, state, reason, attempts, tries, last_error, due_at, next_attempt_at,"
-    " created_at, coalesce_key) VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', '', 0, 0, '', ?, ?, ?, ?)"
+    " created_at, since, coalesce_key)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'pending', '', 0, 0, '', ?8, ?8, ?9, ?9, ?10)"
 )
 IN_LINE: Final = (
     "SELECT 1 FROM webhookd_deliveries INDEXED BY webhookd_deliveries_in_line"
@@ -60,8 +62,8 @@ class Fanout:
     numbers: dict[SubscriptionKey, int] = field(default_factory=dict)
     ready: set[SubscriptionKey] = field(default_factory=set)
     """Subscriptions that have a new delivery at the head of its line."""
-    crowded: set[tuple[SubscriptionKey, int]] = field(default_factory=set)
-    """Subscriptions and aggregates in which a new delivery may make older ones needless."""
+    crowded: Counter[Crowd] = field(default_factory=Counter)
+    """New deliveries that may make older ones needless, by subscription and aggregate."""
 
     def host_event(self, draft: rows.Draft) -> None:
         """Write one of the host's events, its aggregate's place in the feed, and what it owes."""
@@ -120,7 +122,6 @@ class Fanout:
                 self._next_number(key),
                 line,
                 due,
-                due,
                 self.now_text,
                 coalesce_key,
             ),
@@ -129,7 +130,7 @@ class Fanout:
         if not waits:
             self.ready.add(key)
         if coalesce_key:
-            self.crowded.add((key, coalesce_key))
+            self.crowded[key, coalesce_key] += 1
 
     def close(self) -> int:
         """Write the sums down; returns THE counter."""
@@ -182,6 +183,7 @@ class Fanout:
                 draft.occurred_at,
                 draft.occurred_at_guessed,
                 self.now_text,
+                draft.aggregate_type_made,
             ),
         )
         self.events += 1

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from webhookd.core import rows
-from webhookd.core.storage import Ingested, RejectedRow
+from webhookd.core.storage import DoubtedRow, Ingested, RejectedRow
+from webhookd.core.structure import Validation
 from webhookd.core.times import to_text
 from webhookd.store import coalesce, ranges
 from webhookd.store.driver import Connection
@@ -18,6 +19,11 @@ from webhookd.store.recipients import Terms
 
 DELIVERIES_A_BATCH: Final = 1_000
 """A batch ends after the event that reaches this: only one event's fan-out cannot be split."""
+VALIDATED_A_BATCH: Final = 512 * 1024
+"""Bytes of payload, where their structure is checked: a batch ends after the row that reaches it,
+because the host's own commits wait meanwhile."""
+A_MERGE: Final = 9
+"""Deliveries that one costs more which may make an older one needless: both are written."""
 
 FIND_EVENT: Final = "SELECT 1 FROM webhookd_events WHERE event_id = ?"
 INSERT_REJECTED: Final = (
@@ -32,6 +38,9 @@ class _Judged:
 
     rejected: list[RejectedRow] = field(default_factory=list)
     guessed: list[int] = field(default_factory=list)
+    doubted: list[DoubtedRow] = field(default_factory=list)
+    validated: int = 0
+    """Bytes of payload whose structure was checked."""
 
 
 def take(
@@ -45,7 +54,8 @@ def take(
 ) -> tuple[FileRow, Ingested, int]:
     """Make events of `raw` (ascending ids), or rejected rows, inside the caller's transaction.
 
-    Stops after the row that reaches `DELIVERIES_A_BATCH`. `again`: the ids are done with already.
+    Stops after the row that reaches `DELIVERIES_A_BATCH` or `VALIDATED_A_BATCH`. `again`: the ids
+    are done with already.
 
     Returns:
         The file's row with its counters moved (the caller writes it back), what was done, and
@@ -69,13 +79,16 @@ def take(
             )
         if isinstance(draft, rows.Draft):
             draft = _not_seen_before(connection, draft)
+        if terms.validation is not None and isinstance(draft, rows.Draft):
+            draft = _validate(judged, draft, terms.validation)
         if isinstance(draft, rows.Rejection):
             _reject(connection, judged, draft, fanout.now_text)
-            continue
-        fanout.host_event(draft)
-        if draft.occurred_at_guessed:
-            judged.guessed.append(draft.outbox_id)
-        if fanout.owed.total() >= DELIVERIES_A_BATCH:
+        else:
+            fanout.host_event(draft)
+            if draft.occurred_at_guessed:
+                judged.guessed.append(draft.outbox_id)
+        weight = fanout.owed.total() + A_MERGE * fanout.crowded.total()
+        if weight >= DELIVERIES_A_BATCH or judged.validated >= VALIDATED_A_BATCH:
             break
     for first, last in () if again else ranges.runs(row.outbox_id for row in raw[:taken]):
         ranges.add(connection, first, last)
@@ -94,6 +107,7 @@ def take(
         guessed_times=tuple(judged.guessed),
         ready=frozenset(fanout.ready | ready),
         more=taken < len(raw),
+        doubted=tuple(judged.doubted),
     )
     return after, done, taken
 
@@ -101,6 +115,20 @@ def take(
 def _not_seen_before(connection: Connection, draft: rows.Draft) -> rows.Draft | rows.Rejection:
     found = connection.execute(FIND_EVENT, (draft.event_id,)).fetchone()
     return draft if found is None else rows.duplicate(draft)
+
+
+def _validate(
+    judged: _Judged, draft: rows.Draft, validation: Validation
+) -> rows.Draft | rows.Rejection:
+    judged.validated += len(draft.payload or b"")
+    fault = validation.fault(draft.event_type, draft.aggregate_type, draft.payload)
+    if not fault:
+        return draft
+    mismatch = rows.mismatch(draft, fault)
+    if validation.rejects:
+        return mismatch
+    judged.doubted.append(DoubtedRow(draft.outbox_id, mismatch.detail))
+    return draft
 
 
 def _reject(

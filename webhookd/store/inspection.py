@@ -6,11 +6,14 @@ from typing import Final
 
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.findings import Finding, Level, Resolve, of_subscription
-from webhookd.core.model import Millis
+from webhookd.core.model import Millis, SubscriptionState
+from webhookd.core.profiles import Known
+from webhookd.core.storage import StoredSubscription
 from webhookd.core.text import counted
+from webhookd.core.times import to_text
 from webhookd.errors import DatabaseError, OutboxUnreadable, StoreBusy, StoreUnwritable
+from webhookd.store import checkup, lockfile, outbox, preflight, ranges, subscriptions
 from webhookd.store import file as files
-from webhookd.store import lockfile, outbox, preflight, ranges, subscriptions
 from webhookd.store.driver import (
     FIXED_WAL_RESET,
     Connection,
@@ -35,6 +38,7 @@ def inspect(
     table: str,
     ids_never_reused: bool,
     egress: EgressPolicy,
+    profiles: Known,
     resolve: Resolve,
     now: Millis,
 ) -> list[Finding]:
@@ -45,6 +49,7 @@ def inspect(
         table: the outbox as configured.
         ids_never_reused: the host vouches for a key that is no AUTOINCREMENT.
         egress: what subscriptions may connect to.
+        profiles: those that the configuration has.
         resolve: fetches the secret that a reference names.
         now: for secrets that expire.
     """
@@ -65,7 +70,7 @@ def inspect(
                 *_writable(connection, path),
                 *_journal(connection),
                 *_outbox(connection, row, path, table, ids_never_reused),
-                *_subscriptions(connection, egress, resolve, now),
+                *_subscriptions(connection, egress, profiles, resolve, now),
             ]
     except DatabaseError as error:
         return [_fault(_DATABASE, error)]
@@ -185,7 +190,11 @@ def _highest_id(connection: Connection, row: FileRow, path: Path) -> int:
 
 
 def _subscriptions(
-    connection: Connection, egress: EgressPolicy, resolve: Resolve, now: Millis
+    connection: Connection,
+    egress: EgressPolicy,
+    profiles: Known,
+    resolve: Resolve,
+    now: Millis,
 ) -> Iterator[Finding]:
     stored = subscriptions.load(connection)
     if not stored:
@@ -195,4 +204,20 @@ def _subscriptions(
             "there are none, so nothing is sent; `webhookd subscriptions add URL` makes one",
         )
     for one in stored:
-        yield from of_subscription(one, egress, resolve, now)
+        yield from of_subscription(one, egress, profiles, resolve, now)
+        yield from _health(connection, one)
+
+
+def _health(connection: Connection, one: StoredSubscription) -> Iterator[Finding]:
+    place = f"subscription {one.name}"
+    since = checkup.read(connection, one.key).failing_since
+    if one.state is SubscriptionState.DISABLED:
+        again = f"`webhookd subscriptions enable {one.name}` sends what it is owed"
+        said = f"was disabled by a rule ({one.state_reason})"
+        yield Finding(Level.WARNING, place, f"{said}; once its endpoint is well, {again}")
+    elif one.state is SubscriptionState.ENABLED and since is not None:
+        why = f"`webhookd deliveries list --subscription {one.name}` has the errors"
+        said = f"has been failing since {to_text(since)}"
+        yield Finding(
+            Level.WARNING, place, f"{said}: it is tried with one request at a time; {why}"
+        )

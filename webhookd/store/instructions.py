@@ -16,7 +16,8 @@ a batch of them and moves the instruction's own place along, so that
 
 All kinds hold their subscription until they are done. Those that only re-open need it too: a step
 re-opens the oldest first, and a lane that ran meanwhile would send what is behind those that are
-re-opened one step later. Instructions of one subscription are carried out in the order of giving.
+re-opened one step later. Instructions of one subscription are carried out in the order of giving;
+subscriptions take turns, so that a large change of one does not hold up a small one of another.
 
 One that is done holds nobody. Its row stays for a while, because the last step may have been
 another's, and the command that gave it wants to say what came of it.
@@ -40,8 +41,9 @@ _SELECT: Final = (
     " FROM webhookd_instructions"
 )
 FIND: Final = f"{_SELECT} WHERE key = ?"
-FIRST: Final = f"{_SELECT} WHERE done_at IS NULL ORDER BY key LIMIT 1"
-FIRST_OF: Final = f"{_SELECT} WHERE done_at IS NULL AND subscription = ? ORDER BY key LIMIT 1"
+_UNDER_WAY: Final = f"{_SELECT} INDEXED BY webhookd_instructions_under_way WHERE done_at IS NULL"
+FIRST: Final = f"{_UNDER_WAY} AND subscription > ? ORDER BY subscription, key LIMIT 1"
+FIRST_OF: Final = f"{_UNDER_WAY} AND subscription = ? ORDER BY key LIMIT 1"
 KEEP: Final = "UPDATE webhookd_instructions SET position = ?, options = ?, done = ? WHERE key = ?"
 FINISH: Final = "UPDATE webhookd_instructions SET done_at = ? WHERE key = ?"
 PRUNE: Final = "DELETE FROM webhookd_instructions WHERE done_at <= ?"
@@ -73,9 +75,9 @@ class Instruction:
     kind: Kind
     subscription: SubscriptionKey
     position: int
-    """How far it has come: the id or event looked at last."""
+    """How far it has come: the id, event or (`RETRY_FAILED`) end looked at last."""
     last: int
-    """The highest id or event that it concerns."""
+    """The highest of these that it concerns."""
     options: dict[str, Any] = field(default_factory=dict)
     """What else the kind needs to know. `counts` says what came of it so far."""
     done: int = 0
@@ -147,12 +149,18 @@ def find(connection: Connection, key: int) -> Instruction | None:
 
 
 def first(
-    connection: Connection, subscription: SubscriptionKey | None = None
+    connection: Connection, subscription: SubscriptionKey | None = None, *, after: int = 0
 ) -> Instruction | None:
-    """The one that is to be carried out next (of one subscription); None where there is none."""
-    if subscription is None:
-        return _read(connection.execute(FIRST).fetchone())
-    return _read(connection.execute(FIRST_OF, (subscription,)).fetchone())
+    """The one that is to be carried out next; None where there is none.
+
+    Of one subscription; or of all, of the one whose turn it is `after` that one.
+    """
+    if subscription is not None:
+        return _read(connection.execute(FIRST_OF, (subscription,)).fetchone())
+    found = connection.execute(FIRST, (after,)).fetchone()
+    if found is None and after:
+        found = connection.execute(FIRST, (0,)).fetchone()
+    return _read(found)
 
 
 def keep(transaction: Transaction, one: Instruction) -> None:

@@ -29,9 +29,15 @@ _WALK: Final = (
 )
 DELIVERED: Final = _WALK.format(will_do="d.state = 'delivered'")
 """The newest that was delivered."""
-WAS_PENDING: Final = _WALK.format(will_do="d.id <= ?6 AND (d.state = 'pending' OR d.sequence > ?6)")
-"""The newest whose delivery was pending when sequence ?6 was reached. What has moved since then
-was pending: nothing else moves, but for what an operator has re-opened since."""
+WAS_PENDING: Final = _WALK.format(
+    will_do="d.id <= ?6 AND d.opened_sequence <= ?6"
+    " AND (d.state = 'pending' OR d.ended_sequence > ?6)"
+)
+"""The newest whose delivery was pending when sequence ?6 was reached: it was opened before, and has
+not ended before. `sequence` would not tell, because late outcomes move it on rows that ended.
+
+One that was re-opened since counts for nothing, also where it was pending then: it stays, and what
+is older is not cancelled for its sake."""
 
 
 @dataclass(slots=True)

@@ -9,12 +9,13 @@ from itertools import islice, zip_longest
 from typing import Any, Final
 
 from webhookd.core.model import DeliveryId, Event, Millis, Sequence, SubscriptionKey
+from webhookd.core.rows import made_aggregate_type
 from webhookd.core.storage import Due
 from webhookd.core.times import from_text, to_text
 from webhookd.store.driver import Connection
 
 _DUE: Final = (
-    "SELECT id, number, attempts, tries, order_key, due_at, event, coalesce(opened_at, created_at)"
+    "SELECT id, number, attempts, tries, order_key, due_at, event, since"
     " FROM webhookd_deliveries INDEXED BY {index}"
     " WHERE subscription = ? AND due_at IS NOT NULL AND {kind} AND due_at <= ?"
     " ORDER BY due_at, id LIMIT ?"
@@ -23,7 +24,7 @@ FIRST_DUE: Final = _DUE.format(index="webhookd_deliveries_first", kind="tries = 
 DUE_AGAIN: Final = _DUE.format(index="webhookd_deliveries_again", kind="tries > 0")
 EVENT: Final = (
     "SELECT sequence, outbox_id, event_id, event_type, aggregate_type, aggregate_id, tenant,"
-    " payload, occurred_at FROM webhookd_events WHERE sequence = ?"
+    " payload, occurred_at, aggregate_type_made FROM webhookd_events WHERE sequence = ?"
 )
 _EARLIEST: Final = (
     "SELECT due_at FROM webhookd_deliveries INDEXED BY {index} WHERE subscription = ?"
@@ -74,7 +75,12 @@ def due(
 def event(connection: Connection, sequence: Sequence) -> Event | None:
     """An event with its payload; None if it is gone."""
     row = connection.execute(EVENT, (sequence,)).fetchone()
-    return None if row is None else Event(*row)
+    if row is None:
+        return None
+    made = row[9]
+    if made is None:  # from before it was kept
+        made = row[4] == made_aggregate_type(row[3])
+    return Event(*(*row[:9], bool(made)))
 
 
 def next_due(
@@ -85,20 +91,24 @@ def next_due(
     return _moment(min, _found(connection, (NEXT_FIRST, NEXT_AGAIN), terms))
 
 
-def latest_due(connection: Connection, key: SubscriptionKey) -> Millis | None:
-    """The subscription's latest due time; None if there is none."""
-    return _moment(max, _found(connection, (LAST_FIRST, LAST_AGAIN), (key,)))
+def latest_due(connection: Connection, key: SubscriptionKey, again: bool) -> Millis | None:
+    """The latest due time of the subscription's first attempts, or of its further ones (`again`);
+    None if there is none."""
+    return _moment(max, _found(connection, (LAST_AGAIN if again else LAST_FIRST,), (key,)))
 
 
-def waiting(connection: Connection) -> list[SubscriptionKey]:
-    """The subscriptions that have anything due, now or later: a step for each, and no more."""
+def waiting(connection: Connection, after: SubscriptionKey, limit: int) -> list[SubscriptionKey]:
+    """The next subscriptions, by key, that have anything due, now or later: two steps for each."""
     found: set[int] = set()
     for sql in (FIRST_WAITING, WAITING_AGAIN):
-        row = connection.execute(sql, (0,)).fetchone()
-        while row is not None:
-            found.add(row[0])
-            row = connection.execute(sql, row).fetchone()
-    return [SubscriptionKey(key) for key in sorted(found)]
+        place: int = after
+        for _ in range(limit):
+            row = connection.execute(sql, (place,)).fetchone()
+            if row is None:
+                break
+            place = row[0]
+            found.add(place)
+    return [SubscriptionKey(key) for key in sorted(found)[:limit]]
 
 
 def next_pass(connection: Connection) -> Millis | None:

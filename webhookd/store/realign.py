@@ -5,6 +5,7 @@ due time, be it a line of the old ordering or of the new one. What has left its 
 it up (`max_block`) stays out.
 """
 
+from collections import Counter
 from typing import Final
 
 from webhookd.core.model import Millis, Policy, SubscriptionKey
@@ -12,6 +13,7 @@ from webhookd.store import coalesce
 from webhookd.store import instructions as given_ones
 from webhookd.store.instructions import Instruction, Kind
 from webhookd.store.newest import Budget
+from webhookd.store.recipients import Crowd
 from webhookd.store.step import Done
 from webhookd.store.transaction import Transaction
 
@@ -47,10 +49,10 @@ def realign(transaction: Transaction, one: Instruction, budget: Budget, now: Mil
     """Put a batch of what is pending where it belongs by the policy as it is now."""
     connection = transaction.connection
     rows = connection.execute(
-        PENDING, (one.subscription, one.position, one.last, budget.changes)
+        PENDING, (one.subscription, one.position, one.last, max(1, budget.changes // 2))
     ).fetchall()
     changed = 0
-    crowded: set[tuple[SubscriptionKey, int]] = set()
+    crowded: Counter[Crowd] = Counter()
     with transaction.book(now) as book:
         for delivery, merges, passed in rows:
             row = book.read(delivery)
@@ -62,9 +64,9 @@ def realign(transaction: Transaction, one: Instruction, budget: Budget, now: Mil
                 book.change_line(row, place.order_key)
             if place.coalesce_key != merges:
                 connection.execute(MERGE, (place.coalesce_key, delivery))
-                crowded.add((one.subscription, place.coalesce_key))
+                if place.coalesce_key:
+                    crowded[one.subscription, place.coalesce_key] += 1
             changed += moves or place.coalesce_key != merges
-    crowded.discard((one.subscription, 0))
     transaction.file, ready = coalesce.supersede(connection, transaction.file, crowded, now)
     budget.look(len(rows))
     budget.change(2 * changed)

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from webhookd.core import policy, profiles
+from webhookd.core import policy
 from webhookd.core.matching import Matcher
 from webhookd.core.model import (
     Ordering,
@@ -13,6 +13,8 @@ from webhookd.core.model import (
     SubscriptionKey,
     SubscriptionState,
 )
+from webhookd.core.profiles import Known
+from webhookd.core.structure import Validation
 from webhookd.store.driver import Connection
 
 WHOLE_SUBSCRIPTION: Final = -1
@@ -20,9 +22,14 @@ WHOLE_SUBSCRIPTION: Final = -1
 NO_LINE: Final = 0
 """The order key of deliveries that wait for nothing."""
 
+Crowd = tuple[SubscriptionKey, int]
+"""The deliveries of one subscription, and one aggregate, that may take each other's place."""
+
 _UNKNOWN: Final = Policy(timeout=1, retry_delays=())
-"""Of what a newer program wrote: ordered in the usual way, and judged by no rule. The daemon holds
-such a subscription back until it knows what it means; meanwhile what it is owed accrues."""
+"""Where this process does not know the profile, because a newer program wrote it or a configuration
+has it no more: ordered as the subscription says itself, else in the usual way, and judged by no
+other rule. The daemon holds such a subscription back until it knows what it means; meanwhile what
+it is owed accrues."""
 
 _SELECT: Final = (
     "SELECT id, name, state, profile, policy FROM webhookd_subscriptions"
@@ -48,9 +55,11 @@ class Terms:
     recipients: dict[SubscriptionKey, Recipient]
     default_tenant: str
     max_payload: int
+    validation: Validation | None = None
+    """What payloads are held against; None where they are not."""
 
 
-def find(connection: Connection, key: SubscriptionKey) -> Recipient | None:
+def find(connection: Connection, key: SubscriptionKey, known: Known) -> Recipient | None:
     """One subscription as it is in this transaction; None where it was removed."""
     row = connection.execute(_SELECT, (key,)).fetchone()
     if row is None:
@@ -59,14 +68,18 @@ def find(connection: Connection, key: SubscriptionKey) -> Recipient | None:
         SubscriptionId(row[0]),
         row[1],
         SubscriptionState(row[2]),
-        effective(row[3], json.loads(row[4])),
+        effective(known, row[3], json.loads(row[4])),
     )
 
 
-def effective(profile: str, own: dict[str, object]) -> Policy:
+def effective(known: Known, profile: str, own: dict[str, object]) -> Policy:
     """The policy in force: the profile's preset with the subscription's own laid over it."""
     try:
-        return policy.apply(profiles.get(profile).policy, own)
+        preset = known.get(profile).policy
+    except ValueError:
+        preset = _UNKNOWN
+    try:
+        return policy.apply(preset, own)
     except ValueError:
         return _UNKNOWN
 

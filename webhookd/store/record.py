@@ -6,13 +6,14 @@ from typing import Final
 
 from webhookd.core.delivery import Happening, Move, Standing
 from webhookd.core.model import DeliveryId, DeliveryState, Millis
+from webhookd.core.retry import longest_wait
 from webhookd.core.storage import Record, Recorded
 from webhookd.store import announce
 from webhookd.store.book import Book, Row
 from webhookd.store.checkup import Checkup
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
-from webhookd.store.recipients import Terms
+from webhookd.store.recipients import Recipient, Terms
 
 BODY_CHANGED: Final = "the body is another one than at the first attempt"
 
@@ -52,13 +53,13 @@ def record(
         recipient = terms.recipients.get(row.subscription)
         standings[row.id] = book.apply(
             row,
-            happened,
+            _in_time(happened, recipient, now),
             body_hash=body_hash,
             max_block=recipient.policy.max_block if recipient is not None else 0,
         )
         if attempt is None:
             continue
-        checkup.note(row.subscription, _as_told(row, happened), item.signs)
+        checkup.note(row.subscription, _as_told(row, happened), item.signs, book.sequence)
         if row.body_hash is not None and body_hash is not None and row.body_hash != body_hash:
             changed.add(row.id)
             attempt = replace(attempt, note=f"{attempt.note}; {BODY_CHANGED}".removeprefix("; "))
@@ -69,6 +70,14 @@ def record(
         file = replace(file, control=file.control + 1, roll=file.roll + 1)
     file, ready = announce.health(connection, file, terms, notices, now)
     return file, Recorded(standings, frozenset(book.ready | ready), frozenset(changed), notices)
+
+
+def _in_time(happened: Move, recipient: Recipient | None, now: Millis) -> Move:
+    """Later than any delay of the policy is by a clock that was set back while it waited here."""
+    if happened.retry_at is None or recipient is None:
+        return happened
+    latest = now + longest_wait(recipient.policy)
+    return replace(happened, retry_at=min(happened.retry_at, latest))
 
 
 def _as_told(row: Row, happened: Move) -> Move:

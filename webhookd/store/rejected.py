@@ -12,7 +12,8 @@ from typing import Final
 
 from webhookd.core.model import Millis
 from webhookd.core.rows import RawRow, Rejection
-from webhookd.core.storage import RejectedRow
+from webhookd.core.storage import DoubtedRow, RejectedRow
+from webhookd.core.structure import Validation
 from webhookd.store import file as files
 from webhookd.store import ranges, terms
 from webhookd.store.acceptance import BREATH
@@ -46,10 +47,14 @@ class Retried:
     """Rows that are rejected still, with the reason of now."""
     gone: tuple[int, ...] = ()
     """Ids of rows that the host has deleted; they stay rejected, with the old reason."""
+    forgotten: tuple[int, ...] = ()
+    """Ids of rows that the host has deleted, and that are no longer listed."""
     unknown: tuple[int, ...] = ()
     """Ids that were asked for and are no rejected row's."""
     guessed_times: tuple[int, ...] = ()
     """Of `events`, those whose `occurred_at` could not be read: the time of now stands in."""
+    doubted: tuple[DoubtedRow, ...] = ()
+    """Of `events`, those whose payload is not made as their type says."""
 
 
 class Retry:
@@ -63,6 +68,8 @@ class Retry:
         max_payload: int,
         ids_never_reused: bool,
         clock: Callable[[], Millis],
+        validation: Validation | None = None,
+        forget_gone: bool = False,
     ) -> None:
         """Prepare to work on a session that writes.
 
@@ -72,6 +79,8 @@ class Retry:
             max_payload: as in ingest.
             ids_never_reused: the host vouches for a key that is no AUTOINCREMENT.
             clock: gives the time of each transaction.
+            validation: as in ingest.
+            forget_gone: take rows that the host has deleted off the list.
 
         Raises:
             DatabaseError: the outbox's ids can come back, so a row may be another one.
@@ -84,6 +93,8 @@ class Retry:
         self._default_tenant = default_tenant
         self._max_payload = max_payload
         self._clock = clock
+        self._validation = validation
+        self._forget_gone = forget_gone
         self._terms: tuple[int, Terms] | None = None
 
     def these(self, ids: Sequence[int]) -> Iterator[Retried]:
@@ -132,23 +143,26 @@ class Retry:
                 end = raw[taken - 1].outbox_id
             there = {one.outbox_id for one in raw[:taken]}
             made = sorted(there - {one.outbox_id for one in done.rejected})
-            for number in made:
+            looked_at = [one for one in ids if end is None or one <= end]
+            was_known = set(known)
+            gone = [one for one in looked_at if one in was_known and one not in there]
+            forgotten = gone if self._forget_gone else []
+            for number in (*made, *forgotten):
                 connection.execute(FORGET, (number,))
             # What `take` counts as rejected was counted, and announced, when it was at first.
-            transaction.file = replace(
-                before, sequence=row.sequence, rejected=before.rejected - len(made)
-            )
+            rejected = before.rejected - len(made) - len(forgotten)
+            transaction.file = replace(before, sequence=row.sequence, rejected=rejected)
             if made:
                 transaction.bump()
-        looked_at = [one for one in ids if end is None or one <= end]
-        was_known = set(known)
         retried = Retried(
             events=tuple(made),
             deliveries=done.deliveries,
             rejected=done.rejected,
-            gone=tuple(one for one in looked_at if one in was_known and one not in there),
+            gone=() if self._forget_gone else tuple(gone),
+            forgotten=tuple(forgotten),
             unknown=tuple(one for one in looked_at if one not in was_known),
             guessed_times=done.guessed_times,
+            doubted=done.doubted,
         )
         return retried, len(looked_at)
 
@@ -187,7 +201,11 @@ class Retry:
 
     def _load_terms(self, connection: Connection) -> Terms:
         return terms.load(
-            connection, default_tenant=self._default_tenant, max_payload=self._max_payload
+            connection,
+            default_tenant=self._default_tenant,
+            max_payload=self._max_payload,
+            profiles=self._session.profiles,
+            validation=self._validation,
         )
 
 

@@ -22,7 +22,7 @@ from webhookd.store.driver import Connection
 from webhookd.store.fanout import Fanout
 from webhookd.store.instructions import Instruction, Kind, give
 from webhookd.store.newest import DELIVERED, Budget, Newest
-from webhookd.store.recipients import Recipient, Terms
+from webhookd.store.recipients import Crowd, Recipient, Terms
 from webhookd.store.step import Done
 from webhookd.store.transaction import Transaction
 
@@ -63,8 +63,10 @@ class Verdict(StrEnum):
     """Its aggregate has a newer one that was delivered."""
     PENDING = "pending"
     """It is owed already."""
+    NOT_FAILED = "not_failed"
+    """Only what failed is wanted, and its delivery did not fail."""
     NOT_MATCHING = "not_matching"
-    """It is not for this subscription, or did not fail where only what failed is wanted."""
+    """It is not for this subscription."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +140,11 @@ def order(transaction: Transaction, key: SubscriptionKey, span: Span, now: Milli
 def replay(transaction: Transaction, one: Instruction, budget: Budget, now: Millis) -> Done:
     """Replay a stretch of events."""
     connection = transaction.connection
-    recipient = recipients.find(connection, one.subscription)
+    recipient = recipients.find(connection, one.subscription, transaction.profiles)
     if recipient is None:
         return Done(one, is_last=True, rows=0)
-    judge = _Judge(connection, one, budget)
+    # What is opened or made where deliveries coalesce may be changed a second time at once.
+    judge = _Judge(connection, one, budget, changes=1 + recipient.policy.coalesce)
     judged = list(judge.stretch())
     ready, crowded = _make(
         transaction,
@@ -159,7 +162,7 @@ def replay(transaction: Transaction, one: Instruction, budget: Budget, now: Mill
                     recipient.policy, event.aggregate, thin=bool(event.thin)
                 )
                 if merges:
-                    crowded.add((one.subscription, merges))
+                    crowded[one.subscription, merges] += 1
     before = _superseded(connection, one.subscription)
     transaction.file, stepped_up = coalesce.supersede(connection, transaction.file, crowded, now)
     counts = Counter(verdict.value for _, verdict in judged)
@@ -198,11 +201,14 @@ def foresee(
 class _Judge:
     """Judges events one by one, for as long as the budget lasts."""
 
-    def __init__(self, connection: Connection, one: Instruction, budget: Budget) -> None:
+    def __init__(
+        self, connection: Connection, one: Instruction, budget: Budget, *, changes: int = 1
+    ) -> None:
         wants: Any = connection.execute(WANTS, (one.subscription,)).fetchone()
         self._connection = connection
         self._one = one
         self._budget = budget
+        self._changes = changes
         self._id: str = wants[0]
         self._matcher = Matcher([Interest(one.subscription, tuple(json.loads(wants[1])), wants[2])])
         self.newest = Newest(
@@ -241,19 +247,18 @@ class _Judge:
         if event.state == DeliveryState.PENDING:
             return Verdict.PENDING
         options = self._one.options
-        if options["failed_only"]:
-            wanted = event.state == DeliveryState.FAILED
-        else:
-            wanted = event.delivery is not None or self._matches(event)
-        if not wanted:
+        failed_only = options["failed_only"]
+        if event.delivery is None and (failed_only or not self._matches(event)):
             return Verdict.NOT_MATCHING
+        if failed_only and event.state != DeliveryState.FAILED:
+            return Verdict.NOT_FAILED
         if event.aggregate and not options["include_stale"]:
             newer = self.newest.find(event.aggregate, event.sequence)
             if newer is None:
                 return None
             if newer:
                 return Verdict.STALE
-        self._budget.change()
+        self._budget.change(self._changes)
         return Verdict.MADE if event.delivery is None else Verdict.REOPENED
 
     def _matches(self, event: _Event) -> bool:
@@ -270,7 +275,7 @@ def _make(
     recipient: Recipient,
     events: list[_Event],
     now: Millis,
-) -> tuple[frozenset[SubscriptionKey], set[tuple[SubscriptionKey, int]]]:
+) -> tuple[frozenset[SubscriptionKey], Counter[Crowd]]:
     """Make the deliveries that are missing, each where its event belongs in its line."""
     connection, file = transaction.connection, transaction.file
     terms = Terms(Matcher(()), {key: recipient}, "", 0)

@@ -273,6 +273,10 @@ ALTER TABLE webhookd_file ADD COLUMN roll INTEGER NOT NULL DEFAULT 0;
 -- Rows rejected since the last summary of them as an event.
 ALTER TABLE webhookd_file ADD COLUMN unannounced INTEGER NOT NULL DEFAULT 0;
 
+-- 1: the row had no aggregate_type, so that it was made of event_type; 0: it had one. NULL: the
+-- event is older than this column, and counts as 1 where it has what would have been made.
+ALTER TABLE webhookd_events ADD COLUMN aggregate_type_made INTEGER;
+
 -- When a rule (or a 410) disabled it; NULL in any other state.
 ALTER TABLE webhookd_subscriptions ADD COLUMN disabled_at TEXT;
 
@@ -285,13 +289,23 @@ ALTER TABLE webhookd_counters ADD COLUMN failing_since TEXT;
 ALTER TABLE webhookd_counters ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
 -- When the first of them ended; NULL for none.
 ALTER TABLE webhookd_counters ADD COLUMN failures_since TEXT;
+-- The sequence at which the first of them ended; 0 for none. What failed in the streak is found by
+-- it, whatever a clock said meanwhile.
+ALTER TABLE webhookd_counters ADD COLUMN failures_from INTEGER NOT NULL DEFAULT 0;
 -- The end of the first failed attempt after the last success; NULL for none.
 ALTER TABLE webhookd_counters ADD COLUMN no_success_since TEXT;
 -- Until when its receiver asked to be left alone; NULL where it did not.
 ALTER TABLE webhookd_counters ADD COLUMN held_until TEXT;
 
--- When it was re-opened last; NULL where it never was: max_age counts from there.
-ALTER TABLE webhookd_deliveries ADD COLUMN opened_at TEXT;
+-- When it was opened: taken in, or re-opened since then. max_age counts from there. NULL only where
+-- it was finished before there was this column, and never re-opened since.
+ALTER TABLE webhookd_deliveries ADD COLUMN since TEXT;
+UPDATE webhookd_deliveries SET since = created_at WHERE state = 'pending';
+-- The sequence at which it was re-opened last; 0 where it never was.
+ALTER TABLE webhookd_deliveries ADD COLUMN opened_sequence INTEGER NOT NULL DEFAULT 0;
+-- The sequence at which it last ceased to be pending; 0 before it. `sequence` goes on from there:
+-- late outcomes are noted.
+ALTER TABLE webhookd_deliveries ADD COLUMN ended_sequence INTEGER NOT NULL DEFAULT 0;
 -- The end of its first failed attempt since it was opened; NULL before it and once it is finished.
 ALTER TABLE webhookd_deliveries ADD COLUMN failing_since TEXT;
 -- When those behind it may pass; NULL unless it is a failing head and max_block is set.
@@ -315,12 +329,15 @@ CREATE INDEX webhookd_deliveries_in_line
     WHERE state = 'pending' AND order_key <> 0;
 -- Heads that are to be passed.
 CREATE INDEX webhookd_deliveries_pass ON webhookd_deliveries (pass_at) WHERE pass_at IS NOT NULL;
+-- What is owed, by how long it has been.
+CREATE INDEX webhookd_deliveries_since
+    ON webhookd_deliveries (subscription, since, id) WHERE state = 'pending';
 -- What a newer one may take the place of.
 CREATE INDEX webhookd_deliveries_unsent ON webhookd_deliveries (subscription, coalesce_key, event)
     WHERE coalesce_key <> 0 AND state = 'pending' AND attempts = 0;
 -- What failed, to be opened again.
 CREATE INDEX webhookd_deliveries_failed
-    ON webhookd_deliveries (subscription, finished_at, id) WHERE state = 'failed';
+    ON webhookd_deliveries (subscription, ended_sequence) WHERE state = 'failed';
 -- The events of an aggregate.
 CREATE INDEX webhookd_events_aggregate
     ON webhookd_events (aggregate, sequence) WHERE aggregate <> 0;
@@ -339,6 +356,9 @@ CREATE TABLE webhookd_instructions (
     done_at      TEXT                  -- NULL while it is under way; done, it stays a while, so
                                        -- that the command that gave it can say what came of it
 );
+-- Those under way: whose turn it is, and what comes first for each.
+CREATE INDEX webhookd_instructions_under_way
+    ON webhookd_instructions (subscription, key) WHERE done_at IS NULL;
 
 -- As before, but webhookd's own events have no outbox row.
 DROP VIEW webhook_results;

@@ -9,6 +9,7 @@ from typing import Final
 from webhookd.core.declaration import Declared, Difference
 from webhookd.core.health import Health
 from webhookd.core.model import DeliveryId, Event, Millis, Sequence, SubscriptionKey
+from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.core.storage import (
     Due,
     Ingested,
@@ -18,7 +19,8 @@ from webhookd.core.storage import (
     Step,
     StoredSubscription,
 )
-from webhookd.errors import DatabaseError
+from webhookd.core.structure import Validation
+from webhookd.errors import DatabaseError, OutboxUnreadable
 from webhookd.store import (
     announce,
     bulk,
@@ -49,8 +51,8 @@ mode: doubled at each try in a row, because meanwhile no new reader of the host'
 OPEN_WAIT: Final = 5.0
 """Seconds that opening may wait for a host that is committing just then."""
 
-GAPS_A_SWEEP: Final = 1_000
-"""Gaps between ingested ranges that one pass of the sweep looks into."""
+GAPS_A_SWEEP: Final = 100
+"""Gaps between ingested ranges that one transaction of the sweep looks into: some milliseconds."""
 
 
 class SqliteStore:
@@ -66,6 +68,8 @@ class SqliteStore:
         ids_never_reused: bool,
         known_mark: dict[str, object] | None,
         table: str | None = None,
+        profiles: Known = BUILT_IN,
+        validation: Validation | None = None,
     ) -> None:
         """Open a prepared file, migrate it if it is older, and hold it against what is known.
 
@@ -74,8 +78,10 @@ class SqliteStore:
             default_tenant: of rows that name none.
             max_payload: bytes; larger payloads are rejected.
             ids_never_reused: the host vouches for a key that is no AUTOINCREMENT.
+            validation: what payloads are held against; None where they are not.
             known_mark: what the lock file said before this start; None where there was none.
             table: the outbox that the file must have been prepared with; None for any.
+            profiles: by which ordering and policy of subscriptions are known.
 
         Raises:
             DatabaseError: unusable, not prepared, newer, moved, restored, or its outbox unfit.
@@ -110,6 +116,8 @@ class SqliteStore:
         self._seen: FileRow = row
         self._default_tenant = default_tenant
         self._max_payload = max_payload
+        self._profiles = profiles
+        self._validation = validation
         self._outbox = Outbox(path, row.outbox_table, max_payload)
         self._transaction: Transaction | None = None
         self._terms: tuple[int, Terms] | None = None
@@ -118,6 +126,8 @@ class SqliteStore:
         self._commit_wait = COMMIT_WAIT
         self._data_version = -1
         self._sweep_from = self._swept = ranges.LOWEST
+        self._shift_from = self._shifted = 0
+        self._turns = bulk.Turns()
 
     @property
     def journal_mode(self) -> str:
@@ -128,7 +138,7 @@ class SqliteStore:
         """Begin a writing transaction and make sure that the file is still the one we knew."""
         with translated(self.path):
             self._load_terms_ahead()
-        transaction = Transaction(self._writer, self.path)
+        transaction = Transaction(self._writer, self.path, self._profiles)
         try:
             self._check_known(transaction.file, self._known)
         except DatabaseError:
@@ -153,7 +163,7 @@ class SqliteStore:
         self._commit_wait = COMMIT_WAIT
         self._terms_in_doubt = False
         self._known = transaction.file
-        self._swept = self._sweep_from
+        self._swept, self._shifted = self._sweep_from, self._shift_from
         self._transaction = None
 
     def rollback(self) -> None:
@@ -163,7 +173,7 @@ class SqliteStore:
         # What was read or passed over in there may never have been.
         if self._terms_in_doubt:
             self._terms = None
-        self._sweep_from = self._swept
+        self._sweep_from, self._shift_from = self._swept, self._shifted
 
     def ingest(self, now: Millis) -> Ingested:
         """Take in the next batch of outbox rows after the cursor."""
@@ -216,7 +226,7 @@ class SqliteStore:
     def carry_out(self, now: Millis) -> Step:
         """Take the next step of what operators have instructed: a batch of rows."""
         with translated(self.path):
-            return bulk.carry_out(self._begun(), now)
+            return bulk.carry_out(self._begun(), now, self._turns)
 
     def expire(self, key: SubscriptionKey, before: Millis, now: Millis) -> Step:
         """End a batch of what the subscription has been owed since before `before`."""
@@ -228,15 +238,17 @@ class SqliteStore:
         with translated(self.path):
             return upkeep.let_pass(self._begun(), now)
 
-    def bring_forward(self, key: SubscriptionKey, latest: Millis) -> Step:
-        """Make due at `latest` what is due later: it was set by a clock that went wrong."""
+    def bring_forward(self, key: SubscriptionKey, now: Millis, latest: Millis) -> Step:
+        """Make due in time what a clock that went wrong has put off."""
         with translated(self.path):
-            return upkeep.bring_forward(self._begun(), key, latest)
+            return upkeep.bring_forward(self._begun(), key, now, latest)
 
     def shift_health(self, by: Millis, now: Millis) -> Step:
-        """Move the moments of all subscriptions' health by what the wall clock has jumped."""
+        """Move the moments of health by what the wall clock has jumped, a batch at a time."""
         with translated(self.path):
-            return checkup.shift(self._begun().connection, by, now)
+            connection = self._begun().connection
+            step, self._shift_from = checkup.shift(connection, by, now, self._shift_from)
+            return step
 
     def announce_rejected(self, now: Millis) -> Step:
         """Tell those who want to know of the rows rejected since the last time."""
@@ -254,8 +266,12 @@ class SqliteStore:
             row = files.reread(self._reader, self.path)
             self._check_known(row, known)
             self._seen = row
-            end = self._outbox.end(self._reader, row.cursor)
-            return Outlook(end, row.cursor, row.control, row.roll, row.unannounced)
+            end, unreadable = None, ""
+            try:
+                end = self._outbox.end(self._reader, row.cursor)
+            except OutboxUnreadable as error:
+                unreadable = str(error)
+            return Outlook(end, row.cursor, row.control, row.roll, row.unannounced, unreadable)
 
     def changed(self) -> bool:
         """Whether another connection (our own writer's too) has committed since the last call."""
@@ -286,10 +302,10 @@ class SqliteStore:
         with translated(self.path):
             return queue.next_due(self._reader, key, after)
 
-    def waiting(self) -> list[SubscriptionKey]:
-        """The subscriptions that have anything due, now or later."""
+    def waiting(self, after: SubscriptionKey, limit: int) -> list[SubscriptionKey]:
+        """The next subscriptions, by key, that have anything due, now or later."""
         with translated(self.path):
-            return queue.waiting(self._reader)
+            return queue.waiting(self._reader, after, limit)
 
     def health(self, key: SubscriptionKey) -> Health:
         """The subscription's health as recorded."""
@@ -301,10 +317,10 @@ class SqliteStore:
         with translated(self.path):
             return upkeep.has_expired(self._reader, key, before)
 
-    def latest_due(self, key: SubscriptionKey) -> Millis | None:
-        """The subscription's latest due time; None where nothing is due, ever."""
+    def latest_due(self, key: SubscriptionKey, again: bool) -> Millis | None:
+        """The latest due time of the subscription's first attempts, or of its further ones."""
         with translated(self.path):
-            return queue.latest_due(self._reader, key)
+            return queue.latest_due(self._reader, key, again)
 
     def next_pass(self) -> Millis | None:
         """When the next line may pass a head that keeps failing; None where none may."""
@@ -326,10 +342,21 @@ class SqliteStore:
         with translated(self.path):
             return declarations.apply(self._begun(), declared, now)
 
-    def set_terms(self, *, default_tenant: str, max_payload: int) -> None:
-        """By what rows are judged from the next batch on."""
+    def set_terms(
+        self,
+        *,
+        default_tenant: str,
+        max_payload: int,
+        validation: Validation | None,
+        profiles: Known,
+    ) -> None:
+        """By what rows and subscriptions are judged from now on."""
         self._default_tenant = default_tenant
         self._max_payload = max_payload
+        self._validation = validation
+        self._profiles = profiles
+        if self._transaction is not None:
+            self._transaction.profiles = profiles
         self._outbox = Outbox(self.path, self._outbox.table, max_payload)
         self._terms = None
 
@@ -382,7 +409,11 @@ class SqliteStore:
 
     def _load_terms(self, connection: Connection) -> Terms:
         return terms.load(
-            connection, default_tenant=self._default_tenant, max_payload=self._max_payload
+            connection,
+            default_tenant=self._default_tenant,
+            max_payload=self._max_payload,
+            profiles=self._profiles,
+            validation=self._validation,
         )
 
 
@@ -397,6 +428,8 @@ def open_checked(
     ids_never_reused: bool,
     known_mark: dict[str, object] | None,
     table: str | None = None,
+    profiles: Known = BUILT_IN,
+    validation: Validation | None = None,
 ) -> SqliteStore:
     """`SqliteStore` after the preflight that must come before the first open."""
     preflight.check(path)
@@ -407,4 +440,6 @@ def open_checked(
         ids_never_reused=ids_never_reused,
         known_mark=known_mark,
         table=table,
+        profiles=profiles,
+        validation=validation,
     )

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from webhookd.core import urls
 from webhookd.core.model import DeliveryState, SubscriptionState
+from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.core.status import FileFacts, SubscriptionFacts
 from webhookd.core.times import to_text
 from webhookd.errors import DatabaseError, OutboxUnreadable
@@ -36,8 +37,8 @@ OLDEST_OWED: Final = (
 )
 
 
-def facts(connection: Connection, file: FileRow, path: Path) -> FileFacts:
-    """Everything that `status` says of the file."""
+def facts(connection: Connection, file: FileRow, path: Path, known: Known = BUILT_IN) -> FileFacts:
+    """Everything that `status` says of the file; `known` says by which policies."""
     lag, fault = _lag(connection, file, path)
     totals = connection.execute(_TOTALS).fetchone()
     return FileFacts(
@@ -49,14 +50,15 @@ def facts(connection: Connection, file: FileRow, path: Path) -> FileFacts:
         outbox_fault=fault,
         totals=dict(zip((state.value for state in DeliveryState), totals, strict=True)),
         subscriptions=tuple(
-            _subscription(connection, row) for row in connection.execute(_SUBSCRIPTIONS).fetchall()
+            _subscription(connection, row, known)
+            for row in connection.execute(_SUBSCRIPTIONS).fetchall()
         ),
         size=_size(path),
         refusals=tuple(_refusals(file, path)),
     )
 
 
-def _subscription(connection: Connection, row: tuple[Any, ...]) -> SubscriptionFacts:
+def _subscription(connection: Connection, row: tuple[Any, ...], known: Known) -> SubscriptionFacts:
     key, pending = row[0], row[6]
     oldest = following = None
     if pending:
@@ -79,7 +81,7 @@ def _subscription(connection: Connection, row: tuple[Any, ...]) -> SubscriptionF
         last_attempt_at=row[11],
         last_success_at=row[12],
         health=checkup.read(connection, key),
-        policy=recipients.effective(row[14], json.loads(row[15])),
+        policy=recipients.effective(known, row[14], json.loads(row[15])),
     )
 
 

@@ -152,7 +152,7 @@ def update(
         Refused: a new name that is taken.
         ValueError: a field that cannot be edited.
     """
-    before = _policy(transaction.connection, key)
+    before = _policy(transaction, key)
     for name, value in changes.items():
         if name not in EDITABLE:
             raise ValueError(f"{name} cannot be edited")
@@ -163,7 +163,7 @@ def update(
             f"UPDATE webhookd_subscriptions SET {name} = ? WHERE key = ?", (stored, key)
         )
     transaction.bump(roll=True)
-    after = _policy(transaction.connection, key)
+    after = _policy(transaction, key)
     return realign.give_if_needed(transaction, key, before, after, now)
 
 
@@ -254,12 +254,12 @@ def remove(transaction: Transaction, key: SubscriptionKey, now: Millis) -> None:
     instructions.drop(transaction, key)
 
 
-def _policy(connection: Connection, key: SubscriptionKey) -> Policy:
+def _policy(transaction: Transaction, key: SubscriptionKey) -> Policy:
     """The policy in force."""
-    profile, own = connection.execute(
+    profile, own = transaction.connection.execute(
         "SELECT profile, policy FROM webhookd_subscriptions WHERE key = ?", (key,)
     ).fetchone()
-    return recipients.effective(profile, json.loads(own))
+    return recipients.effective(transaction.profiles, profile, json.loads(own))
 
 
 def _check_name(connection: Connection, name: str, own: SubscriptionKey | None) -> None:

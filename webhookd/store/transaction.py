@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from webhookd.core.model import Millis
+from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.errors import DatabaseError
 from webhookd.store import file as files
 from webhookd.store import lockfile, preflight
@@ -25,10 +26,12 @@ BULK_ROWS: Final = 100
 class Transaction:
     """A writing transaction that has begun. `finish` makes it durable, `undo` forgets it."""
 
-    def __init__(self, connection: Connection, path: Path) -> None:
+    def __init__(self, connection: Connection, path: Path, profiles: Known = BUILT_IN) -> None:
         """Begin. Raises StoreBusy, StoreUnwritable or DatabaseError; then nothing is open."""
         self.connection = connection
         self.path = path
+        self.profiles = profiles
+        """By which ordering and policy of subscriptions are known."""
         with translated(path):
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -49,7 +52,7 @@ class Transaction:
     @contextlib.contextmanager
     def book(self, now: Millis) -> Iterator[Book]:
         """The deliveries' rows, to be moved; their sums are written down at the end."""
-        book = Book(self.connection, self.file, now)
+        book = Book(self.connection, self.file, now, self.profiles)
         yield book
         self.file = book.close()
 
@@ -70,13 +73,14 @@ def undo(connection: Connection) -> None:
 class Session:
     """A command's own connection to the file, closed at the end of its `with` block."""
 
-    def __init__(self, path: Path, *, write: bool) -> None:
+    def __init__(self, path: Path, *, write: bool, profiles: Known = BUILT_IN) -> None:
         """Open `path` (a real path that `preflight.check` has passed).
 
         Raises:
             DatabaseError: cannot be opened, not prepared, or of another schema.
         """
         self.path = path
+        self.profiles = profiles
         self.marks = True
         """Whether the high-water mark is raised at the end; not where the lock is held already."""
         self._wrote = False
@@ -112,7 +116,7 @@ class Session:
             StoreBusy: the host held the lock for `CLI_BUSY_SECONDS`.
             DatabaseError: the file is another one than before.
         """
-        transaction = Transaction(self.connection, self.path)
+        transaction = Transaction(self.connection, self.path, self.profiles)
         if transaction.file.uuid != self.file.uuid:
             undo(self.connection)
             raise DatabaseError(f"{self.path}: was replaced meanwhile; run the command again")
@@ -128,7 +132,7 @@ class Session:
         self._wrote = True
 
 
-def open_session(database: Path, *, write: bool) -> Session:
+def open_session(database: Path, *, write: bool, profiles: Known = BUILT_IN) -> Session:
     """A session on the file that `database` leads to, after the preflight that must come first.
 
     One that writes is held against the high-water mark: in a restored backup it would give out
@@ -141,7 +145,7 @@ def open_session(database: Path, *, write: bool) -> Session:
     preflight.check(path)
     # Read before the file: with a daemon at work it would be ahead of what was read before it.
     mark = lockfile.read(path) if write else None
-    session = Session(path, write=write)
+    session = Session(path, write=write, profiles=profiles)
     try:
         files.check_mark(session.file, path, mark)
     except BaseException:

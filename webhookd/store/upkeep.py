@@ -12,10 +12,9 @@ from webhookd.store.driver import Connection
 from webhookd.store.recipients import NO_LINE
 from webhookd.store.transaction import BULK_ROWS, Transaction
 
-OWED: Final = (
-    "SELECT id, created_at, opened_at FROM webhookd_deliveries"
-    " INDEXED BY webhookd_deliveries_owed"
-    " WHERE subscription = ? AND state = 'pending' AND id > ? ORDER BY id LIMIT ?"
+EXPIRED: Final = (
+    "SELECT id FROM webhookd_deliveries INDEXED BY webhookd_deliveries_since"
+    " WHERE subscription = ? AND state = 'pending' AND since <= ? ORDER BY since, id LIMIT ?"
 )
 OVERDUE_HEADS: Final = (
     "SELECT id FROM webhookd_deliveries INDEXED BY webhookd_deliveries_pass"
@@ -28,6 +27,10 @@ _TOO_LATE: Final = (
 )
 FIRST_TOO_LATE: Final = _TOO_LATE.format(index="webhookd_deliveries_first", kind="tries = 0")
 AGAIN_TOO_LATE: Final = _TOO_LATE.format(index="webhookd_deliveries_again", kind="tries > 0")
+IN_TIME: Final = (
+    "UPDATE webhookd_deliveries SET due_at = ?1,"
+    " retry_at = CASE WHEN retry_at > ?1 THEN ?1 ELSE retry_at END WHERE id = ?2"
+)
 
 
 def has_expired(connection: Connection, key: SubscriptionKey, before: Millis) -> bool:
@@ -36,22 +39,11 @@ def has_expired(connection: Connection, key: SubscriptionKey, before: Millis) ->
 
 
 def _expired(
-    connection: Connection, key: SubscriptionKey, before: Millis, wanted: int
+    connection: Connection, key: SubscriptionKey, before: Millis, limit: int
 ) -> list[DeliveryId]:
-    """At most `wanted` of what the subscription has been owed since `before`, lowest ids first.
-
-    Ids ascend with the time of making, so nothing behind one that was made later has expired. What
-    was made before and re-opened since is looked past.
-    """
-    limit, place, size = to_text(before), 0, wanted
-    found: list[DeliveryId] = []
-    while len(found) < wanted:
-        page = connection.execute(OWED, (key, place, size)).fetchall()
-        found += [DeliveryId(row[0]) for row in page if (row[2] or row[1]) <= limit]
-        if len(page) < size or page[-1][1] > limit:
-            break
-        place, size = page[-1][0], min(2 * size, BULK_ROWS)
-    return found[:wanted]
+    """At most `limit` of what the subscription has been owed since `before`, the longest first."""
+    rows = connection.execute(EXPIRED, (key, to_text(before), limit)).fetchall()
+    return [DeliveryId(row[0]) for row in rows]
 
 
 def expire(transaction: Transaction, key: SubscriptionKey, before: Millis, now: Millis) -> Step:
@@ -59,7 +51,7 @@ def expire(transaction: Transaction, key: SubscriptionKey, before: Millis, now: 
     found = _expired(transaction.connection, key, before, BULK_ROWS)
     with transaction.book(now) as book:
         # The newest first: then none has to make way for one that has expired too.
-        for delivery in reversed(found):
+        for delivery in sorted(found, reverse=True):
             row = book.read(delivery)
             if row is not None:
                 book.apply(row, Move(Happening.FAILED, now, Reason.EXPIRED))
@@ -80,7 +72,7 @@ def _let_pass(connection: Connection, book: Book, delivery: DeliveryId, now: Mil
     row = book.read(delivery)
     if row is None:
         return
-    recipient = recipients.find(connection, row.subscription)
+    recipient = recipients.find(connection, row.subscription, book.profiles)
     max_block = recipient.policy.max_block if recipient is not None else 0
     # One that is not due is no head: another was put before it, and nobody waits for it alone.
     # Should it come to the head again, its next failed attempt tells when it may be passed.
@@ -95,19 +87,20 @@ def _let_pass(connection: Connection, book: Book, delivery: DeliveryId, now: Mil
         book.leave_line(row)
 
 
-def bring_forward(transaction: Transaction, key: SubscriptionKey, latest: Millis) -> Step:
-    """Make due at `latest` what is due later: no delay is that long, so a clock was wrong.
+def bring_forward(
+    transaction: Transaction, key: SubscriptionKey, now: Millis, latest: Millis
+) -> Step:
+    """Make due in time what is due later than it can be: a clock was wrong.
 
-    The feed does not move: no visible field changes.
+    A first attempt is due at once, so at `now`; a further one at `latest`, for no delay is longer.
+    To be called with the same times until nothing is left: what is brought to one time stays in its
+    order. The feed does not move: no visible field changes.
     """
-    connection, text, count = transaction.connection, to_text(latest), 0
-    for sql in (FIRST_TOO_LATE, AGAIN_TOO_LATE):
+    connection, count = transaction.connection, 0
+    for sql, moment in ((FIRST_TOO_LATE, now), (AGAIN_TOO_LATE, latest)):
+        text = to_text(moment)
         found = connection.execute(sql, (key, text, BULK_ROWS - count)).fetchall()
         count += len(found)
         for (delivery,) in found:
-            connection.execute(
-                "UPDATE webhookd_deliveries SET due_at = ?1,"
-                " retry_at = CASE WHEN retry_at > ?1 THEN ?1 ELSE retry_at END WHERE id = ?2",
-                (text, delivery),
-            )
+            connection.execute(IN_TIME, (text, delivery))
     return Step(count, frozenset((key,)) if count else frozenset(), more=count == BULK_ROWS)

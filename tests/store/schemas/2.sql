@@ -57,9 +57,9 @@ CREATE TABLE webhookd_events (
     occurred_at    TEXT NOT NULL,
     time_guessed   INTEGER NOT NULL,
     ingested_at    TEXT NOT NULL
-);
-INSERT INTO webhookd_events VALUES(1,1,'00000000-0001-767a-9329-052479aa3826',1,'supplier.created','supplier','S-1','acme',X'7b2261223a20317d','2026-01-31T12:00:00.000Z',0,'2026-01-31T12:00:00.000Z');
-INSERT INTO webhookd_events VALUES(3,2,'00000000-0002-776d-bb87-b938176e1e1c',2,'supplier.updated','supplier','S-1','',NULL,'2026-01-31T12:00:00.000Z',0,'2026-01-31T12:00:00.000Z');
+, aggregate_type_made INTEGER);
+INSERT INTO webhookd_events VALUES(1,1,'00000000-0001-767a-9329-052479aa3826',1,'supplier.created','supplier','S-1','acme',X'7b2261223a20317d','2026-01-31T12:00:00.000Z',0,'2026-01-31T12:00:00.000Z',1);
+INSERT INTO webhookd_events VALUES(3,2,'00000000-0002-776d-bb87-b938176e1e1c',2,'supplier.updated','supplier','S-1','',NULL,'2026-01-31T12:00:00.000Z',0,'2026-01-31T12:00:00.000Z',1);
 CREATE TABLE webhookd_subscriptions (
     key          INTEGER PRIMARY KEY,
     id           TEXT NOT NULL UNIQUE,
@@ -100,8 +100,8 @@ CREATE TABLE webhookd_counters (
     last_error      TEXT NOT NULL,
     last_attempt_at TEXT,
     last_success_at TEXT
-, ill INTEGER NOT NULL DEFAULT 0, failing_since TEXT, failures INTEGER NOT NULL DEFAULT 0, failures_since TEXT, no_success_since TEXT, held_until TEXT);
-INSERT INTO webhookd_counters VALUES(1,2,1,1,0,0,0,500,'http 500','2026-01-31T11:59:59.980Z','2026-01-31T11:59:59.995Z',0,NULL,0,NULL,NULL,NULL);
+, ill INTEGER NOT NULL DEFAULT 0, failing_since TEXT, failures INTEGER NOT NULL DEFAULT 0, failures_since TEXT, failures_from INTEGER NOT NULL DEFAULT 0, no_success_since TEXT, held_until TEXT);
+INSERT INTO webhookd_counters VALUES(1,2,1,1,0,0,0,500,'http 500','2026-01-31T11:59:59.980Z','2026-01-31T11:59:59.995Z',0,NULL,0,NULL,0,NULL,NULL);
 CREATE TABLE webhookd_deliveries (
     id                INTEGER PRIMARY KEY,
     sequence          INTEGER NOT NULL,
@@ -123,12 +123,12 @@ CREATE TABLE webhookd_deliveries (
     created_at        TEXT NOT NULL,
     first_attempt_at  TEXT,
     finished_at       TEXT,
-    body_hash         BLOB, opened_at TEXT, failing_since TEXT, pass_at TEXT, passed_at TEXT, coalesce_key INTEGER NOT NULL DEFAULT 0,
+    body_hash         BLOB, since TEXT, opened_sequence INTEGER NOT NULL DEFAULT 0, ended_sequence INTEGER NOT NULL DEFAULT 0, failing_since TEXT, pass_at TEXT, passed_at TEXT, coalesce_key INTEGER NOT NULL DEFAULT 0,
     CHECK ((state = 'pending') = (finished_at IS NULL)),
     CHECK (due_at IS NULL OR state = 'pending')
 );
-INSERT INTO webhookd_deliveries VALUES(2,5,1,1,'one',1,1,'delivered','',1,1,200,'',NULL,NULL,NULL,'2026-01-31T12:00:00.000Z','2026-01-31T11:59:59.980Z','2026-01-31T12:00:00.000Z',X'6868686868686868686868686868686868686868686868686868686868686868',NULL,NULL,NULL,NULL,0);
-INSERT INTO webhookd_deliveries VALUES(4,6,3,1,'one',2,2,'pending','',1,1,500,'http 500','2026-01-31T12:00:05.000Z','2026-01-31T12:00:05.000Z','2026-01-31T12:00:05.000Z','2026-01-31T12:00:00.000Z','2026-01-31T11:59:59.980Z',NULL,X'6868686868686868686868686868686868686868686868686868686868686868',NULL,'2026-01-31T12:00:00.000Z',NULL,NULL,0);
+INSERT INTO webhookd_deliveries VALUES(2,5,1,1,'one',1,1,'delivered','',1,1,200,'',NULL,NULL,NULL,'2026-01-31T12:00:00.000Z','2026-01-31T11:59:59.980Z','2026-01-31T12:00:00.000Z',X'6868686868686868686868686868686868686868686868686868686868686868','2026-01-31T12:00:00.000Z',0,5,NULL,NULL,NULL,0);
+INSERT INTO webhookd_deliveries VALUES(4,6,3,1,'one',2,2,'pending','',1,1,500,'http 500','2026-01-31T12:00:05.000Z','2026-01-31T12:00:05.000Z','2026-01-31T12:00:05.000Z','2026-01-31T12:00:00.000Z','2026-01-31T11:59:59.980Z',NULL,X'6868686868686868686868686868686868686868686868686868686868686868','2026-01-31T12:00:00.000Z',0,0,'2026-01-31T12:00:00.000Z',NULL,NULL,0);
 CREATE TABLE webhookd_attempts (
     delivery     INTEGER NOT NULL,
     number       INTEGER NOT NULL,
@@ -207,12 +207,16 @@ CREATE INDEX webhookd_deliveries_in_line
     ON webhookd_deliveries (subscription, order_key, event)
     WHERE state = 'pending' AND order_key <> 0;
 CREATE INDEX webhookd_deliveries_pass ON webhookd_deliveries (pass_at) WHERE pass_at IS NOT NULL;
+CREATE INDEX webhookd_deliveries_since
+    ON webhookd_deliveries (subscription, since, id) WHERE state = 'pending';
 CREATE INDEX webhookd_deliveries_unsent ON webhookd_deliveries (subscription, coalesce_key, event)
     WHERE coalesce_key <> 0 AND state = 'pending' AND attempts = 0;
 CREATE INDEX webhookd_deliveries_failed
-    ON webhookd_deliveries (subscription, finished_at, id) WHERE state = 'failed';
+    ON webhookd_deliveries (subscription, ended_sequence) WHERE state = 'failed';
 CREATE INDEX webhookd_events_aggregate
     ON webhookd_events (aggregate, sequence) WHERE aggregate <> 0;
+CREATE INDEX webhookd_instructions_under_way
+    ON webhookd_instructions (subscription, key) WHERE done_at IS NULL;
 CREATE VIEW webhook_results AS
 SELECT d.sequence AS sequence, d.id AS delivery_id,
     CASE WHEN substr(e.event_type, 1, 9) <> 'webhookd.' THEN e.outbox_id END AS outbox_id,

@@ -9,7 +9,8 @@ changes: a path (`*` for all others) and how it is answered:
     {"/flaky": {"status": 503, "fail_rate": 0.1}, "/slow": {"delay": 2.0}, "*": {"status": 200}}
 
 `status` is the answer (200 by default); with `fail_rate` it is that of a share of the requests,
-the others get 200. `delay` is in seconds.
+the others get 200. `delay` is in seconds. With `echo` the answer repeats the request, headers and
+all, as servers in trouble do.
 """
 
 import asyncio
@@ -30,8 +31,8 @@ class Script:
         self._rules: dict[str, dict[str, Any]] = {}
         self._dice = random.Random(1)
 
-    def answer(self, path: str) -> tuple[int, float]:
-        """Status and delay of the next request to `path`."""
+    def answer(self, path: str) -> tuple[int, float, bool]:
+        """Status and delay of the next request to `path`, and whether it is repeated to it."""
         changed_at = self._path.stat().st_mtime_ns
         if changed_at != self._read_at:
             self._read_at = changed_at
@@ -40,7 +41,7 @@ class Script:
         status = rule.get("status", 200)
         if self._dice.random() >= rule.get("fail_rate", 1.0):
             status = 200
-        return status, rule.get("delay", 0.0)
+        return status, rule.get("delay", 0.0), rule.get("echo", False)
 
 
 async def serve(
@@ -57,7 +58,7 @@ async def serve(
             }
             body = await reader.readexactly(int(headers["content-length"]))
             path = first.split(" ")[1]
-            status, delay = script.answer(path)
+            status, delay, echo = script.answer(path)
             line = {
                 "at": time.time_ns(),
                 "path": path,
@@ -69,7 +70,9 @@ async def serve(
             log.flush()
             if delay:
                 await asyncio.sleep(delay)
-            writer.write(f"HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n\r\n".encode())
+            said = (head.encode("latin-1") + body) if echo else b""
+            writer.write(f"HTTP/1.1 {status} Said\r\nContent-Length: {len(said)}\r\n\r\n".encode())
+            writer.write(said)
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
         pass

@@ -1,18 +1,22 @@
 """`webhookd check`: what would stop or hinder the daemon, and how to mend it."""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
 
 import click
 
 from webhookd.cli import terms
 from webhookd.cli.context import App, pass_app
+from webhookd.cli.known import slips
 from webhookd.cli.output import document, json_option, lines
+from webhookd.config.catalog import validation
 from webhookd.config.references import SecretMissing, resolve
 from webhookd.core.findings import Finding, Level
+from webhookd.core.matching import doubt
 from webhookd.core.text import counted
-from webhookd.errors import EXIT_OK, EXIT_WRONG, DatabaseError
+from webhookd.errors import EXIT_OK, EXIT_WRONG, WebhookdError
 from webhookd.store import acceptance, subscriptions
+from webhookd.store.deliveries import latest_types
 from webhookd.store.inspection import inspect
 
 
@@ -59,15 +63,12 @@ def check(
         table=settings.outbox.table,
         ids_never_reused=settings.outbox.ids == "never-reused",
         egress=settings.egress,
+        profiles=settings.profiles,
         resolve=_resolve,
         now=app.now(),
     )
-    with (
-        suppress(DatabaseError),  # which is a finding by now
-        app.session(write=False) as session,
-        session.read() as connection,
-    ):
-        found += terms.findings(subscriptions.load(connection))
+    found += _declared(app)
+    found += _terms(app)
     faults = sum(finding.level is Level.FAULT for finding in found)
     if as_json:
         document(
@@ -82,6 +83,35 @@ def check(
     else:
         lines(*(f"{one.level.value:<7}  {one.place}: {one.text}" for one in found))
     return EXIT_WRONG if faults else EXIT_OK
+
+
+def _terms(app: App) -> list[Finding]:
+    """What is wrong with TLS settings and proxies of the subscriptions in the file."""
+    try:
+        with app.session(write=False) as session, session.read() as connection:
+            stored = subscriptions.load(connection)
+    except WebhookdError:
+        return []  # of the file enough has been said
+    return terms.findings(stored, app.settings.profiles)
+
+
+def _declared(app: App) -> Iterator[Finding]:
+    """Patterns of the blocks that are declared, where they look like slips."""
+    blocks = app.settings.subscriptions
+    if not blocks:
+        return
+    try:
+        with app.session(write=False) as session, session.read() as connection:
+            seen = latest_types(connection)
+    except WebhookdError:
+        return  # of the file enough has been said
+    for one in blocks:
+        place, definition = f"{one.place}.events", one.definition
+        for pattern in definition.events:
+            if doubted := doubt(pattern):
+                yield Finding(Level.WARNING, place, doubted)
+        for slip in slips(definition.events, seen, definition.profile.name):
+            yield Finding(Level.WARNING, place, slip)
 
 
 def _resolve(reference: str) -> str | None:
@@ -101,6 +131,7 @@ def _clone(app: App) -> Finding:
         default_tenant=outbox.default_tenant,
         max_payload=outbox.max_payload,
         now=app.now(),
+        validation=validation(outbox),
     )
     return Finding(
         Level.OK,

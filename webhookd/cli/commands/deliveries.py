@@ -1,20 +1,31 @@
 """`webhookd deliveries`: what is owed, what became of it, and what an operator can do about it."""
 
+import os
 from collections.abc import Callable
 from typing import Any, Final
 
 import click
 
-from webhookd.cli.commands.events import limit_option, print_rows, since_option, until_option
+from webhookd.cli.commands.events import (
+    limit_option,
+    print_rows,
+    put_in_words,
+    since_option,
+    until_option,
+)
 from webhookd.cli.context import App, pass_app
-from webhookd.cli.output import complain, document, fields, json_option, lines, table
+from webhookd.cli.output import complain, document, fields, json_option, lines, program_text, table
 from webhookd.cli.types import NUMBER
+from webhookd.core.curl import command as as_curl
 from webhookd.core.delivery import Standing
+from webhookd.core.explaining import Cause
 from webhookd.core.model import DeliveryState, Millis
+from webhookd.core.profiles import Unrenderable
+from webhookd.core.signing import MissingSecret
 from webhookd.core.times import to_text
 from webhookd.errors import EXIT_OK, NotFound, Refused, UsageError
 from webhookd.store import deliveries as stored_ones
-from webhookd.store import subscriptions
+from webhookd.store import lockfile, subscriptions, waiting
 from webhookd.store.blocking import blocking as blocking_ones
 from webhookd.store.deliveries import Filter
 from webhookd.store.transaction import Session, Transaction
@@ -65,6 +76,7 @@ def deliveries() -> None:
 @click.option("--state", type=click.Choice([one.value for one in DeliveryState]))
 @click.option("--subscription", metavar="ID|NAME", help="Owed to this subscription.")
 @click.option("--event", metavar="EVENT_ID", help="Of this event.")
+@click.option("--aggregate-id", help="Of this aggregate's events.")
 @click.option(
     "--blocking", is_flag=True, help="Those that keep failing while others wait behind them."
 )
@@ -78,6 +90,7 @@ def list_all(
     state: str | None,
     subscription: str | None,
     event: str | None,
+    aggregate_id: str | None,
     blocking: bool,
     as_json: bool,
     since: Millis | None,
@@ -89,7 +102,7 @@ def list_all(
     With --blocking those that have failed the longest come first.
     """
     if blocking:
-        if any(one is not None for one in (state, event, since, until)):
+        if any(one is not None for one in (state, event, aggregate_id, since, until)):
             raise UsageError("--blocking: goes with --subscription and --limit alone")
         _list_blocking(app, subscription, limit, as_json=as_json)
         return
@@ -100,12 +113,15 @@ def list_all(
             state=None if state is None else DeliveryState(state),
             subscription=subscription,
             event=event,
+            aggregate_id=aggregate_id,
             since=since,
             until=until,
             limit=limit,
         )
         stored_ones.check_known(connection, wanted)
         found = stored_ones.list_deliveries(connection, wanted)
+        if not as_json:
+            put_in_words(connection, session.profiles, found, app.now())
     print_rows(found, COLUMNS, as_json=as_json, nothing="no such deliveries")
 
 
@@ -113,6 +129,8 @@ def _list_blocking(app: App, subscription: str | None, limit: int, *, as_json: b
     with app.session(write=False) as session, session.read() as connection:
         key = None if subscription is None else subscriptions.find(connection, subscription).key
         found = blocking_ones(connection, key, limit)
+        if not as_json:
+            put_in_words(connection, session.profiles, found, app.now())
     if not as_json:
         for row in found:
             more = "+" if row["more_waiting"] else ""
@@ -131,12 +149,29 @@ def _id_of(session: Session, subscription: str) -> str:
 
 @deliveries.command()
 @click.argument("delivery", metavar="ID", type=NUMBER)
+@click.option("--curl", is_flag=True, help="Its request as a command of the shell, signed now.")
+@click.option(
+    "--reveal", is_flag=True, help="With --curl: the values of own headers and the URL's query too."
+)
 @json_option
 @pass_app
-def show(app: App, delivery: int, as_json: bool) -> None:
-    """Show one delivery with every attempt."""
+def show(app: App, delivery: int, curl: bool, reveal: bool, as_json: bool) -> None:
+    """Show one delivery with every attempt, or the request that its next attempt would make.
+
+    What --curl prints can be piped into sh. It sends the bytes that the daemon would send now, and
+    nothing is recorded of it; its signature is taken for as long as the receiver takes one of now.
+    The values of the subscription's own headers and the query of its URL may be secrets: they are
+    *** unless --reveal asks for them. The signing secret is never shown.
+    """
+    if curl:
+        _print_curl(app, delivery, reveal=reveal, as_json=as_json)
+        return
+    if reveal:
+        raise UsageError("--reveal: goes with --curl")
     with app.session(write=False) as session, session.read() as connection:
         found = stored_ones.show_delivery(connection, delivery)
+        if not as_json:
+            put_in_words(connection, session.profiles, [found], app.now())
     if as_json:
         document(found)
         return
@@ -145,6 +180,49 @@ def show(app: App, delivery: int, as_json: bool) -> None:
     if made:
         rows = ([attempt[key] for key in ATTEMPTS] for attempt in made)
         lines("", *table(tuple(ATTEMPTS.values()), rows))
+
+
+def _print_curl(app: App, delivery: int, *, reveal: bool, as_json: bool) -> None:
+    """Print the request of its next attempt as a command of the shell.
+
+    Raises:
+        ConfigError: the configuration is unfit, and the request depends on its profiles.
+        Refused: the daemon could not make this request now either.
+    """
+    from webhookd.daemon.roster import HeldBack, enroll
+
+    known = app.settings.profiles
+    with app.session(write=False) as session, session.read() as connection:
+        owed = stored_ones.read_owed(connection, delivery)
+    now = app.now()
+    member = enroll(owed.subscription, known, os.environ, now)
+    if isinstance(member, HeldBack):
+        raise Refused(f"delivery {delivery}: subscription {member.name}: {member.problem}")
+    try:
+        request = member.renderer.render(
+            owed.event, number=owed.number, attempt=owed.attempts + 1, now=now
+        )
+    except (Unrenderable, MissingSecret) as error:
+        raise Refused(f"delivery {delivery}: there is no request to show: {error}") from None
+    own = frozenset(name.lower() for name, _ in owed.subscription.headers)
+    command = as_curl(
+        request,
+        timeout=member.subscription.policy.timeout,
+        masked=frozenset() if reveal else own,
+        mask_query=not reveal,
+    )
+    if own or "?" in request.url.target:
+        if reveal:
+            complain("warning: the command holds own headers or a query, which may be secrets")
+        else:
+            complain(
+                "own headers and the query of the URL are *** in it, so it is not the whole "
+                "request; --reveal shows them"
+            )
+    if as_json:
+        document({"delivery_id": delivery, "command": command})
+    else:
+        program_text(command)
 
 
 @deliveries.command()
@@ -190,7 +268,8 @@ def _each(
                 complain(str(error))
                 code = code or error.exit_code
             else:
-                done.append(_standing(number, standing))
+                done.append(_standing(number, standing) | _waits(app, session, number))
+                _warn_stale(session, number, standing)
     if as_json:
         document(done)
     else:
@@ -208,8 +287,40 @@ def _standing(number: int, standing: Standing) -> dict[str, Any]:
     }
 
 
+def _waits(app: App, session: Session, number: int) -> dict[str, Any]:
+    """What keeps it from being sent now, but for its own time."""
+    running = lockfile.is_held(session.path)
+    with session.read() as connection:
+        found = waiting.waits_of(
+            connection, session.profiles, number, running=running, now=app.now()
+        )
+    return {
+        "waits_for": [
+            {"cause": one.cause.value, "text": one.text} for one in found if one.cause not in _TURN
+        ]
+    }
+
+
+_TURN: Final = (Cause.TIME, Cause.PLACE)
+
+
+def _warn_stale(session: Session, number: int, standing: Standing) -> None:
+    if standing.state is not DeliveryState.PENDING:
+        return
+    with session.read() as connection:
+        newer = waiting.newer_delivered(connection, number)
+    if newer is not None:
+        complain(
+            f"warning: delivery {number}: delivery {newer}, of a newer event of its aggregate, was "
+            "delivered already, so the receiver goes back in time"
+        )
+
+
 def _in_words(done: dict[str, Any]) -> str:
     said = f"delivery {done['delivery_id']} is {done['state']}"
     if done["state"] != DeliveryState.PENDING:
         return said
-    return f"{said}, due at {done['due_at']}" if done["due_at"] else f"{said}, behind another one"
+    waits = "; ".join(one["text"] for one in done["waits_for"])
+    if waits:
+        return f"{said}, and waits: {waits}"
+    return f"{said}, due at {done['due_at']}" if done["due_at"] else said

@@ -9,6 +9,8 @@ import click
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import complain, document, fields, json_option, lines, say, table
 from webhookd.cli.types import HIGHEST, Whole
+from webhookd.config.catalog import validation
+from webhookd.core.model import DeliveryState, Reason
 from webhookd.core.text import counted
 from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError, WebhookdError
 from webhookd.store import explain as explaining
@@ -50,8 +52,8 @@ def explain(app: App, event: str | None, outbox_id: int | None, as_json: bool) -
         raise UsageError("explain: name one event, by event id or sequence, or one --outbox-id")
     with app.session(write=False) as session:
         if outbox_id is not None:
-            outbox = app.settings.outbox
-            rules = explaining.Rules(outbox.default_tenant, outbox.max_payload)
+            outbox = app.readable.outbox
+            rules = explaining.Rules(outbox.default_tenant, outbox.max_payload, validation(outbox))
             found = explaining.outbox_row(session, outbox_id, rules, app.now())
         else:
             found = explaining.event(session, event or "", app.now())
@@ -85,17 +87,31 @@ def _matched(one: dict[str, Any]) -> Iterator[str]:
     delivery = one["delivery"]
     state = one["state"] if one["removed_at"] is None else f"removed at {one['removed_at']}"
     yield f"{one['subscription_name']} ({state}): {one['why_text']}"
-    reason = f" ({delivery['reason']})" if delivery["reason"] else ""
-    ended = f" at {delivery['finished_at']}" if delivery["finished_at"] else ""
     made = counted(delivery["attempts"], "attempt")
-    yield f"  delivery {delivery['delivery_id']} is {delivery['state']}{reason}{ended}, {made}"
+    yield f"  delivery {delivery['delivery_id']} {_became(delivery)}, {made}"
     if delivery["passed_at"]:
         yield f"  it held up those behind it, so they passed at {delivery['passed_at']}"
     for wait in delivery["waits_for"]:
         yield f"  waits: {wait['text']}"
+    if delivery["expires_at"]:
+        yield f"  ends as expired at {delivery['expires_at']} (max_age is {delivery['max_age']})"
     if delivery["attempts_made"]:
         rows = ([attempt[key] for key in ATTEMPTS] for attempt in delivery["attempts_made"])
         yield from (f"  {line}" for line in table(tuple(ATTEMPTS.values()), rows))
+    if delivery["state"] in ("failed", "cancelled") and one["removed_at"] is None:
+        yield f"  `webhookd deliveries retry {delivery['delivery_id']}` sends it again"
+
+
+def _became(delivery: dict[str, Any]) -> str:
+    state, reason = delivery["state"], delivery["reason"]
+    if delivery["finished_at"] is None:
+        return f"is {state}"
+    if reason == Reason.EXPIRED and delivery["max_age"]:
+        reason = f"{reason}: max_age is {delivery['max_age']}"
+    if delivery["superseded_by"] is not None:
+        reason = f"{reason}: delivery {delivery['superseded_by']} is newer"
+    verb = state if state == DeliveryState.FAILED else f"was {state}"
+    return f"{verb}{f' ({reason})' if reason else ''} at {delivery['finished_at']}"
 
 
 def _row(found: dict[str, Any]) -> Iterator[str]:
@@ -121,7 +137,11 @@ def _row(found: dict[str, Any]) -> Iterator[str]:
 
 def _rejected_now(found: dict[str, Any]) -> str:
     if not found["in_outbox"]:
-        return "the host has deleted it: to have its event, insert a mended row"
+        number = _as_argument(found["outbox_id"])
+        return (
+            "the host has deleted it: to have its event, insert a mended row; "
+            f"`webhookd events retry-rejected --forget-gone {number}` takes it off the list"
+        )
     wrong = found["would_be_rejected"]
     retry = f"`webhookd events retry-rejected {_as_argument(found['outbox_id'])}`"
     if wrong is None:
@@ -146,13 +166,19 @@ def _as_argument(number: int) -> str:
 @click.command("retry-rejected")
 @click.argument("outbox_id", metavar="[OUTBOX_ID...]", type=OUTBOX_ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every row that is rejected.")
+@click.option(
+    "--forget-gone", is_flag=True, help="Take those off the list that the host has deleted."
+)
 @json_option
 @pass_app
-def retry_rejected(app: App, outbox_id: tuple[int, ...], everything: bool, as_json: bool) -> int:
+def retry_rejected(
+    app: App, outbox_id: tuple[int, ...], everything: bool, forget_gone: bool, as_json: bool
+) -> int:
     """Ingest rejected rows again, once the host has mended them.
 
     Each is read anew and judged as ingest does. What becomes an event is one of now: it comes
-    after all that was taken in meanwhile. What is still bad stays rejected, with its new reason.
+    after all that was taken in meanwhile. What is still bad stays rejected, with its new reason;
+    what the host has deleted too, unless --forget-gone.
     """
     if bool(outbox_id) == everything:
         raise UsageError(
@@ -162,7 +188,7 @@ def retry_rejected(app: App, outbox_id: tuple[int, ...], everything: bool, as_js
     done: list[Retried] = []
     try:
         with app.session(write=True) as session:
-            retry = _retry(app, session)
+            retry = _retry(app, session, forget_gone=forget_gone)
             for one in retry.all() if everything else retry.these(outbox_id):
                 done.append(one)  # noqa: PERF402 - what is done is told, even if the next fails
     except WebhookdError:
@@ -179,14 +205,16 @@ def retry_rejected(app: App, outbox_id: tuple[int, ...], everything: bool, as_js
     return EXIT_WRONG if found["unknown"] else EXIT_OK
 
 
-def _retry(app: App, session: Session) -> Retry:
+def _retry(app: App, session: Session, *, forget_gone: bool) -> Retry:
     outbox = app.settings.outbox
     return Retry(
         session,
         default_tenant=outbox.default_tenant,
         max_payload=outbox.max_payload,
         ids_never_reused=outbox.ids == "never-reused",
+        forget_gone=forget_gone,
         clock=app.now,
+        validation=validation(outbox),
     )
 
 
@@ -201,9 +229,15 @@ def _sums(done: list[Retried], everything: bool) -> dict[str, Any]:
             for row in one.rejected
         ],
         "gone": [number for one in done for number in one.gone],
+        "forgotten": [number for one in done for number in one.forgotten],
         # With --all nobody asked for that row: somebody else was faster.
         "unknown": [] if everything else [number for one in done for number in one.unknown],
         "guessed_times": [number for one in done for number in one.guessed_times],
+        "doubted": [
+            {"outbox_id": row.outbox_id, "detail": row.detail}
+            for one in done
+            for row in one.doubted
+        ],
     }
 
 
@@ -216,25 +250,44 @@ def _tell(found: dict[str, Any], *, as_json: bool) -> None:
 
 def _outcome(found: dict[str, Any]) -> Iterator[str]:
     events, rejected, gone = found["events"], found["rejected"], found["gone"]
+    doubted = found["doubted"]
     if events:
         verb = "is an event" if len(events) == 1 else "are events"
         owed = counted(found["deliveries"], "delivery", "deliveries")
         yield f"{counted(len(events), 'row')} {verb} now, with {owed} owed"
     if found["guessed_times"]:
         yield f"no moment in occurred_at, so it is the time of now: {_ids(found['guessed_times'])}"
+    if doubted:
+        yield f"{counted(len(doubted), 'payload')} not as the catalogue says, sent all the same:"
+        yield from _details(doubted, "`webhookd events show` says it of each")
     if rejected:
         reasons = Counter(row["reason"] for row in rejected)
         said = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         verb = "is" if len(rejected) == 1 else "are"
         yield f"{counted(len(rejected), 'row')} {verb} rejected still: {said}"
-        for row in rejected[:LISTED]:
-            yield f"  {row['outbox_id']}  {row['reason']}: {row['detail']}"
-        if len(rejected) > LISTED:
-            yield f"  and {len(rejected) - LISTED} more: `webhookd events list --rejected`"
+        yield from _details(rejected, "`webhookd events list --rejected`")
     if gone:
         verb = "row is" if len(gone) == 1 else "rows are"
         stays = "stays" if len(gone) == 1 else "stay"
-        yield f"{len(gone)} {verb} no longer in the outbox and {stays} rejected: {_ids(gone)}"
+        yield (
+            f"{len(gone)} {verb} no longer in the outbox and {stays} rejected: {_ids(gone)}; "
+            "--forget-gone takes such off the list"
+        )
+    if found["forgotten"]:
+        forgotten = found["forgotten"]
+        verb = "row is" if len(forgotten) == 1 else "rows are"
+        yield (
+            f"{len(forgotten)} {verb} no longer in the outbox and off the list now: "
+            f"{_ids(forgotten)}"
+        )
+
+
+def _details(rows: list[dict[str, Any]], more: str) -> Iterator[str]:
+    for row in rows[:LISTED]:
+        reason = f"{row['reason']}: " if "reason" in row else ""
+        yield f"  {row['outbox_id']}  {reason}{row['detail']}"
+    if len(rows) > LISTED:
+        yield f"  and {len(rows) - LISTED} more: {more}"
 
 
 def _ids(numbers: list[int]) -> str:

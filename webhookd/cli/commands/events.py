@@ -8,12 +8,15 @@ import click
 
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.lazy import LazyGroup
-from webhookd.cli.output import document, fields, json_option, lines, say, table
+from webhookd.cli.output import complain, document, fields, json_option, lines, say, table
 from webhookd.cli.types import LIMIT, MOMENT
+from webhookd.config.catalog import validation
 from webhookd.core.model import Millis
+from webhookd.core.profiles import Known
 from webhookd.errors import UsageError
-from webhookd.store import deliveries
+from webhookd.store import deliveries, waiting
 from webhookd.store.deliveries import Filter
+from webhookd.store.driver import Connection
 from webhookd.store.emit import NewRow
 from webhookd.store.emit import emit as insert
 
@@ -74,6 +77,7 @@ def emit(
     table of the host's own.
     """
     outbox = app.settings.outbox
+    checked = validation(outbox)
     row = NewRow(
         event_type=event_type,
         aggregate_type=aggregate_type,
@@ -90,7 +94,14 @@ def emit(
             default_tenant=outbox.default_tenant,
             max_payload=outbox.max_payload,
             now=app.now(),
+            validation=checked,
         )
+    if checked is not None:
+        fault = checked.fault(
+            event_type, aggregate_type, None if row.payload is None else row.payload.encode()
+        )
+        if fault:
+            complain(f"warning: {fault}")
     if as_json:
         document({"outbox_id": inserted, "event_type": event_type, "event_id": event_id or None})
     else:
@@ -123,7 +134,7 @@ def _payload(given: str, most: int) -> str:
 
 @click.command("list")
 @click.option("--rejected", is_flag=True, help="Outbox rows that could not become events.")
-@click.option("--type", "event_type", help="Of this type.")
+@click.option("--type", "event_type", help="Of this type, or of a pattern like supplier.*.")
 @click.option("--aggregate-id", help="Of this aggregate.")
 @click.option("--tenant", help="Of this tenant.")
 @since_option
@@ -187,9 +198,19 @@ def print_rows(
     if as_json:
         document(found)
     elif found:
-        lines(*table(tuple(columns.values()), ([row[key] for key in columns] for row in found)))
+        rows = ([row[key] for key in columns] for row in found)
+        lines(*table(tuple(columns.values()), rows, whole_last="DETAIL" in columns.values()))
     else:
         say(nothing)
+
+
+def put_in_words(
+    connection: Connection, known: Known, found: list[dict[str, Any]], now: Millis
+) -> None:
+    """Say of deliveries when they are really attempted next, instead of when they would be due."""
+    words = waiting.upcoming(connection, known, (row["delivery_id"] for row in found), now)
+    for row in found:
+        row["next_attempt_at"] = words.get(row["delivery_id"])
 
 
 @click.command()
@@ -199,15 +220,21 @@ def print_rows(
 def show(app: App, event: str, as_json: bool) -> None:
     """Show one event with its payload and what became of its deliveries.
 
-    The JSON has the payload as text, byte for byte as the host wrote it.
+    The JSON has the payload as text, byte for byte as the host wrote it. With [outbox] validate,
+    payload_fault says where it differs from its type's catalogue.
     """
     with app.session(write=False) as session, session.read() as connection:
         found = deliveries.show_event(connection, event)
+        if not as_json:
+            put_in_words(connection, session.profiles, found["deliveries"], app.now())
+    found["payload_fault"] = _payload_fault(app, found)
     if as_json:
         document(found)
         return
     owed = found.pop("deliveries")
     guessed = found.pop("time_guessed")
+    if found["payload_fault"] is None:
+        del found["payload_fault"]
     if guessed:
         found["occurred_at"] += "  (the row's own could not be read; this is the time of ingest)"
     lines(*fields(found))
@@ -216,6 +243,16 @@ def show(app: App, event: str, as_json: bool) -> None:
             "",
             *table(tuple(DELIVERIES.values()), ([row[key] for key in DELIVERIES] for row in owed)),
         )
+
+
+def _payload_fault(app: App, event: dict[str, Any]) -> str | None:
+    """Where its payload is not made as its type's catalogue says, by the settings of now."""
+    checked = validation(app.readable.outbox)
+    payload = event["payload"]
+    if checked is None or payload is None:
+        return None
+    aggregate_type = event["aggregate_type"] or ""
+    return checked.fault(event["event_type"], aggregate_type, payload.encode()) or None
 
 
 DELIVERIES: Final = {

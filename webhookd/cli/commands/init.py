@@ -1,10 +1,14 @@
 """`webhookd init`: prepare a file."""
 
+from pathlib import Path
+
 import click
 
 from webhookd.cli.context import App, pass_app
-from webhookd.cli.output import document, json_option, lines
-from webhookd.store.create import Prepared, prepare
+from webhookd.cli.output import document, json_option, lines, say
+from webhookd.core.text import counted
+from webhookd.store import preflight
+from webhookd.store.create import Prepared, prepare, upgrade_ahead
 from webhookd.store.file import BEFORE_FIRST
 
 
@@ -19,6 +23,7 @@ def init(app: App, existing: bool, as_json: bool) -> None:
     of a table that it makes, at the end of one that was there ([outbox] start says otherwise).
     """
     chosen = app.settings.outbox
+    _announce(preflight.real_path(app.settings.database))
     done = prepare(
         app.settings.database,
         table=chosen.table,
@@ -43,6 +48,17 @@ def init(app: App, existing: bool, as_json: bool) -> None:
         )
         return
     lines(*_words(done, ingested))
+
+
+def _announce(path: Path) -> None:
+    """Say beforehand what may take long, and keeps the host from writing meanwhile."""
+    if not path.exists():
+        return
+    preflight.check(path)
+    ahead = upgrade_ahead(path)
+    if ahead is not None:
+        made = counted(ahead, "delivery", "deliveries")
+        say(f"{path}: being upgraded, with {made}; the host cannot write until it is done")
 
 
 def _words(done: Prepared, ingested: int | None) -> list[str]:

@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,12 +18,14 @@ from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import json_line, json_option, lines, say
 from webhookd.cli.types import HIGHEST, Share, Whole
 from webhookd.config.references import is_reference, resolve
-from webhookd.core import profiles, registration
+from webhookd.core import registration, urls
+from webhookd.core.egress import judge_url
+from webhookd.core.profiles import BUILT_IN
 from webhookd.core.secrets import MADE_BYTES, make
 from webhookd.core.text import printable_bytes
 from webhookd.core.times import to_text
-from webhookd.core.verify import Verdict, verify
-from webhookd.errors import UsageError
+from webhookd.core.verify import Verdict, verifier, verify
+from webhookd.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from webhookd.core.profiles import Profile
@@ -75,24 +78,56 @@ def listen(
 
     What is genuine is answered with 204, what is not with 401. Ends with Ctrl-C or SIGTERM.
     """
+    chosen = profile_named(profile, app)
+    key = secret_of(secret, chosen)
+    made = ""
+    if key is None and chosen.requires_secret:
+        key = made = make(os.urandom(MADE_BYTES))
+    desk = _Desk(chosen, key, fail_rate, as_json=as_json)
+    signed, allowed = key is not None, _is_allowed(app)
+    advice = _Advice(profile, app.config, made=made, signed=signed, is_allowed=allowed)
+    _run(desk, port, most, advice)
+
+
+def profile_named(name: str, app: App) -> "Profile":
+    """A built-in profile, or one of the configuration's, which is read for that alone.
+
+    Raises:
+        UsageError: there is none.
+        ConfigError: the configuration cannot be read.
+    """
+    known = BUILT_IN
+    if name not in known.by_name and app.config is not None:
+        known = app.settings.profiles
     try:
-        chosen = profiles.get(profile)
+        return known.get(name)
     except ValueError as error:
         raise UsageError(f"--profile: {error}") from None
-    key = _secret(secret, chosen)
-    desk = _Desk(profile, key, fail_rate, as_json=as_json)
-    _run(desk, port, most, _Advice(profile, "" if secret else key, app.config))
 
 
-def _secret(given: str | None, profile: "Profile") -> str:
-    """The secret itself, looked up where it is a reference, made where there is none."""
+def _is_allowed(app: App) -> bool:
+    """Whether the configuration lets subscriptions lead here already."""
+    try:
+        return judge_url(urls.parse(f"http://{HOST}/"), app.settings.egress) is None
+    except ConfigError:
+        return False
+
+
+def secret_of(given: str | None, profile: "Profile") -> str | None:
+    """The secret itself, looked up where it is a reference; None where none is given.
+
+    Raises:
+        UsageError: it has not the form that the profile takes.
+        ConfigError: a reference that leads to nothing usable.
+    """
     if given is None:
-        return make(os.urandom(MADE_BYTES))
+        return None
     text = resolve(given, os.environ) if is_reference(given) else secrets.literal(given)
     try:
-        return registration.secret(text, profile)
-    except registration.Unfit as error:
-        raise UsageError(f"--secret: {error.reason}") from None
+        verifier(profile, text)
+    except ValueError as error:
+        raise UsageError(f"--secret: {error}") from None
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,31 +135,40 @@ class _Advice:
     """How to subscribe this receiver."""
 
     profile: str
+    config: Path | None
     made: str = field(repr=False)
     """The secret, if it was made here; `''` for one that was given, which is not repeated."""
-    config: Path | None
+    signed: bool
+    """Whether there is a secret at all."""
+    is_allowed: bool
 
-    def lines(self, url: str) -> tuple[str, str]:
-        """The command, with the secret where no list of processes shows it, and the setting."""
+    def lines(self, url: str) -> Iterator[str]:
+        """The command, with the secret where no list of processes shows it, and the setting
+        where it is missing."""
         program = "webhookd"
         if self.config is not None:
             program += f" --config {shlex.quote(str(self.config))}"
-        command = f"{program} subscriptions add {url} --profile {self.profile} --secret -"
-        if self.made:
-            how = f"subscribe it: echo {shlex.quote(self.made)} | {command}"
+        command = f"{program} subscriptions add {url} --profile {self.profile}"
+        if self.signed:
+            command += " --secret -"
+        if not self.signed:
+            yield f"subscribe it: {command}"
+        elif self.made:
+            yield f"subscribe it: echo {shlex.quote(self.made)} | {command}"
         else:
-            how = f"subscribe it, with the same secret on standard input: {command}"
-        place = self.config or registration.NO_FILE
-        needs = f'[egress] allow = ["{HOST}"] in {place}'
-        return how, f"that command and the daemon need {needs}"
+            yield f"subscribe it, with the same secret on standard input: {command}"
+        if not self.is_allowed:
+            place = self.config or registration.NO_FILE
+            needs = f'[egress] allow = ["{HOST}"] in {place}'
+            yield f"that command and the daemon need {needs}"
 
 
 @dataclass(slots=True)
 class _Desk:
     """Judges, prints and answers what comes in."""
 
-    profile: str
-    secret: str = field(repr=False)
+    profile: "Profile"
+    secret: str | None = field(repr=False)
     fail_rate: float
     as_json: bool
     count: int = 0

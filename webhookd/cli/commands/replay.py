@@ -123,6 +123,8 @@ def _in_words(
         f"{came[Verdict.PENDING]} pending already",
         f"{came[Verdict.NOT_MATCHING]} not matching",
     ]
+    if came[Verdict.NOT_FAILED]:
+        said.append(f"{came[Verdict.NOT_FAILED]} not failed")
     if came[SUPERSEDED]:
         said.insert(2, f"{came[SUPERSEDED]} of these superseded by newer ones")
     texts = [f"{found.name}: {', '.join(said)}"]

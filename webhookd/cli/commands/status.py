@@ -9,6 +9,8 @@ import click
 
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import document, json_line, json_option, lines, table
+from webhookd.core.explaining import upcoming
+from webhookd.core.model import SubscriptionState
 from webhookd.core.status import WELL, Status, Thresholds, compose
 from webhookd.core.text import counted
 from webhookd.core.times import format_duration, from_text
@@ -52,12 +54,12 @@ def status(app: App, watch: bool, nagios: bool, as_json: bool) -> int:
 
 
 def _look(app: App) -> Status:
-    settings = app.settings
-    with app.session(write=False) as session, session.read() as connection:
-        file = facts(connection, session.file, session.path)
+    settings = app.readable
+    with app.session(write=False, tell=False) as session, session.read() as connection:
+        file = facts(connection, session.file, session.path, settings.profiles)
         lock, held = lockfile.read(session.path), lockfile.is_held(session.path)
     limits = Thresholds(settings.status.max_lag, settings.status.max_owed_age)
-    return compose(file, lock, held=held, thresholds=limits, now=app.now())
+    return compose(file, lock, held=held, thresholds=limits, now=app.now(), fault=app.fault)
 
 
 def _code(found: Status) -> int:
@@ -79,7 +81,7 @@ def _nagios(app: App) -> int:
     said = said.replace("|", "/")
     lines(
         f"WEBHOOKD {word} - {said} | lag={outbox['lag_rows']} owed={deliveries['pending']} "
-        f"rejected={outbox['rejected']}"
+        f"rejected={outbox['rejected']} failed={deliveries['failed']}"
     )
     return code
 
@@ -137,7 +139,12 @@ def _words(found: Status) -> list[str]:
         shown.append(f"unrecorded  {counted(count, 'outcome')} {verb} in memory")
     if said["subscriptions"]:
         shown += ["", *_subscriptions(said)]
-    unwell = [one for one in said["subscriptions"] if one["health"] != WELL]
+    # Of one that is disabled the problems tell.
+    unwell = [
+        one
+        for one in said["subscriptions"]
+        if one["health"] != WELL and one["state"] != SubscriptionState.DISABLED
+    ]
     if unwell:
         shown += ["", *(f"{one['name']}: {one['health']}" for one in unwell)]
     if found.problems:
@@ -173,10 +180,22 @@ def _subscriptions(said: dict[str, Any]) -> list[str]:
                 one["failed"],
                 one["last_error"] or one["last_status"],
                 _ago(one["last_success_at"], now),
-                one["next_attempt_at"],
+                _next(one, said["at"]),
             )
             for one in said["subscriptions"]
         ),
+    )
+
+
+def _next(one: dict[str, Any], now: str) -> str | None:
+    if not one["owed"]:
+        return None
+    return upcoming(
+        one["next_attempt_at"],
+        now,
+        sends=one["state"] == SubscriptionState.ENABLED,
+        failing=one["failing_since"] is not None,
+        held_until=one["held_until"],
     )
 
 

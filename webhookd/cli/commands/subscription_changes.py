@@ -19,18 +19,20 @@ from webhookd.cli.definition import (
     policy_options,
     warn,
 )
+from webhookd.cli.known import warn_of_slips
 from webhookd.cli.output import document, json_option, lines, say
 from webhookd.cli.types import DURATION
-from webhookd.core import profiles, registration, urls
-from webhookd.core.egress import EgressPolicy
+from webhookd.config.settings import Settings
+from webhookd.core import registration, urls
 from webhookd.core.model import Millis, Ordering, SubscriptionState
-from webhookd.core.profiles import Profile
+from webhookd.core.profiles import Known, Profile
 from webhookd.core.storage import StoredSubscription
 from webhookd.core.text import counted
 from webhookd.core.times import format_duration, to_text
 from webhookd.errors import Refused, UsageError
 from webhookd.store import subscriptions
 from webhookd.store.acceptance import cancel_in_batches
+from webhookd.store.deliveries import latest_types
 from webhookd.store.transaction import Session
 
 OVERLAP: Final[Millis] = 86_400_000
@@ -100,10 +102,12 @@ def update(
             found = subscriptions.find(transaction.connection, subscription)
             check_editable(app, found)
             with on_the_command_line():
-                changes = _changes(given, policy, found, app.settings.egress)
-            terms.look_up(changes.get("policy", {}), profiles.get(found.profile))
+                changes = _changes(given, policy, found, app.settings)
+            terms.look_up(changes.get("policy", {}), profile_of(found, app.settings.profiles))
             realigned = subscriptions.update(transaction, found.key, changes, app.now())
             after = subscriptions.find(transaction.connection, found.id)
+            seen = latest_types(transaction.connection)
+        warn_of_slips(changes.get("events", ()), seen, after.profile)
         if realigned is not None:
             _realign(app, session, after, realigned)
     warn(
@@ -111,7 +115,7 @@ def update(
         url=urls.parse(after.url) if "url" in changes else None,
         events=changes.get("events", ()),
     )
-    known = details(after)
+    known = details(after, app.settings.profiles)
     shown = {**summary(after), "headers": known["headers"], "policy": known["policy"]}
     if as_json:
         document(shown)
@@ -132,13 +136,13 @@ def _realign(app: App, session: Session, found: StoredSubscription, key: int) ->
 
 
 def _changes(
-    given: dict[str, Any], policy: dict[str, Any], found: StoredSubscription, egress: EgressPolicy
+    given: dict[str, Any], policy: dict[str, Any], found: StoredSubscription, settings: Settings
 ) -> dict[str, Any]:
-    """The changes as they are written. Raises Unfit."""
-    profile: Profile = profiles.get(found.profile)
+    """The changes as they are written. Raises Unfit, and Refused as `profile_of` does."""
+    profile = profile_of(found, settings.profiles)
     changes = dict(given)
     if "url" in changes:
-        changes["url"] = registration.url(changes["url"], egress).text
+        changes["url"] = registration.url(changes["url"], settings.egress).text
     if "events" in changes:
         changes["events"] = registration.events(patterns(changes["events"]), profile)
     if "name" in changes:
@@ -146,12 +150,26 @@ def _changes(
     if "method" in changes:
         changes["method"] = registration.method(changes["method"], profile)
     if "headers" in changes:
-        changes["headers"] = registration.headers(changes["headers"], profile)
+        # What a handshake gave is no user's to take away.
+        granted = [pair for pair in found.headers if pair[0].lower() in profile.echoes]
+        changes["headers"] = (*registration.headers(changes["headers"], profile), *granted)
     if policy:
         own = {key: value for key, value in policy.items() if value != PRESET}
         kept = {key: value for key, value in found.policy.items() if key not in policy}
-        changes["policy"] = {**kept, **registration.policy(own)}
+        changes["policy"] = {**kept, **registration.policy(own, profile)}
     return changes
+
+
+def profile_of(found: StoredSubscription, known: Known) -> Profile:
+    """The subscription's profile.
+
+    Raises:
+        Refused: it is one of a configuration's that is not there any more.
+    """
+    try:
+        return known.get(found.profile)
+    except ValueError as error:
+        raise Refused(f"{found.name}: {error}") from None
 
 
 @click.command()
@@ -221,7 +239,7 @@ def rotate_secret(
     with app.session(write=True) as session:
         found = _find(session, subscription)
         check_editable(app, found)
-        profile = profiles.get(found.profile)
+        profile = profile_of(found, app.settings.profiles)
         chosen = secrets.choose(secret, profile)
         with session.write() as transaction:
             subscriptions.find(transaction.connection, found.id)
@@ -229,10 +247,11 @@ def rotate_secret(
     had_one = any(one.expires_at is None or one.expires_at > now for one in found.secrets)
     until = to_text(now + span) if had_one and span else None
     if as_json:
-        document(
-            {"id": found.id, "name": found.name, "secret": chosen.shown, "overlap_until": until}
-        )
+        said = {"id": found.id, "name": found.name, "secret": chosen.shown, "overlap_until": until}
+        document({**said, "public_key": chosen.public} if chosen.public else said)
         return
+    if chosen.public:
+        lines(f"public_key  {chosen.public}  (give it to the receiver)")
     if chosen.made:
         lines(f"secret  {chosen.shown}  (shown this once: give it to the receiver)")
     lines(_who_signs(found.name, profile, until, span))

@@ -49,8 +49,8 @@ def enable(
     backlog = Kind.SKIP_BACKLOG if skip_backlog else Kind.NEWEST_ONLY if newest_only else None
     with app.session(write=True) as session:
         found = _find(session, subscription)
-        if skip_backlog and not yes:
-            _confirm(found, _owed(session, found))
+        if backlog is not None and not yes:
+            _confirm(found, _owed(session, found), backlog)
         with session.write() as transaction:
             found = subscriptions.find(transaction.connection, found.id)
             enabled = enabling.enable(
@@ -59,6 +59,9 @@ def enable(
         came = _carry_out(app, session, enabled)
         found = _find(session, found.id)
         owed = _owed(session, found)
+        with session.read() as connection:
+            old = enabling.too_old(connection, session.profiles, found.key, app.now())
+            expired = enabling.expired(connection, found.key) if retry_failed else 0
         runs = lockfile.is_held(session.path)
     warn_undeclared(app, found)
     if as_json:
@@ -68,6 +71,8 @@ def enable(
                 "owed": owed,
                 "cancelled": came["cancelled"],
                 "reopened": came["reopened"],
+                "too_old": old,
+                "expired": expired,
             }
         )
         return
@@ -75,8 +80,21 @@ def enable(
         lines(f"{found.name}: {_of_backlog(backlog, enabled, came)}")
     if retry_failed:
         lines(f"{found.name}: {_of_failed(enabled, came)}")
+    if expired:
+        verb = "is" if expired == 1 else "are"
+        lines(
+            f"{found.name}: {_at_least(expired)} expired and {verb} not opened again; `webhookd "
+            f"replay --subscription {found.name} --failed-only --since TIME` sends what is wanted"
+        )
     when = "" if runs else " once the daemon runs"
     lines(f"{found.name} is enabled; {_are(owed)} owed and will be sent{when}")
+    if old:
+        verb = "is" if old == 1 else "are"
+        lines(f"{_at_least(old)} of them {verb} older than max_age and will end as expired")
+
+
+def _at_least(count: int) -> str:
+    return f"{count} or more" if count >= enabling.MOST_COUNTED else str(count)
 
 
 def _carry_out(app: App, session: Session, enabled: Enabled) -> Counter[str]:
@@ -117,15 +135,18 @@ def _of_failed(enabled: Enabled, came: Counter[str]) -> str:
     )
 
 
-def _confirm(found: StoredSubscription, owed: int) -> None:
+def _confirm(found: StoredSubscription, owed: int, backlog: Kind) -> None:
     if not owed:
         return
+    but = "" if backlog is Kind.SKIP_BACKLOG else ", all but the newest of each aggregate"
     if not _is_asked():
         raise UsageError(
-            f"{found.name}: {_are(owed)} owed and would be cancelled; say --yes to skip them"
+            f"{found.name}: {_are(owed)} owed and would be cancelled{but}; say --yes to skip them"
         )
     click.confirm(
-        f"{found.name}: {_are(owed)} owed and will be cancelled. Skip them?", abort=True, err=True
+        f"{found.name}: {_are(owed)} owed and will be cancelled{but}. Skip them?",
+        abort=True,
+        err=True,
     )
 
 

@@ -16,13 +16,16 @@ from webhookd.cli.definition import (
     policy_options,
     warn,
 )
+from webhookd.cli.known import warn_of_slips
 from webhookd.cli.lazy import LazyGroup
 from webhookd.cli.output import document, fields, json_option, lines, table
-from webhookd.core import policy, profiles, registration, urls
+from webhookd.core import policy, registration, urls
 from webhookd.core.model import Ordering
-from webhookd.core.storage import StoredSubscription
+from webhookd.core.profiles import BUILT_IN, Known
+from webhookd.core.storage import StoredSecret, StoredSubscription
 from webhookd.core.times import to_text
 from webhookd.store import subscriptions as stored_ones
+from webhookd.store.deliveries import latest_types
 from webhookd.store.registration import register
 
 _CHANGES: Final = "webhookd.cli.commands.subscription_changes"
@@ -40,6 +43,7 @@ _CHANGES: Final = "webhookd.cli.commands.subscription_changes"
         "rotate-secret": f"{_CHANGES}:rotate_secret",
         "remove": f"{_CHANGES}:remove",
         "apply": "webhookd.cli.commands.subscriptions_apply:apply",
+        "test": "webhookd.cli.commands.subscription_test:test",
     },
 )
 def subscriptions() -> None:
@@ -60,8 +64,9 @@ def subscriptions() -> None:
     "--profile",
     default="standard",
     show_default=True,
-    help=f"The wire format: {', '.join(profiles.PROFILES)}.",
+    help=f"The wire format: {', '.join(BUILT_IN.by_name)}, or one of your own.",
 )
+@click.option("--mode", default="", help="The profile's variant, where it has some.")
 @click.option("--name", default="", help="What people call it; made of the host if left out.")
 @click.option("--secret", metavar="VALUE|env:NAME|file:PATH|-", help=secrets.HELP)
 @click.option("--method", default="", help="The request method, where the profile has a choice.")
@@ -85,6 +90,7 @@ def add(
     as_json: bool,
     tenant: str,
     profile: str,
+    mode: str,
     method: str,
     **own_policy: Any,
 ) -> None:
@@ -97,12 +103,13 @@ def add(
         events=patterns(events),
         tenant=tenant,
         profile=profile,
+        mode=mode,
         method=method,
         headers=pairs(headers),
         policy=policy_of(own_policy),
     )
     with on_the_command_line():
-        definition = registration.judge(wanted, app.settings.egress)
+        definition = registration.judge(wanted, app.settings.egress, app.settings.profiles)
         name = name and registration.name(name)
     terms.look_up(definition.policy, definition.profile)
     with app.session(write=True) as session:
@@ -112,8 +119,12 @@ def add(
         new = [] if chosen is None else [chosen.new]
         with session.write() as transaction:
             made = register(transaction, definition, name=name, secrets=new, now=app.now())
+            seen = latest_types(transaction.connection)
     warn(app.settings.egress, url=definition.url, events=definition.events)
+    warn_of_slips(definition.events, seen, definition.profile.name)
     shown = {**summary(made), "secret": None if chosen is None else chosen.shown}
+    if chosen is not None and chosen.public:
+        shown["public_key"] = chosen.public
     if as_json:
         document(shown)
         return
@@ -160,7 +171,7 @@ def show(app: App, subscription: str, as_json: bool) -> None:
     with app.session(write=False) as session, session.read() as connection:
         found = stored_ones.find(connection, subscription)
         owed = stored_ones.owed(connection)[found.key]
-    shown = {**summary(found), "owed": owed, **details(found)}
+    shown = {**summary(found), "owed": owed, **details(found, session.profiles)}
     if as_json:
         document(shown)
         return
@@ -196,24 +207,31 @@ def in_words(shown: dict[str, Any]) -> list[str]:
     return fields(flat)
 
 
-def details(one: StoredSubscription) -> dict[str, Any]:
+def details(one: StoredSubscription, known: Known) -> dict[str, Any]:
     """What `show` says beyond the summary; of headers and secrets no value."""
-    in_force = policy.apply(profiles.get(one.profile).policy, one.policy)
+    try:
+        in_force = policy.show(policy.apply(known.get(one.profile).policy, one.policy))
+    except ValueError as error:  # of a profile that is not there: it is held back
+        in_force = {"problem": str(error)}
     return {
+        "mode": one.mode or None,
         "headers": {name: "***" for name, _ in one.headers},
-        "secrets": [
-            {
-                "reference": secret.value if secret.is_reference else None,
-                "created_at": to_text(secret.created_at),
-                "expires_at": secret.expires_at and to_text(secret.expires_at),
-            }
-            for secret in one.secrets
-        ],
-        "policy": policy.show(in_force),
+        "secrets": [_secret_shown(secret) for secret in one.secrets],
+        "policy": in_force,
     }
 
 
+def _secret_shown(secret: StoredSecret) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "reference": secret.value if secret.is_reference else None,
+        "created_at": to_text(secret.created_at),
+        "expires_at": secret.expires_at and to_text(secret.expires_at),
+    }
+    public = "" if secret.is_reference else secrets.public_key(secret.value)
+    return {**shown, "public_key": public} if public else shown
+
+
 def _secret_in_words(secret: Mapping[str, str | None]) -> str:
-    what = secret["reference"] or "***"
+    what = secret["reference"] or secret.get("public_key") or "***"
     until = secret["expires_at"]
     return f"{what}, since {secret['created_at']}" + (f", until {until}" if until else "")

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from webhookd.cli.context import App, pass_app
+from webhookd.cli.known import warn_of_slips
 from webhookd.cli.output import complain, document, json_option, lines
 from webhookd.config.declared import look_up
 from webhookd.core.declaration import Declared, Difference
@@ -14,6 +15,7 @@ from webhookd.core.egress import EgressPolicy, doubt_url
 from webhookd.core.matching import doubt
 from webhookd.errors import UsageError
 from webhookd.store import declared
+from webhookd.store.deliveries import latest_types
 
 
 @click.command()
@@ -32,7 +34,13 @@ def apply(app: App, dry_run: bool, as_json: bool) -> None:
     with app.session(write=not dry_run) as session:
         with session.read() as connection:
             found = declared.difference(connection, wanted)
-        _judge(_touched(wanted, found), app.settings.egress)
+            seen = latest_types(connection)
+        touched = _touched(wanted, found)
+        _judge(touched, app.settings.egress)
+        for one in touched:
+            definition = one.definition
+            place = f"{one.place}.events"
+            warn_of_slips(definition.events, seen, definition.profile.name, place)
         if not (dry_run or found.is_empty):
             with session.write() as transaction:
                 found = declared.apply(transaction, wanted, app.now())

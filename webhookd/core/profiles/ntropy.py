@@ -12,7 +12,7 @@ from webhookd.core import secrets
 from webhookd.core.model import Event, Policy, Subscription
 from webhookd.core.profiles import envelope
 from webhookd.core.profiles.profile import Content, Profile
-from webhookd.core.signing import Encoding, Scheme
+from webhookd.core.signing import Encoding, Key, Offer, Scheme
 
 
 def render(subscription: Subscription, event: Event, _number: int) -> Content:
@@ -42,8 +42,17 @@ def _write(signatures: Sequence[str], _timestamp: str) -> str:
     return signatures[0]
 
 
-def _read(value: str) -> list[str]:
-    return [value]
+def _read(value: str) -> Offer:
+    return Offer([value])
+
+
+def check_secret(text: str) -> Key:
+    """The key of a `whsec_` secret: the text as it stands.
+
+    Raises:
+        ValueError: it has another form. One line, without the secret.
+    """
+    return Key(secrets.check_utf8(text))
 
 
 def check_events(patterns: Sequence[str]) -> None:
@@ -74,7 +83,7 @@ PROFILE: Final = Profile(
         read=_read,
     ),
     render=render,
-    check_secret=secrets.check_utf8,
+    check_secret=check_secret,
     check_events=check_events,
     own_headers=frozenset({"x-webhook-event", "x-webhook-id", "x-webhook-timestamp"}),
     user_agent="EUDR-Platform-Webhook/1.0",

@@ -10,9 +10,10 @@ from webhookd.core import secrets
 from webhookd.core.model import Event, Policy, Subscription
 from webhookd.core.profiles import envelope
 from webhookd.core.profiles.profile import Content, Profile
-from webhookd.core.signing import Encoding, Scheme
+from webhookd.core.signing import Algorithm, Encoding, Key, Offer, Scheme
 
-_VERSION: Final = "v1,"
+_SYMMETRIC: Final = "v1,"
+_ASYMMETRIC: Final = "v1a,"
 _SECOND: Final = 1_000
 _MINUTE: Final = 60 * _SECOND
 _HOUR: Final = 60 * _MINUTE
@@ -22,7 +23,7 @@ def render(_subscription: Subscription, event: Event, _number: int) -> Content:
     """`type`, `timestamp`, `data`; for an ID-only event `data` says which aggregate to ask for."""
     data = envelope.payload(event)
     if data is None:
-        data = _reference(event)
+        data = reference(event)
     body = envelope.members(
         (b"type", envelope.text(event.event_type)),
         (b"timestamp", envelope.text(event.occurred_at)),
@@ -31,7 +32,8 @@ def render(_subscription: Subscription, event: Event, _number: int) -> Content:
     return Content(envelope.JSON, body)
 
 
-def _reference(event: Event) -> bytes:
+def reference(event: Event) -> bytes:
+    """Which aggregate an event is about: the aggregate's type and id, and the tenant if any."""
     pairs = [
         (b"aggregate_type", envelope.text(event.aggregate_type)),
         (b"aggregate_id", envelope.text(event.aggregate_id)),
@@ -42,12 +44,28 @@ def _reference(event: Event) -> bytes:
 
 
 def _write(signatures: Sequence[str], _timestamp: str) -> str:
-    return " ".join([_VERSION + signature for signature in signatures])
+    return " ".join(signatures)
 
 
-def _read(value: str) -> list[str]:
+def _read(value: str) -> Offer:
     # Other versions in the list are other keys' business: the standard has receivers skip them.
-    return [item.removeprefix(_VERSION) for item in value.split(" ") if item.startswith(_VERSION)]
+    return Offer(value.split(" "))
+
+
+def check_secret(text: str) -> Key:
+    """The key of a `whsec_` secret, or of a `whsk_` one, which is an Ed25519 key.
+
+    Raises:
+        ValueError: it has another form. One line, without the secret.
+    """
+    if text.startswith(secrets.PRIVATE_PREFIX):
+        return Key(secrets.check_private(text), algorithm=Algorithm.PRIVATE)
+    if text.startswith(secrets.PUBLIC_PREFIX):
+        raise ValueError(
+            f"the secret is a public key: give that one ({secrets.PUBLIC_PREFIX}...) to the"
+            f" receiver, and the private one ({secrets.PRIVATE_PREFIX}...) here"
+        )
+    return Key(secrets.check_standard(text))
 
 
 def check_events(_patterns: Sequence[str]) -> None:
@@ -61,6 +79,8 @@ SCHEME: Final = Scheme(
     carries_list=True,
     write=_write,
     read=_read,
+    prefix=_SYMMETRIC,
+    ed25519_prefix=_ASYMMETRIC,
 )
 """Also the signature of the formats that have none of their own."""
 
@@ -87,6 +107,6 @@ PROFILE: Final = Profile(
     requires_secret=True,
     scheme=SCHEME,
     render=render,
-    check_secret=secrets.check_standard,
+    check_secret=check_secret,
     check_events=check_events,
 )

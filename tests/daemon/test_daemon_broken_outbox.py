@@ -1,0 +1,119 @@
+"""A22: an outbox that cannot be read stops ingest, and nothing but ingest."""
+
+import pytest
+import trio
+
+from webhookd.core.model import SubscriptionState
+from webhookd.daemon.tailer import LONGEST_REST, OUTBOX_RETRY, POLL
+from webhookd.store import enabling
+from webhookd.store.instructions import Kind
+
+BREAK = "ALTER TABLE outbox RENAME TO elsewhere"
+MEND = "ALTER TABLE elsewhere RENAME TO outbox"
+PAUSED, ENABLED = SubscriptionState.PAUSED, SubscriptionState.ENABLED
+
+
+async def test_A22_operators_are_obeyed_at_once(world, autojump_clock, warnings):
+    key = world.subscribe("a", concurrency=1)
+    world.sender.script = lambda _: world.after(0.1, world.ok)
+    for n in range(300):
+        world.insert(f"x{n}")
+    async with world.running() as daemon:
+        await trio.sleep(1)
+        world.host.execute(BREAK)
+        await trio.sleep(7)
+        world.state(key, PAUSED)
+        before = len(world.sender.seen)
+        await trio.sleep(20)
+        assert len(world.sender.seen) <= before + 10 * POLL + 2
+        world.state(key, ENABLED)
+        await trio.sleep(0.5)
+        assert len(world.sender.seen) >= before + 3
+        assert daemon.tailer.problems
+        await trio.sleep(60)
+        world.host.execute(MEND)
+        world.insert("y")
+        await trio.sleep(OUTBOX_RETRY + 1)
+        assert not daemon.tailer.problems
+        assert world.sender.seen[-1].aggregate == "y"
+    assert world.states() == ["delivered"] * 301
+    assert warnings()
+
+
+async def test_A22_instructions_are_carried_out(world, autojump_clock, warnings):
+    """The command that gave it died: 500 of one aggregate, of which the newest is wanted."""
+    key = world.subscribe("a", ordering="aggregate")
+    world.state(key, PAUSED)
+    for _ in range(500):
+        world.insert("x")
+    async with world.running():
+        await trio.sleep(5)
+        world.host.execute(BREAK)
+        await trio.sleep(10)
+        with world.command() as transaction:
+            enabling.enable(
+                transaction,
+                key,
+                backlog=Kind.NEWEST_ONLY,
+                retry_failed=False,
+                now=world.clock.now(),
+            )
+        await trio.sleep(3)
+        assert [seen.n for seen in world.sender.seen] == [500]
+        world.host.execute(MEND)
+        await trio.sleep(OUTBOX_RETRY + 1)
+    assert world.states().count("cancelled") == 499
+    assert warnings()
+
+
+async def test_A22_what_a_removed_one_was_owed_is_cancelled(world, autojump_clock, warnings):
+    key = world.subscribe("a")
+    world.state(key, PAUSED)
+    for n in range(250):
+        world.insert(f"x{n}")
+    async with world.running():
+        await trio.sleep(5)
+        world.host.execute(BREAK)
+        await trio.sleep(7)
+        world.remove(key)
+        await trio.sleep(3)
+        assert world.states() == ["cancelled"] * 250
+        world.host.execute(MEND)
+        await trio.sleep(OUTBOX_RETRY + 1)
+    assert warnings()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3])
+async def test_a_stream_of_changes_is_read_a_few_times_a_second_at_most(
+    world, autojump_clock, seconds
+):
+    """Reading all subscriptions takes `seconds`: nobody else would get a turn."""
+    key = world.subscribe("a")
+    store = world.store()
+    real, at = store.subscriptions, []
+
+    def subscriptions():
+        at.append(trio.current_time())
+        autojump_clock.jump(seconds)
+        return real()
+
+    store.subscriptions = subscriptions
+    async with world.running(store=store):
+        await trio.sleep(10)
+        for _ in range(20):
+            world.state(key, PAUSED)
+            world.state(key, ENABLED)
+            await trio.sleep(0.3)
+        many = len([one for one in at if one >= 10])
+        await trio.sleep(10)
+        world.state(key, PAUSED)
+        alone = trio.current_time()
+        await trio.sleep(5)
+        assert at[-1] - alone <= POLL
+        world.insert("x")
+        await trio.sleep(5)
+        assert world.states() == ["pending"]
+        world.state(key, ENABLED)
+        await trio.sleep(LONGEST_REST)
+    assert world.states() == ["delivered"]
+    assert many <= 8 if seconds else many >= 15

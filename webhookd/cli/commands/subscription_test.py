@@ -1,0 +1,202 @@
+"""`webhookd subscriptions test`: one event to see what comes back, or a handshake."""
+
+import os
+import socket
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import click
+
+from webhookd.cli.commands.subscription_changes import profile_of
+from webhookd.cli.context import App, pass_app
+from webhookd.cli.output import complain, document, json_option, lines
+from webhookd.core import handshake, policy, trial, urls
+from webhookd.core.declaration import BY_CONFIG
+from webhookd.core.egress import EgressPolicy
+from webhookd.core.model import Answer, Millis, Result, Url
+from webhookd.core.profiles import Headers, Unrenderable
+from webhookd.core.profiles.cloudevents import ORIGIN
+from webhookd.core.request import Request
+from webhookd.core.storage import StoredSubscription
+from webhookd.errors import EXIT_OK, EXIT_WRONG, Refused, UsageError
+from webhookd.store import subscriptions
+
+if TYPE_CHECKING:
+    from webhookd.daemon.roster import Member
+
+
+@click.command()
+@click.argument("subscription", metavar="ID|NAME")
+@click.option(
+    "--handshake",
+    "asks",
+    is_flag=True,
+    help="Send no event: ask the receiver whether it agrees to get any, as CloudEvents says.",
+)
+@click.option(
+    "--origin", help="With --handshake: the name to ask under; this machine's if left out."
+)
+@json_option
+@pass_app
+def test(app: App, subscription: str, asks: bool, origin: str | None, as_json: bool) -> int:
+    """Send one signed event of the type webhookd.test, and say what the answer would mean.
+
+    It goes where deliveries go, as they do, in whatever state the subscription is. It holds ids
+    alone, and nothing is recorded of it. Exits with 0 if the receiver takes it (2xx), else with 1.
+
+    With --handshake a receiver of CloudEvents is asked with OPTIONS whether this system may deliver
+    to it, and how fast. If it agrees, each delivery names the origin from now on, and the rate that
+    it allows becomes the subscription's rate_limit. Exits with 1 if it does not; then nothing
+    changes.
+    """
+    if asks:
+        _shake_hands(app, subscription, origin, as_json=as_json)
+        return EXIT_OK
+    if origin is not None:
+        raise UsageError("--origin: goes with --handshake")
+    return _try(app, subscription, as_json=as_json)
+
+
+def _try(app: App, name: str, *, as_json: bool) -> int:
+    """Send it one event and say what came of it.
+
+    Raises:
+        ConfigError: the configuration is unfit.
+        Refused: nothing could be delivered to it either.
+    """
+    from webhookd.daemon.roster import HeldBack, enroll
+
+    settings = app.settings
+    with app.session(write=False) as session, session.read() as connection:
+        found = subscriptions.find(connection, name)
+    now = app.now()
+    member = enroll(found, settings.profiles, os.environ, now)
+    if isinstance(member, HeldBack):
+        raise Refused(f"{member.name}: {member.problem}; nothing was sent")
+    event_id = str(uuid.uuid4())
+    request = _request(member, event_id, now)
+    of_it = f"{request.method}, profile {found.profile}, webhook-id {event_id}"
+    complain(f"sending one event {trial.EVENT_TYPE} to {request.url.shown} ({of_it})")
+    in_force = member.subscription.policy
+    begun = time.monotonic()
+    result = _send(request, settings.egress, in_force.timeout)
+    duration = round((time.monotonic() - begun) * 1000)
+    wrong, meaning = trial.meaning(result, in_force, app.now())
+    status = result.status if isinstance(result, Answer) else None
+    if as_json:
+        document(
+            {
+                "id": found.id,
+                "name": found.name,
+                "event_id": event_id,
+                "status": status,
+                "error": wrong or None,
+                "duration_ms": duration,
+                "meaning": meaning,
+            }
+        )
+    else:
+        lines(f"{found.name}: {wrong or f'http {status}'} after {duration} ms: {meaning}")
+    return EXIT_WRONG if wrong else EXIT_OK
+
+
+def _request(member: "Member", event_id: str, now: Millis) -> Request:
+    event = trial.event(member.subscription, event_id, now)
+    try:
+        return member.renderer.render(event, number=trial.NUMBER, attempt=1, now=now)
+    except Unrenderable as error:
+        name = member.subscription.name
+        raise Refused(f"{name}: its format cannot say a test event: {error}") from None
+
+
+def _send(request: Request, egress: EgressPolicy, timeout: Millis) -> Result:
+    import trio
+
+    from webhookd.http.channel import Sender
+
+    async def exchange() -> Result:
+        channel = Sender(egress).channel()
+        try:
+            return await channel.send(request.url, request.wire(), timeout)
+        finally:
+            channel.close()
+
+    return trio.run(exchange)
+
+
+def _shake_hands(app: App, name: str, origin: str | None, *, as_json: bool) -> None:
+    with app.session(write=True) as session:
+        with session.read() as connection:
+            found = subscriptions.find(connection, name)
+        profile = profile_of(found, app.settings.profiles)
+        if ORIGIN.lower() not in profile.echoes:
+            raise UsageError(f"--handshake: profile {profile.name} has none; it is for cloudevents")
+        try:
+            asking = handshake.check_origin(origin or socket.gethostname())
+        except ValueError as error:
+            raise UsageError(f"--origin: {error}") from None
+        preset = policy.apply(profile.policy, found.policy)
+        question = handshake.request(asking, preset.rate_limit)
+        status, answer = ask(urls.parse(found.url), question, app.settings.egress, preset.timeout)
+        try:
+            agreed = handshake.judge(asking, status, answer)
+        except handshake.Declined as error:
+            raise Refused(f"{found.name}: {error}; nothing was changed") from None
+        with session.write() as transaction:
+            found = subscriptions.find(transaction.connection, found.id)
+            changes = {
+                "headers": handshake.with_origin(found.headers, agreed.origin),
+                "policy": _limited(app, found, agreed.rate),
+            }
+            subscriptions.update(transaction, found.key, changes, app.now())
+    limit = None if agreed.rate is None else policy.show_rate(agreed.rate)
+    if as_json:
+        document({"id": found.id, "name": found.name, "origin": agreed.origin, "rate_limit": limit})
+        return
+    rate = "as many requests as come" if limit is None else f"at most {limit}"
+    lines(f"{found.name}: the receiver agrees to {rate} from {agreed.origin}")
+
+
+def _limited(app: App, found: StoredSubscription, rate: float | None) -> dict[str, object]:
+    """The subscription's own policy with the rate that its receiver allows; None for any.
+
+    Where its block in the configuration names a rate, that one stays, as it would come back.
+    """
+    own = dict(found.policy)
+    block = app.declared(found.name) if found.managed_by == BY_CONFIG else None
+    declared = None if block is None else block.definition.policy.get("rate_limit")
+    if block is not None and isinstance(declared, float):
+        if rate is not None and not 0 < declared <= rate:
+            complain(
+                f"warning: {block.place}.rate_limit: the receiver takes at most "
+                f"{policy.show_rate(rate)}; write that there"
+            )
+    elif rate is not None:
+        own["rate_limit"] = rate
+    elif block is not None:
+        own.pop("rate_limit", None)  # a former handshake's
+    return own
+
+
+def ask(
+    url: Url, question: Headers, egress: EgressPolicy, timeout: Millis
+) -> tuple[int, dict[str, str]]:
+    """Status and headers of the answer.
+
+    Raises:
+        NoAnswer: there was none; one line.
+    """
+    import httpx
+    import trio
+
+    from webhookd.http.channel import Sender
+    from webhookd.http.transport import DirectTransport
+
+    async def exchange() -> httpx.Response:
+        transport = DirectTransport(Sender(egress), timeout)
+        async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
+            return await client.request(handshake.METHOD, url.text, headers=list(question))
+
+    answer = trio.run(exchange)
+    return answer.status_code, dict(answer.headers)
