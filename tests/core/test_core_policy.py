@@ -327,3 +327,22 @@ def test_pins_and_references_are_shown_as_they_can_be_written() -> None:
     shown = policy.show(mine)
     parsed = {name: policy.parse(name, value) for name, value in shown.items()}
     assert policy.apply(PRESET, parsed) == mine
+
+
+@pytest.mark.parametrize(
+    ("own", "has_terms", "refers"),
+    [
+        ({}, False, False),
+        ({"tls_pin": (PIN,)}, True, False),
+        ({"proxy": "off"}, True, False),
+        ({"proxy": "http://p.example"}, True, False),
+        ({"proxy": "env:PROXY"}, True, True),
+        ({"tls_ca": "file:/ca.pem"}, True, True),
+        ({"tls_client_cert": "file:/id.pem"}, True, True),
+    ],
+)
+def test_whether_it_has_terms_and_refers_to_something(
+    own: dict[str, object], has_terms: bool, refers: bool
+) -> None:
+    in_force = policy.apply(PRESET, own)
+    assert (policy.has_terms(in_force), policy.refers(in_force)) == (has_terms, refers)

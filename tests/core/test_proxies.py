@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhookd.core.model import Proxy
-from webhookd.core.proxies import parse
+from webhookd.core.proxies import confidential, parse
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,8 @@ def test_any_text_is_a_proxy_or_refused(rest: str) -> None:
         said = str(error)
     assert said.isprintable()
     assert said.isascii()
+
+
+def test_what_of_it_must_not_be_kept() -> None:
+    found = confidential(Proxy("http", "p.example", 1, "me", "hunter2"))
+    assert found == ("hunter2", "me:hunter2", "bWU6aHVudGVyMg==")

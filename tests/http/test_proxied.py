@@ -10,13 +10,12 @@ import trio
 import trio.testing
 
 from tests.http.authority import server_context
+from tests.http.proxying import trusting
 from webhookd.core.egress import parse_policy
 from webhookd.core.model import PLAIN, Answer, Fault, FaultKind, Phase, Proxy, Terms
 from webhookd.core.urls import parse
 from webhookd.http.address import Resolver
 from webhookd.http.channel import Sender
-from webhookd.http.limits import Limits
-from webhookd.http.tls import make_ssl_context
 from webhookd.http.transport import DirectTransport, NoAnswer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -36,82 +35,9 @@ def fds():
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-class Proxying:
-    """A proxy on loopback: it connects to wherever `leads` says, whatever it is asked for."""
-
-    def __init__(self, answer=b""):
-        self.answer = answer
-        """Said instead of connecting."""
-        self.asked = []
-        self.leads = 0
-
-    async def __call__(self, peer):
-        head = await peer.request()
-        if not head:
-            return
-        self.asked.append(head)
-        if self.answer is None:
-            await trio.sleep_forever()
-        if self.answer:
-            await peer.say(self.answer)
-            return
-        async with await trio.open_tcp_stream("127.0.0.1", self.leads) as onward:
-            if head.startswith(b"CONNECT "):
-                await peer.say(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            else:
-                await onward.send_all(head)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._pass, peer.stream, onward, nursery.cancel_scope)
-                await self._pass(onward, peer.stream, nursery.cancel_scope)
-
-    async def _pass(self, one, other, scope):
-        try:
-            while data := await one.receive_some(65536):
-                await other.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        scope.cancel()
-
-
-@pytest.fixture
-def proxying():
-    return Proxying()
-
-
 @pytest.fixture
 async def sender(authority):
-    """It trusts the authority; every name is on loopback."""
-    context = make_ssl_context()
-    authority.configure_trust(context)
-    return Sender(
-        parse_policy(["partner.example"], []),
-        resolver=Resolver(lookup=lambda host: ["127.0.0.1"]),
-        limits=Limits(body_time=200),
-        ssl_context=context,
-    )
-
-
-@pytest.fixture
-def through(serve, sender, proxying):
-    """`await through(receiver, ...)` sends to it by way of the proxy, and returns the result."""
-    begun = []
-
-    async def send(receiver, body=b"{}", span=LONG, terms=None, **own):
-        if not begun:
-            begun.append(await serve(proxying))
-        proxying.leads = receiver.port
-        receiver.host = "partner.example"
-        own = {"user": "", "password": "", **own}
-        proxy = Proxy("http", "proxy.example", begun[0].port, **own)
-        channel = sender.channel()
-        try:
-            return await channel.send(
-                receiver.url, receiver.wire(body), span, terms or Terms(proxy=proxy)
-            )
-        finally:
-            await channel.aclose()
-
-    return send
+    return trusting(authority)
 
 
 async def test_https_goes_through_a_tunnel_byte_for_byte(serve, through, proxying, authority):
@@ -231,11 +157,11 @@ async def test_C25_a_hung_handshake_in_the_tunnel_leaves_no_descriptor(serve, th
 
     receiver = await serve(behave)
     receiver.scheme = "https"
-    await through(receiver, span=100)
+    await through(receiver, span=400)
     await trio.testing.wait_all_tasks_blocked(0.02)
     before = fds()
     for _ in range(5):
-        result = await through(receiver, span=60)
+        result = await through(receiver, span=400)
         assert isinstance(result, Fault)
         assert (result.kind, result.phase) == (FaultKind.TIMEOUT, Phase.TLS)
     await trio.testing.wait_all_tasks_blocked(0.05)

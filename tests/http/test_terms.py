@@ -18,6 +18,7 @@ from webhookd.core.egress import parse_policy
 from webhookd.core.model import PLAIN, Answer, Fault, FaultKind, Phase, Proxy, Terms
 from webhookd.http.address import Resolver
 from webhookd.http.channel import Sender
+from webhookd.http.connection import CHUNK, MOST_AT_ONCE, TlsConnection
 from webhookd.http.limits import Limits
 from webhookd.http.tls import context_for, fingerprint
 
@@ -216,6 +217,60 @@ async def test_connections_are_not_shared_between_terms(serve, sender, authority
     await channel.aclose()
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_pin_is_held_to_at_each_handshake(serve, sender, authority, version):
+    """A server that was the right one before is asked for its certificate again: no session."""
+    resumed = []
+
+    async def behave(peer):
+        await peer.request()
+        resumed.append(peer.stream.session_reused)
+        await peer.say(OK)
+
+    contexts = [server_context(authority), server_context(authority)]
+    for context in contexts:
+        context.maximum_version = version
+    terms = Terms(pins=(pin_of(contexts[0]),))
+    first, other = [await serve(behave, context) for context in contexts]
+    for _ in range(2):
+        assert await once(sender, first, terms) == Answer(200, excerpt=b"ok")
+    assert resumed == [False, False]
+    result = await once(sender, other, terms)
+    assert isinstance(result, Fault)
+    assert "not a pinned one" in result.detail
+
+
+async def test_terms_that_have_gone_bad_leave_no_socket_behind(serve, saying, sender):
+    receiver = await serve(saying(OK))
+    receiver.scheme, receiver.host = "https", "partner.example"
+    with pytest.raises(ValueError, match="tls_ca: holds no certificate"):
+        await sender.channel().send(receiver.url, receiver.wire(), LONG, Terms(ca="hello"))
+    assert receiver.connections == 0
+
+
+async def test_what_holds_only_tls_s_own_affairs_is_taken_in_by_turns(authority):
+    """Somebody who sends such without end must not keep the whole process busy."""
+
+    class Silent(TlsConnection):
+        __slots__ = ()
+
+        def _decrypt(self):
+            self._incoming.read()
+            return
+
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    connection = Silent(ours, context_for(PLAIN), "partner.example")
+    with theirs:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * CHUNK)
+        sent = theirs.send(bytes(20 * CHUNK))
+        assert sent > MOST_AT_ONCE * CHUNK
+        assert connection.read_now() is None
+        assert len(ours.recv(sent)) == sent - MOST_AT_ONCE * CHUNK
+    connection.close()
+
+
 def test_contexts_are_shared_by_their_settings(authority):
     ca = ca_of(authority)
     assert context_for(Terms(ca=ca)) is context_for(Terms(ca=ca, direct=True))
@@ -230,6 +285,7 @@ def test_nothing_is_older_than_1_2_and_nothing_unverified_but_by_a_pin(authority
     terms = [PLAIN, Terms(ca=ca), Terms(pins=("ab" * 32,)), Terms(ca=ca, pins=("ab" * 32,))][number]
     context = context_for(terms)
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.options & ssl.OP_NO_RENEGOTIATION, "another certificate could be shown later"
     unverified = context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname
     assert unverified == (number == 2)
     if unverified:

@@ -6,7 +6,6 @@ from typing import Any
 
 from webhookd.cli.output import complain
 from webhookd.config.references import SecretMissing
-from webhookd.config.terms import resolve_terms
 from webhookd.core import policy as policies
 from webhookd.core.findings import Finding, Level
 from webhookd.core.profiles import Known, Profile
@@ -14,16 +13,24 @@ from webhookd.core.storage import StoredSubscription
 from webhookd.errors import ConfigError
 
 
-def look_up(policy: Mapping[str, Any], profile: Profile) -> None:
+def look_up(policy: Mapping[str, Any], profile: Profile, place: str = "") -> None:
     """Whether what a policy refers to can be used; says on stderr what is not there yet.
+
+    Args:
+        policy: what a subscription has of its own.
+        profile: its own, which may refer to something too.
+        place: what stands before each line: the block of a configuration, like `config.toml: x`.
 
     Raises:
         ConfigError: something is there, and cannot be used.
     """
+    where = f"{place}: " if place else ""
     try:
         _use(policy, profile)
     except SecretMissing as error:
-        complain(f"warning: {error}; until it is there, nothing is sent")
+        complain(f"warning: {where}{error}; until it is there, nothing is sent")
+    except ConfigError as error:
+        raise ConfigError(f"{where}{error}") from None
 
 
 def findings(stored: Iterable[StoredSubscription], known: Known) -> list[Finding]:
@@ -43,13 +50,8 @@ def findings(stored: Iterable[StoredSubscription], known: Known) -> list[Finding
 
 
 def _use(policy: Mapping[str, Any], profile: Profile) -> None:
-    from webhookd.http.tls import context_for  # costs what TLS costs, and few have terms
-
     in_force = policies.apply(profile.policy, policy)
-    terms = resolve_terms(in_force, os.environ)
-    if not (terms.ca or terms.identity):
-        return
-    try:
-        context_for(terms)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    if policies.has_terms(in_force):
+        from webhookd.daemon.roster import terms_of  # costs what TLS costs, and few have terms
+
+        terms_of(in_force, os.environ)

@@ -6,7 +6,7 @@ from typing import Final
 from webhookd.config.references import SecretMissing, resolve
 from webhookd.core import proxies
 from webhookd.core.model import PLAIN, Policy, Terms
-from webhookd.core.policy import is_reference
+from webhookd.core.policy import has_terms, is_reference
 from webhookd.errors import ConfigError
 
 _SECRET: Final = {"tls_ca": False, "tls_client_cert": True, "proxy": True}
@@ -22,7 +22,7 @@ def resolve_terms(policy: Policy, environ: Mapping[str, str]) -> Terms:
         SecretMissing: what a reference names is not there now.
         ConfigError: it is there, and cannot be used. One line that names the key, no secret.
     """
-    if not (policy.tls_ca or policy.tls_client_cert or policy.tls_pin or policy.proxy):
+    if not has_terms(policy):
         return PLAIN
 
     def read(key: str, reference: str) -> str:

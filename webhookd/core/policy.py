@@ -103,6 +103,11 @@ def is_reference(text: str) -> bool:
     return text.startswith(("env:", "file:"))
 
 
+def has_terms(policy: Policy) -> bool:
+    """Whether its receiver is connected to otherwise than by the system's trust, as everyone is."""
+    return bool(policy.tls_ca or policy.tls_client_cert or policy.tls_pin or policy.proxy)
+
+
 def refers(policy: Policy) -> bool:
     """Whether something that it needs is kept elsewhere, and may be another one by now."""
     return any(is_reference(text) for text in (policy.tls_ca, policy.tls_client_cert, policy.proxy))

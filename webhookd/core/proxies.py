@@ -1,5 +1,6 @@
 """The URL of an HTTP proxy: the one kind of URL that may hold a user name and a password."""
 
+from base64 import b64encode
 from typing import Final
 from urllib.parse import unquote
 
@@ -39,6 +40,12 @@ def parse(text: str) -> Proxy:
     if ":" in user or not (user + password).isprintable():
         raise ValueError("the proxy's user name or password has characters that cannot be sent")
     return Proxy(url.scheme, url.host, url.port, user, password)
+
+
+def confidential(proxy: Proxy) -> tuple[str, ...]:
+    """What of a proxy's must not be kept when somebody echoes it: see `webhookd.core.redact`."""
+    pair = f"{proxy.user}:{proxy.password}"
+    return (proxy.password, pair, b64encode(pair.encode()).decode())
 
 
 def _split(userinfo: str) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from webhookd.core.model import (
     Url,
 )
 from webhookd.core.profiles import Unrenderable
-from webhookd.core.redact import SHORTEST, redact
+from webhookd.core.redact import SHORTEST, redact_result
 from webhookd.core.request import Request
 from webhookd.core.signing import MissingSecret
 from webhookd.core.storage import AttemptNote, Due, Record, Store
@@ -144,7 +144,7 @@ async def make(current: Callable[[], Member], shared: Shared, channel: Channel, 
         url = member.subscription.url
         sent = await channel.send(url, request.wire(), policy.timeout, member.terms)
         ended = trio.current_time()
-        result = await shared.brakes.outage.judge(url.host, sent)
+        result = await shared.brakes.outage.judge(url.host, _redacted(member, request, sent))
     except StoreBusy:
         await trio.sleep(READ_AGAIN / 1000)
         return Made()
@@ -209,7 +209,7 @@ def _record(attempt: _Attempt, policy: Policy, shared: Shared, result: Answer | 
         error_class=outcomes.error_class(result),
         error=move.error,
         note=result.note if isinstance(result, Answer) else "",
-        excerpt=_excerpt(attempt, result),
+        excerpt=result.excerpt if isinstance(result, Answer) else b"",
         body_hash=b"" if attempt.request is None else attempt.request.body_hash,
     )
     log(
@@ -255,12 +255,12 @@ def _unrenderable(member: Member, due: Due, event: Event | None, error: str, now
     return Record(due.id, move, None, since=due.since)
 
 
-def _excerpt(attempt: _Attempt, result: Answer | Fault) -> bytes:
-    if attempt.request is None or not isinstance(result, Answer):
-        return b""
-    if len(result.excerpt) < SHORTEST:
-        return result.excerpt
-    return redact(result.excerpt, attempt.member.renderer.confidential(attempt.request))
+def _redacted(member: Member, request: Request, result: Answer | Fault) -> Answer | Fault:
+    if isinstance(result, Answer) and not (
+        len(result.excerpt) >= SHORTEST or result.location or result.note
+    ):
+        return result  # as most are: there is nothing that could echo anything
+    return redact_result(result, member.renderer.confidential(request))
 
 
 _STATE_AFTER: Final = {

@@ -75,11 +75,26 @@ def enroll(
             created_at=stored.created_at,
             unsigned=not stored.secrets,
         )
-        terms = resolve_terms(subscription.policy, environ)
-        context_for(terms)
+        terms = terms_of(subscription.policy, environ)
         return Member(subscription, Renderer(profile, subscription), terms)
     except (ConfigError, ValueError) as error:
         return HeldBack(stored.name, str(error), _policy(stored, known))
+
+
+def terms_of(in_force: Policy, environ: Mapping[str, str]) -> Terms:
+    """On what terms its receiver is connected to, whoever asks: all that sends goes by them.
+
+    Raises:
+        SecretMissing: what a reference names is not there now.
+        ConfigError: it is there, and cannot be used. One line that names the key, no secret.
+    """
+    terms = resolve_terms(in_force, environ)
+    if terms.ca or terms.identity:
+        try:
+            context_for(terms)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    return terms
 
 
 def _policy(stored: StoredSubscription, known: Known) -> Policy | None:

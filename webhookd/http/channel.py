@@ -168,14 +168,16 @@ class Channel:
         addresses = await find_addresses(url, self._judged_by, sender.resolver)
         if isinstance(addresses, Fault):
             return addresses
+        # Made before there is a socket that it could leave behind, should it fail.
+        context = None if url.scheme == "http" else sender.ssl_context(terms)
         self._phase = Phase.CONNECT
         connected = await connect(addresses, url.port, sender.limits)
         if isinstance(connected, Fault):
             return connected
-        if url.scheme == "http":
+        if context is None:
             return Connection(connected)
         self._phase = Phase.TLS
-        return await start_tls(connected, url, sender.ssl_context(terms))
+        return await start_tls(connected, url, context)
 
     def _keep(self, connection: Connection, url: Url) -> None:
         self._kept = connection

@@ -22,6 +22,10 @@ from webhookd.http.tls import WrongCertificate
 CHUNK: Final = 16_384
 """Bytes asked of the socket at once."""
 
+MOST_AT_ONCE: Final = 8
+"""Chunks of TLS taken in without a look at the others: some hold nothing but TLS's own affairs, and
+who sends such without end must not have the whole process to himself."""
+
 
 class Connection:
     """A plain TCP connection. Owns its socket. One reader and writer at a time."""
@@ -163,7 +167,7 @@ class TlsConnection(Connection):
             self._take_in(await super().read())
 
     def read_now(self) -> bytes | None:
-        while True:
+        for _ in range(MOST_AT_ONCE):
             decrypted = self._decrypt()
             if decrypted is not None:
                 return decrypted
@@ -171,6 +175,7 @@ class TlsConnection(Connection):
             if received is None:
                 return None
             self._take_in(received)
+        return self._decrypt()
 
     def is_quiet(self) -> bool:
         if not super().is_quiet():

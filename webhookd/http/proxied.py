@@ -15,16 +15,19 @@ What is to end early is made to end, by the deadline or by closing the socket un
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 import httpx
 import trio
 
+from webhookd.core import proxies
 from webhookd.core.egress import EgressPolicy, judge_proxied, judge_proxy
 from webhookd.core.model import Answer, Fault, FaultKind, Millis, Phase, Proxy, Url
+from webhookd.core.redact import redact, redact_text
 from webhookd.core.text import printable
 from webhookd.http.address import Resolver
+from webhookd.http.connection import CHUNK
 from webhookd.http.dial import connect
 from webhookd.http.faults import MAX_DETAIL, fault, from_os_error, overdue, tls_reason
 from webhookd.http.limits import Limits
@@ -37,6 +40,16 @@ _MAX_SHOWN: Final = 2_000
 """Characters kept of a header that is only ever shown."""
 _CLOSE_WITHIN: Final = 1.0
 """Seconds that httpx gets to put its things away; the socket is closed in any case."""
+_HEAD_AT_ONCE: Final = 4_096
+"""Bytes of a head that httpx is given at once: h11 takes 50 µs for each 1xx among them."""
+_OPENED: Final = frozenset(
+    {
+        "connection.connect_tcp.complete",
+        "connection.start_tls.complete",
+        "proxy.start_tls.complete",
+    }
+)
+"""What httpx says when it has a new stream."""
 _UNLIMITED: Final = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 
 Headers = list[tuple[bytes, bytes]]
@@ -74,7 +87,13 @@ async def fetch(
     result: Fetched | Fault | None = None
     with trio.move_on_at(deadline):
         result = await exchange.run(wire)
-    return exchange.overdue(span) if result is None else result
+    if result is None:
+        result = exchange.overdue(span)
+    needles = proxies.confidential(route.proxy)
+    if isinstance(result, Fault):
+        return replace(result, detail=redact_text(result.detail, needles))
+    answer = result.answer
+    return replace(result, answer=replace(answer, excerpt=redact(answer.excerpt, needles)))
 
 
 class _Exchange:
@@ -90,6 +109,9 @@ class _Exchange:
         self._response: httpx.Response | None = None
         self._body = bytearray()
         self._note = ""
+        self._head_room = 0
+        """Bytes that may still come until a head is complete; meaningless after that."""
+        self._in_head = False
 
     async def run(self, wire: bytes) -> Fetched | Fault:
         route, limits = self._route, self._route.limits
@@ -116,7 +138,7 @@ class _Exchange:
             return self._fetched(self._response)
         except httpx.ProxyError as error:
             return self._refused(str(error))
-        except (httpx.HTTPError, ssl.SSLError) as error:
+        except (_HeadTooLong, httpx.HTTPError, ssl.SSLError) as error:
             return self._broken(error)
         finally:
             self._close()
@@ -157,7 +179,11 @@ class _Exchange:
             text = f"{proxy.shown}: {connected.detail}"
             return fault(FaultKind.PROXY, text, Phase.CONNECT, may_be_ours=True)
         with connected:
-            return str(connected.getpeername()[0])
+            try:
+                return str(connected.getpeername()[0])
+            except OSError as error:  # it has hung up already
+                text = from_os_error(error, Phase.CONNECT, proxy.shown).detail
+                return fault(FaultKind.PROXY, text, Phase.CONNECT, may_be_ours=True)
 
     def _request(self, wire: bytes) -> httpx.Request:
         """The request of those bytes, for httpx to put together again as it was."""
@@ -178,6 +204,8 @@ class _Exchange:
 
     async def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Told by httpx how far it has come."""
+        if event in _OPENED:
+            self._bound(info["return_value"])
         if event == "connection.connect_tcp.complete":
             self._sockets.append(info["return_value"].get_extra_info("socket"))
         elif event == "proxy.start_tls.started":
@@ -187,11 +215,33 @@ class _Exchange:
                 self._is_proxys = False
             if not self._is_proxys:
                 self._phase = Phase.SEND
-        elif event == "http11.receive_response_headers.started" and not self._is_proxys:
-            self._phase = Phase.HEAD
+        elif event == "http11.receive_response_headers.started":
+            self._in_head, self._head_room = True, self._route.limits.head
+            if not self._is_proxys:
+                self._phase = Phase.HEAD
+        elif event == "http11.receive_response_headers.complete":
+            self._in_head = False
+
+    def _bound(self, stream: Any) -> None:
+        """Bound what is read from httpx's stream, which takes any number of 1xx before a head."""
+        read = stream.read
+
+        async def bounded(max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+            most = _HEAD_AT_ONCE if self._in_head else CHUNK
+            data: bytes = await read(min(max_bytes, most), timeout)
+            if self._in_head:
+                self._head_room -= len(data)
+                if self._head_room < 0:
+                    raise _HeadTooLong(f"the head is longer than {self._route.limits.head} bytes")
+            return data
+
+        stream.read = bounded
 
     async def _read(self, response: httpx.Response, most: int) -> None:
         async for part in cast("httpx.AsyncByteStream", response.stream):
+            # One read may hold thousands of parts. A cancellation waits for the next one: where it
+            # met the iteration from outside, that would be left.
+            await trio.lowlevel.cancel_shielded_checkpoint()
             self._body += part[: most - len(self._body)]
             if len(self._body) >= most and not self._note:
                 self._note = f"body cut at {most} bytes"
@@ -235,6 +285,10 @@ class _Exchange:
     def _close(self) -> None:
         for sock in self._sockets:
             sock.close()
+
+
+class _HeadTooLong(Exception):
+    """More came before the end of a head than any head needs."""
 
 
 class _Url(httpx.URL):
@@ -312,6 +366,6 @@ def _read_error(error: Exception, phase: Phase) -> Fault:
     text = str(error)
     if "disconnected" in text or "closed connection" in text:
         return fault(FaultKind.CLOSED, "closed without an answer", phase)
-    if isinstance(error, httpx.ProtocolError):
+    if isinstance(error, httpx.ProtocolError | _HeadTooLong):
         return fault(FaultKind.PROTOCOL, text, phase)
     return fault(FaultKind.CLOSED, text or "closed", phase)

@@ -108,6 +108,8 @@ def _made(ca: str, identity: str, pins: tuple[str, ...]) -> ssl.SSLContext:
 def _bare(kind: type[_Context]) -> _Context:
     context = kind(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # In TLS 1.2 a server could show another certificate later on, which no pin would be held to.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     return context
 

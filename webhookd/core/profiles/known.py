@@ -16,7 +16,7 @@ class Known:
     source: str = field(default="", compare=False)
     """The configuration that was read, for people; `''` where none was."""
     written: Mapping[str, Mapping[str, str]] = field(
-        default_factory=lambda: MappingProxyType({}), compare=False
+        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
     )
     """What that says of each profile that it makes or changes, by name and key, each value as text
     that differs where the value does, be it in order alone. Two configurations that say the same
