@@ -86,6 +86,8 @@ def test_a_file_that_has_gone_bad_is_a_finding(webhookd, tmp_path, authority):
     webhookd(*ADD, "--tls-ca", str(path))
     path.write_bytes(b"hello")
     assert "fault    subscription acme: tls_ca: holds no" in webhookd("check", code=1).stdout
+    webhookd(*UPDATE, "--timeout", "5s")  # which has nothing to do with it
+    assert "tls_ca: holds no" in webhookd.fails(*UPDATE, "--tls-pin", PIN, code=3)
 
 
 @pytest.mark.parametrize(

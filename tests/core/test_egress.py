@@ -356,3 +356,11 @@ def test_D4_D7_no_spelling_of_an_inside_address_gets_through(host: str) -> None:
 
 def test_D4_D7_there_are_38_spellings() -> None:
     assert len(set(INSIDE)) == 38
+
+
+def test_D10_an_address_of_this_machine_is_blocked_through_a_proxy_too() -> None:
+    url = parse("https://93.184.216.34/in")
+    assert judge_proxied(url, DEFAULT) is None
+    assert judge_proxied(url, DEFAULT, is_own=True) == (
+        "blocked: 93.184.216.34 is an address of this machine"
+    )

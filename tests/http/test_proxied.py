@@ -14,6 +14,7 @@ from tests.http.proxying import trusting
 from webhookd.core.egress import parse_policy
 from webhookd.core.model import PLAIN, Answer, Fault, FaultKind, Phase, Proxy, Terms
 from webhookd.core.urls import parse
+from webhookd.http import proxied
 from webhookd.http.address import Resolver
 from webhookd.http.channel import Sender
 from webhookd.http.transport import DirectTransport, NoAnswer
@@ -257,6 +258,8 @@ async def test_a_proxy_by_https_is_held_to_its_own_name(
     receiver = await serve(saying(OK))
     proxying.leads, receiver.host = receiver.port, "partner.example"
     monkeypatch.setattr("webhookd.http.tls._trust_system", authority.configure_trust)
+    fresh = proxied._named_context.__wrapped__  # not one that other tests would find
+    monkeypatch.setattr(proxied, "_named_context", fresh)
     for name, kind in (("proxy.example", Answer), ("other.example", Fault)):
         started = await serve(proxying, server_context(authority, name))
         made = Sender(

@@ -8,6 +8,7 @@ import pytest
 from tests.http.authority import server_context
 from tests.http.proxying import trusting
 from webhookd.core.model import Answer, Fault, FaultKind, Phase, Proxy, Terms
+from webhookd.core.urls import parse
 from webhookd.http import proxied
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -89,3 +90,27 @@ async def test_G11_what_echoes_the_proxy_s_password_is_masked(
     assert password not in repr(result)
     assert token.decode() not in repr(result)
     assert "***" in repr(result)
+
+
+async def test_D10_an_own_address_in_the_url_is_not_asked_for(serve, proxying, sender, monkeypatch):
+    asked = []
+    monkeypatch.setattr(proxied, "is_own", lambda address: asked.append(address) or True)
+    started = await serve(proxying)
+    terms = Terms(proxy=Proxy("http", "proxy.example", started.port))
+    channel = sender.channel()
+    for host in ("93.184.216.34", "[2606:2800:220:1::1]"):
+        result = await channel.send(
+            parse(f"https://{host}/"), b"POST / HTTP/1.1\r\n\r\n", 3_000, terms
+        )
+        assert isinstance(result, Fault)
+        assert result.kind is FaultKind.BLOCKED
+        assert result.detail.endswith("is an address of this machine")
+    assert asked == ["93.184.216.34", "2606:2800:220:1::1"]
+    assert started.connections == 0
+
+
+def test_the_context_for_a_proxy_by_https_is_made_once():
+    first = proxied._named_context("one.example")
+    assert proxied._named_context("one.example") is first
+    assert proxied._named_context("two.example") is not first
+    assert first.host == "one.example"

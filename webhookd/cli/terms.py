@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from webhookd.cli.output import complain
 from webhookd.config.references import SecretMissing
@@ -11,6 +11,9 @@ from webhookd.core.findings import Finding, Level
 from webhookd.core.profiles import Known, Profile
 from webhookd.core.storage import StoredSubscription
 from webhookd.errors import ConfigError
+
+KEYS: Final = frozenset({"tls_ca", "tls_client_cert", "tls_pin", "proxy"})
+"""Keys of the policy by which a receiver is connected to otherwise."""
 
 
 def look_up(policy: Mapping[str, Any], profile: Profile, place: str = "") -> None:

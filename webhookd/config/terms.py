@@ -1,5 +1,6 @@
 """What a policy refers to for the way to its receiver: files of certificates, and its proxy."""
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -37,7 +38,8 @@ def resolve_terms(policy: Policy, environ: Mapping[str, str]) -> Terms:
         except ValueError as error:
             raise ConfigError(f"proxy: {error}") from None
     return Terms(
-        ca=read("tls_ca", policy.tls_ca) if policy.tls_ca else "",
+        # Many may name one authority; its text is kept once.
+        ca=sys.intern(read("tls_ca", policy.tls_ca)) if policy.tls_ca else "",
         identity=read("tls_client_cert", policy.tls_client_cert) if policy.tls_client_cert else "",
         pins=policy.tls_pin,
         proxy=proxy,

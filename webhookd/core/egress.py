@@ -189,10 +189,13 @@ def doubt_url(url: Url, policy: EgressPolicy) -> str | None:
     )
 
 
-def judge_proxied(url: Url, policy: EgressPolicy) -> str | None:
-    """Why a proxy must not be asked for `url`; None: it may be. See the head of this file."""
+def judge_proxied(url: Url, policy: EgressPolicy, *, is_own: bool = False) -> str | None:
+    """Why a proxy must not be asked for `url`; None: it may be. See the head of this file.
+
+    `is_own` says that the URL has an address of this machine in it.
+    """
     if _literal(url.host) is not None:
-        return judge_address(url.host, url, policy)
+        return judge_address(url.host, url, policy, is_own=is_own)
     if policy.deny.has_host(url.host):
         return f"blocked: {url.host} is in deny"
     if policy.allow.has_host(url.host):

@@ -74,7 +74,7 @@ class Resolver:
 
     async def resolve(self, host: str) -> Found:
         """Every address of `host`, at least one, or why there is none. An address is its own."""
-        known = (host,) if _is_literal(host) else self._remembered(host)
+        known = (host,) if is_literal(host) else self._remembered(host)
         if known is not None:
             await trio.lowlevel.checkpoint()
             return known
@@ -253,5 +253,6 @@ def _is_silence(found: Fault) -> bool:
     return found.may_be_ours or found.kind is FaultKind.LOCAL
 
 
-def _is_literal(host: str) -> bool:
+def is_literal(host: str) -> bool:
+    """Whether the host of a judged URL is an address."""
     return ":" in host or host.rpartition(".")[2].isdigit()
