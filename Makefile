@@ -19,7 +19,7 @@ unexport VIRTUAL_ENV UV_PYTHON PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core test-rest test-all simulate check bench format clean
+.PHONY: help demo test test-core test-rest test-all interop simulate check bench format clean
 
 help: ## print the doors
 	@sed -n 's/^\([a-z%-]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
@@ -53,13 +53,18 @@ check: $(SYNCED) ## lint, format, types, layers, lock file
 	$(BIN)/lint-imports
 	$(BIN)/uv lock --check
 
+# hypercorn is no dependency, not even of the tests: it goes into a directory of its own.
+interop: $(SYNCED) ## the sender against nginx, hypercorn, Node and http.server, as far as they are here
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target .cache/interop hypercorn
+	WEBHOOKD_INTEROP=$(CURDIR)/.cache/interop $(BIN)/python -m pytest -v tests/system/test_interop.py
+
 simulate: $(SYNCED) ## the daemon through seeded disasters, judged by a model: SEEDS=2000 FROM=1
 	$(BIN)/python -m tests.simulation --seeds $(FROM)-$$(($(FROM) + $(SEEDS) - 1))
 
 bench: $(SYNCED) ## measure, and write the figures to bench/results
 	$(BIN)/python -m bench
 
-bench-%: $(SYNCED) ## one of them: drain, store, latency
+bench-%: $(SYNCED) ## one of them: sender, drain, store, latency
 	$(BIN)/python -m bench $*
 
 format: $(SYNCED) ## put the code into the house's form

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import drain, latency, report, store
+from bench import drain, latency, report, sender, store
 from bench.report import BenchFailed, Result, Scale
 
 BENCHES: Final[dict[str, Callable[[Scale], Result]]] = {
+    "sender": sender.measure,
     "drain": drain.measure,
     "store": store.measure,
     "latency": latency.measure,

@@ -37,7 +37,7 @@ http {{
   fastcgi_temp_path {folder}/nginx-fastcgi;
   uwsgi_temp_path {folder}/nginx-uwsgi;
   scgi_temp_path {folder}/nginx-scgi;
-  server {{ listen 127.0.0.1:{port}; location / {{ return 200; }} }}
+  server {{ listen 127.0.0.1:{port}{tls}; location / {{ return 200; }} }}
 }}
 """
 
@@ -85,15 +85,21 @@ def output(command: Sequence[str], log: Path) -> str:
 
 
 @contextmanager
-def receiver(folder: Path) -> Iterator[Receiver]:
-    """nginx where there is one, else our own; both answer 200 to everything."""
+def receiver(folder: Path, certificate: Path | None = None) -> Iterator[Receiver]:
+    """nginx where there is one, else our own; both answer 200 to everything.
+
+    With `certificate` (PEM, its key in the same file) they speak TLS.
+    """
     port = free_port()
     nginx = shutil.which("nginx")
     if nginx is None:
-        name, command = "bench.receiver", module("bench.receiver", port)
+        more = () if certificate is None else (f"--certificate={certificate}",)
+        name, command = "bench.receiver", module("bench.receiver", port, *more)
     else:
         config = folder / "nginx.conf"
-        config.write_text(NGINX.format(folder=folder, port=port), encoding="utf-8")
+        tls = f" ssl; ssl_certificate {certificate}; ssl_certificate_key {certificate}"
+        text = NGINX.format(folder=folder, port=port, tls=tls if certificate else "")
+        config.write_text(text, encoding="utf-8")
         name, command = "nginx", [nginx, "-p", str(folder), "-c", str(config)]
     with running(command, folder / "receiver.log") as process:
         wait_for_port(process, port, folder / "receiver.log")

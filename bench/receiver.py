@@ -1,10 +1,13 @@
-"""`python -m bench.receiver PORT [--stamps]`: a process that answers 200 to every request.
+"""`python -m bench.receiver PORT [--stamps] [--certificate=PEM]`: answers 200 to every request.
+
+With `--certificate` it speaks TLS.
 
 With `--stamps` it writes a line a request to stdout: the moment of its first byte (nanoseconds of
 CLOCK_MONOTONIC, which all processes of a Linux machine share) and its `webhook-id`.
 """
 
 import asyncio
+import ssl
 import sys
 import time
 from typing import Final
@@ -45,12 +48,19 @@ class Receiving(asyncio.Protocol):
         self._first_byte = 0
 
 
-async def serve(port: int, stamps: bool) -> None:
+async def serve(port: int, stamps: bool, certificate: str) -> None:
     """Serve until the process is ended."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Receiving(stamps), "127.0.0.1", port)
+    context = None
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+    server = await loop.create_server(lambda: Receiving(stamps), "127.0.0.1", port, ssl=context)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), "--stamps" in sys.argv[2:]))
+    options = sys.argv[2:]
+    prefix = "--certificate="
+    pem = next((text.removeprefix(prefix) for text in options if text.startswith(prefix)), "")
+    asyncio.run(serve(int(sys.argv[1]), "--stamps" in options, pem))

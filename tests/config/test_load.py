@@ -99,7 +99,7 @@ def test_the_example_is_the_defaults_and_names_every_key() -> None:
         key, equals, _ = line.removeprefix("# ").partition(" = ")
         if equals and key.isidentifier():
             named.add(f"{table}.{key}".lstrip("."))
-    fields = {"database", "egress.allow", "egress.deny", "cloudevents.source"}
+    fields = {"database", "egress.allow", "egress.deny", "egress.proxy", "cloudevents.source"}
     fields |= {f"profiles.acme.{name}" for name in ("base", "signature_header", "timeout")}
     for part in ("outbox", "delivery", "log", "status"):
         fields |= {f"{part}.{name.name}" for name in dataclasses.fields(getattr(settings, part))}

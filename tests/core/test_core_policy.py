@@ -1,5 +1,5 @@
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from webhookd.core import policy
 from webhookd.core.model import Ordering, Policy
 
+PIN = "ab" * 32
 PRESET = Policy(timeout=20_000, retry_delays=(5_000, 300_000))
 
 
@@ -109,6 +110,19 @@ def test_what_parse_never_returns_is_refused(overrides: dict[str, object]) -> No
         ("disable_after_failures", 0, 0),
         ("disable_after", "5d", 432_000_000),
         ("disable_after", "off", 0),
+        ("tls_ca", "/etc/ca.pem", "file:/etc/ca.pem"),
+        ("tls_ca", "file:ca.pem", "file:ca.pem"),
+        ("tls_ca", "system", ""),
+        ("tls_client_cert", "env:IDENTITY", "env:IDENTITY"),
+        ("tls_client_cert", "none", ""),
+        ("tls_pin", "", []),
+        ("tls_pin", "none", []),
+        ("tls_pin", f"SHA256:{PIN.upper()}, {PIN}", [PIN]),
+        ("tls_pin", [":".join(["AB"] * 32)], [PIN]),
+        ("proxy", "off", "off"),
+        ("proxy", "default", ""),
+        ("proxy", "env:PROXY", "env:PROXY"),
+        ("proxy", "http://me:pw@p.example:3128", "http://me:pw@p.example:3128"),
     ],
 )
 def test_values_as_people_write_them(name: str, value: object, parsed: object) -> None:
@@ -173,6 +187,19 @@ def test_values_as_people_write_them(name: str, value: object, parsed: object) -
         ("disable_after_failures", 1.5, 'takes a whole number up to 1000000, or "off"'),
         ("disable_after_failures", True, 'takes a whole number up to 1000000, or "off"'),
         ("disable_after", "later", "a duration is seconds"),
+        ("tls_ca", 5, "takes a path"),
+        ("tls_ca", "a\nb", "takes a path"),
+        ("tls_ca", "-----BEGIN CERTIFICATE-----", "the path of a file"),
+        ("tls_client_cert", "x" * 1_001, "takes a path"),
+        ("tls_client_cert", "file:", "names no file"),
+        ("tls_pin", "ab" * 31, "SHA-256 fingerprint"),
+        ("tls_pin", "a:" * 31 + "a", "SHA-256 fingerprint"),
+        ("tls_pin", 5, "takes at most 8"),
+        ("tls_pin", [PIN] * 9, "takes at most 8"),
+        ("proxy", "", "takes a proxy's URL"),
+        ("proxy", 5, "takes a proxy's URL"),
+        ("proxy", "socks5://p.example", "takes a proxy's URL"),
+        ("proxy", "env:", "names no file"),
     ],
 )
 def test_values_that_cannot_be(name: str, value: object, fault: str) -> None:
@@ -209,6 +236,10 @@ def test_it_is_shown_as_people_write_it() -> None:
         "disable_after_failures": 8,
         "disable_after": "5d",
         "send_feed_sequence": True,
+        "tls_ca": "system",
+        "tls_client_cert": "none",
+        "tls_pin": [],
+        "proxy": "default",
     }
 
 
@@ -273,3 +304,45 @@ def test_what_is_shown_can_be_written_again(mine: Policy) -> None:
     assert policy.apply(PRESET, parsed) == mine
     kept = json.loads(json.dumps(parsed))
     assert policy.apply(PRESET, kept) == mine, "nor does the file change it"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "shown"),
+    [
+        ("", "default"),
+        ("off", "off"),
+        ("file:/run/proxy", "file:/run/proxy"),
+        ("http://me:hunter2@p.example:3128", "http://***@p.example:3128"),
+        ("http://me:hunter2@[", "***"),  # what only another program can have written
+    ],
+)
+def test_G11_a_proxy_is_shown_without_its_credentials(proxy: str, shown: str) -> None:
+    mine = replace(PRESET, proxy=proxy)
+    assert policy.show(mine)["proxy"] == shown
+    assert "hunter2" not in repr(mine)
+
+
+def test_pins_and_references_are_shown_as_they_can_be_written() -> None:
+    mine = replace(PRESET, tls_ca="file:/ca.pem", tls_client_cert="env:ID", tls_pin=(PIN,))
+    shown = policy.show(mine)
+    parsed = {name: policy.parse(name, value) for name, value in shown.items()}
+    assert policy.apply(PRESET, parsed) == mine
+
+
+@pytest.mark.parametrize(
+    ("own", "has_terms", "refers"),
+    [
+        ({}, False, False),
+        ({"tls_pin": (PIN,)}, True, False),
+        ({"proxy": "off"}, True, False),
+        ({"proxy": "http://p.example"}, True, False),
+        ({"proxy": "env:PROXY"}, True, True),
+        ({"tls_ca": "file:/ca.pem"}, True, True),
+        ({"tls_client_cert": "file:/id.pem"}, True, True),
+    ],
+)
+def test_whether_it_has_terms_and_refers_to_something(
+    own: dict[str, object], has_terms: bool, refers: bool
+) -> None:
+    in_force = policy.apply(PRESET, own)
+    assert (policy.has_terms(in_force), policy.refers(in_force)) == (has_terms, refers)

@@ -7,8 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhookd.core.egress import EgressPolicy, doubt_url, judge_address, judge_url, parse_policy
-from webhookd.core.urls import parse
+from webhookd.core.egress import (
+    EgressPolicy,
+    doubt_url,
+    judge_address,
+    judge_proxied,
+    judge_proxy,
+    judge_url,
+    parse_policy,
+)
+from webhookd.core.model import Proxy
+from webhookd.core.urls import UrlError, parse
 
 HTTPS = parse("https://a.example/")
 HTTP = parse("http://a.example/")
@@ -226,3 +235,132 @@ def test_http_to_a_name_is_doubted_where_allow_has_addresses(url, allow, doubted
 
 def test_where_a_policy_comes_from_decides_nothing():
     assert replace(parse_policy([], []), source="/etc/webhookd.toml") == parse_policy([], [])
+
+
+@pytest.mark.parametrize(
+    ("address", "allow", "reason"),
+    [
+        ("8.8.8.8", [], "blocked: 8.8.8.8 is an address of this machine"),
+        ("2606:4700::1", [], "blocked: 2606:4700::1 is an address of this machine"),
+        ("10.0.0.5", [], "blocked: 10.0.0.5 is private"),
+        ("8.8.8.8", ["8.8.8.8"], None),
+        ("8.8.8.8", ["8.8.8.0/24"], None),
+        ("8.8.8.8", ["a.example"], None),
+    ],
+)
+def test_D10_an_address_of_this_machine_is_blocked_unless_allowed(
+    address: str, allow: list[str], reason: str | None
+) -> None:
+    assert judge_address(address, HTTPS, parse_policy(allow, []), is_own=True) == reason
+
+
+PROXY = Proxy("http", "proxy.example", 3128)
+
+
+@pytest.mark.parametrize(
+    ("url", "allow", "deny", "reason"),
+    [
+        ("https://a.example/", [], [], None),
+        ("https://8.8.8.8/", [], [], None),
+        ("https://10.0.0.5/", [], [], "10.0.0.5 is private"),
+        ("https://10.0.0.5/", ["10.0.0.0/8"], [], None),
+        ("https://169.254.169.254/", ["169.254.0.0/16"], [], "cloud metadata"),
+        ("https://a.example/", [], ["*.example"], "a.example is in deny"),
+        ("https://erp/", [], [], "a name of the inside"),
+        ("https://localhost/", [], [], "a name of the inside"),
+        ("https://metadata.google.internal/", [], [], "a name of the inside"),
+        ("https://gw.local/", ["gw.local"], [], None),
+        ("http://gw.local/", ["gw.local"], [], None),
+        ("http://a.example/", [], [], "needs https"),
+        ("http://a.example/", ["10.0.0.0/8"], [], "needs https"),
+    ],
+)
+def test_D4_what_a_proxy_may_be_asked_for(
+    url: str, allow: list[str], deny: list[str], reason: str | None
+) -> None:
+    found = judge_proxied(parse(url), parse_policy(allow, deny, PROXY))
+    if reason is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.startswith("blocked: ")
+        assert reason in found
+
+
+@pytest.mark.parametrize(
+    ("address", "allow", "deny", "reason"),
+    [
+        ("10.0.0.3", [], [], None),
+        ("127.0.0.1", [], [], None),
+        ("fe80::1%eth0", [], [], None),
+        ("10.0.0.3", [], ["10.0.0.0/8"], "10.0.0.3 is in deny, and the proxy proxy.example"),
+        ("10.0.0.3", [], ["proxy.example"], "is in deny"),
+        ("169.254.169.254", [], [], "cloud metadata"),
+        ("169.254.169.254", ["169.254.169.254"], [], None),
+        ("x", [], [], "no address"),
+    ],
+)
+def test_a_proxy_was_named_by_the_operator(
+    address: str, allow: list[str], deny: list[str], reason: str | None
+) -> None:
+    found = judge_proxy(address, PROXY, parse_policy(allow, deny))
+    if reason is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert reason in found
+
+
+def test_a_policy_with_another_proxy_is_another_policy() -> None:
+    assert parse_policy([], [], PROXY) != parse_policy([], [])
+    assert "hunter2" not in repr(parse_policy([], [], replace(PROXY, password="hunter2")))
+
+
+INSIDE = [
+    # one address of the inside, in the forms that some library reads as it
+    *("10.0.0.5", "10.5", "10.0.5", "167772165", "0xa000005", "0xa.0.0.5", "0xA.0x0.0x0.0x5"),
+    *(
+        "012.0.0.5",
+        "012.0.0.05",
+        "01200000005",
+        "10.0.0.05",
+        "010.0.0.5",
+        "10.0.0.5.",
+        "10.0.0.0x5",
+    ),
+    *("\uff11\uff10.\uff10.\uff10.\uff15", "10\u30020\u30020\u30025", "10\uff0e0\uff0e0\uff0e5"),
+    *(
+        "10\uff610\uff610\uff615",
+        "\u2460\u24ea.0.0.5",
+        "%31%30.0.0.5",
+        "10.0.0.5%00",
+        "10.0.0.5%25eth0",
+    ),
+    *("[::ffff:10.0.0.5]", "[::ffff:a00:5]", "[0:0:0:0:0:ffff:a00:5]", "[::10.0.0.5]", "[::a00:5]"),
+    *("[64:ff9b::10.0.0.5]", "[64:ff9b::a00:5]", "[64:ff9b:1::a00:5]", "[2002:a00:5::1]"),
+    *("[2001:0:a00:5::1]", "[2001:0:0808:808::f5ff:fffa]", "[::ffff:0:a00:5]", "[fe80::1%25eth0]"),
+    *("[fe80::1%eth0]", "[::ffff:10.0.0.5%251]", "[::ffff:012.0.0.5]"),
+]
+
+
+@pytest.mark.parametrize("host", INSIDE)
+def test_D4_D7_no_spelling_of_an_inside_address_gets_through(host: str) -> None:
+    try:
+        url = parse(f"https://{host}/")
+    except UrlError:
+        return
+    assert judge_url(url, DEFAULT) is not None
+    assert judge_proxied(url, DEFAULT) is not None
+    assert judge_address(url.host, url, DEFAULT) is not None
+
+
+def test_D4_D7_there_are_38_spellings() -> None:
+    assert len(set(INSIDE)) == 38
+
+
+def test_D10_an_address_of_this_machine_is_blocked_through_a_proxy_too() -> None:
+    url = parse("https://93.184.216.34/in")
+    assert judge_proxied(url, DEFAULT) is None
+    assert judge_proxied(url, DEFAULT, is_own=True) == (
+        "blocked: 93.184.216.34 is an address of this machine"
+    )

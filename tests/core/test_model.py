@@ -83,7 +83,12 @@ def test_states_and_reasons_are_closed_lists() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind in vars(model).values() if dataclasses.is_dataclass(kind)]
+    "kind",
+    [
+        kind
+        for kind in vars(model).values()
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    ],
 )
 def test_every_value_is_frozen_and_has_slots(kind: type) -> None:
     assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]

@@ -1,4 +1,5 @@
-from webhookd.core.redact import redact
+from webhookd.core.model import Answer, Fault, FaultKind, Phase
+from webhookd.core.redact import redact, redact_result, redact_text
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -27,3 +28,24 @@ def test_a_part_does_not_leave_the_rest_of_the_whole_standing():
 def test_what_only_begins_like_ours_stays():
     assert redact(b"aaaaaaaaaaaa!", ["a" * 15 + "b"]) == b"aaaaaaaaaaaa!"
     assert redact(b"!aaaaaaaaaaa", ["a" * 15 + "b"]) == b"!***"
+
+
+def test_C32_a_line_that_quotes_what_came_shows_nothing_of_ours():
+    quoted = f"an odd status line: {f'HTTP/1.1 200 {SECRET}'[:32].encode()!r}"
+    assert redact_text(quoted, [SECRET]) == "an odd status line: b'HTTP/1.1 200 ***'"
+    assert redact_text(f"{SECRET}{SECRET}, {SECRET[:12]}", [SECRET]) == "******, ***"
+    assert redact_text("got a token of 9", ["got", "token of 9"]) == "got a ***"
+    assert redact_text("to https://other.example/", ["https://ours.example/"]) == (
+        "to https://other.example/"
+    )
+
+
+def test_C32_nothing_in_a_result_echoes_ours():
+    answer = Answer(302, "5", f"https://{SECRET}/", SECRET.encode(), f"body broken: {SECRET}")
+    assert redact_result(answer, {SECRET}) == Answer(
+        302, "5", "https://***/", b"***", "body broken: ***"
+    )
+    fault = Fault(FaultKind.PROTOCOL, f"illegal: {SECRET}", Phase.HEAD, may_be_ours=True)
+    assert redact_result(fault, {SECRET}) == Fault(
+        FaultKind.PROTOCOL, "illegal: ***", Phase.HEAD, may_be_ours=True
+    )

@@ -130,10 +130,17 @@ class FakeChannel:
         self._busy = False
         self.closed = False
 
-    async def send(self, url: Url, wire: bytes, timeout: int) -> Answer | Fault:  # noqa: ASYNC109
+    async def send(
+        self,
+        url: Url,
+        wire: bytes,
+        timeout: int,  # noqa: ASYNC109
+        terms: object = None,
+    ) -> Answer | Fault:
         assert not self._busy, "two requests at once on one channel"
         assert not self.closed
         self._busy = True
+        self._sender.terms.append(terms)
         seen = parse(url, wire)
         self._sender.begin(seen)
         try:
@@ -164,6 +171,8 @@ class FakeSender:
         self.script: Script = lambda _: OK
         self.seen: list[Seen] = []
         self.finished: list[Seen] = []
+        self.terms: list[object] = []
+        """On which each request was to be sent."""
         self.channels: list[FakeChannel] = []
         self.under_way: Counter[str] = Counter()
         self.most: Counter[str] = Counter()

@@ -9,8 +9,9 @@ import pytest
 import trio
 import trustme
 
+from tests.http.proxying import Proxying
 from webhookd.core.egress import parse_policy
-from webhookd.core.model import Url
+from webhookd.core.model import Proxy, Terms, Url
 from webhookd.core.urls import parse
 from webhookd.http.channel import Sender
 from webhookd.http.limits import Limits
@@ -57,12 +58,20 @@ class Peer:
             await self.say(data[at : at + 1])
             await trio.sleep(every)
 
+    @property
+    def raw(self) -> trio.SocketStream:
+        """What TLS is spoken over, where it is."""
+        stream = self.stream
+        if isinstance(stream, trio.SSLStream):
+            stream = stream.transport_stream
+        assert isinstance(stream, trio.SocketStream)
+        return stream
+
     async def reset(self) -> None:
         """Ends the connection with a RST."""
-        assert isinstance(self.stream, trio.SocketStream)
         linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
-        self.stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, linger)
-        self.stream.socket.close()
+        self.raw.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, linger)
+        self.raw.socket.close()
 
 
 Behaviour = Callable[[Peer], Awaitable[object]]
@@ -152,3 +161,31 @@ def sender() -> Sender:
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
     return trustme.CA()
+
+
+@pytest.fixture
+def proxying():
+    return Proxying()
+
+
+@pytest.fixture
+def through(serve, sender, proxying):
+    """`await through(receiver, ...)` sends to it by way of the proxy, and returns the result."""
+    begun = []
+
+    async def send(receiver, body=b"{}", span=3_000, terms=None, **own):
+        if not begun:
+            begun.append(await serve(proxying))
+        proxying.leads = receiver.port
+        receiver.host = "partner.example"
+        own = {"user": "", "password": "", **own}
+        proxy = Proxy("http", "proxy.example", begun[0].port, **own)
+        channel = sender.channel()
+        try:
+            return await channel.send(
+                receiver.url, receiver.wire(body), span, terms or Terms(proxy=proxy)
+            )
+        finally:
+            await channel.aclose()
+
+    return send

@@ -12,6 +12,7 @@ from webhookd.core.egress import parse_policy
 from webhookd.core.model import Fault, FaultKind, Phase
 from webhookd.core.urls import parse
 from webhookd.http.address import Resolver, find_addresses, zone_of
+from webhookd.http.dial import is_own
 from webhookd.http.limits import Limits
 
 LIMITS = Limits(lookup_time=100)
@@ -266,3 +267,109 @@ async def test_everyone_who_waits_for_a_lookup_that_crashes_hears_of_it() -> Non
         for _ in range(2):
             nursery.start_soon(ask)
     assert [type(crash) for crash in crashes] == [ZeroDivisionError] * 2
+
+
+STALE = Limits(lookup_time=100, cache_time=0, stale_wait=30, stale_time=60_000)
+
+
+async def test_D2_an_old_answer_serves_while_dead_zones_have_every_thread(names):
+    limits = Limits(lookup_time=100, cache_time=0, stale_wait=30, lookups=8, zone_lookups=1)
+    resolver = Resolver(limits, names)
+    assert await resolver.resolve("good.example") == ("8.8.8.8",)
+    dead = [f"h.dead{number}.example" for number in range(8)]
+    names.hang(*dead)
+    found = []
+
+    async def resolve(host):
+        found.append(await resolver.resolve(host))
+
+    async with trio.open_nursery() as nursery:
+        for host in dead:
+            nursery.start_soon(resolve, host)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        names.answers = {"good": ["9.9.9.9"]}
+        for _ in range(5):
+            assert await resolver.resolve("good.example") == ("8.8.8.8",)
+        assert names.asked.count("good.example") == 1
+        # The search for a newer answer kept its place, and needs no caller.
+        names.let_go()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert names.asked.count("good.example") == 2
+    assert await resolver.resolve("good.example") == ("9.9.9.9",)
+    assert not resolver._renewals
+
+
+async def test_D2_an_old_answer_does_not_serve_for_ever(names):
+    resolver = Resolver(Limits(lookup_time=50, cache_time=0, stale_time=1, stale_wait=10), names)
+    assert await resolver.resolve("good.example") == ("8.8.8.8",)
+    await trio.sleep(0.01)
+    names.hang("good.example")
+    found = await resolver.resolve("good.example")
+    assert isinstance(found, Fault)
+    assert found.kind is FaultKind.DNS
+
+
+@pytest.mark.parametrize(
+    ("error", "serves"),
+    [
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), True),
+        (OSError(errno.EMFILE, "Too many open files"), True),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), False),
+    ],
+)
+async def test_D1_a_resolver_that_says_no_is_believed_and_one_that_is_down_is_not(error, serves):
+    names = Names()
+    resolver = Resolver(STALE, names)
+    assert await resolver.resolve("a.example") == ("8.8.8.8",)
+    names.answers = {"a": error}
+    for _ in range(2):
+        found = await resolver.resolve("a.example")
+        assert (found == ("8.8.8.8",)) is serves
+    names.answers = {"a": ["9.9.9.9"]}
+    assert await resolver.resolve("a.example") == ("9.9.9.9",)
+
+
+async def test_D6_an_old_answer_is_judged_like_any_other(names):
+    resolver = Resolver(STALE, names)
+    names.answers = {"a": ["10.0.0.5"]}
+    assert await resolver.resolve("a.example") == ("10.0.0.5",)
+    names.hang("a.example")
+    found = await find_addresses(parse("https://a.example/"), PUBLIC, resolver)
+    assert found == Fault(FaultKind.BLOCKED, "10.0.0.5 is private", Phase.RESOLVE)
+
+
+async def test_a_bug_in_the_search_for_a_newer_answer_is_not_hidden():
+    names = Names()
+    limits = Limits(lookup_time=5_000, cache_time=0, stale_wait=5_000)  # nothing is waited for
+    resolver = Resolver(limits, names)
+    assert await resolver.resolve("a.example") == ("8.8.8.8",)
+    names.answers = {"a": ZeroDivisionError()}
+    with pytest.raises(RuntimeError, match="crashed") as raised:
+        await resolver.resolve("a.example")
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
+async def test_old_answers_are_bounded_in_number(names):
+    resolver = Resolver(Limits(cache_time=0, cache_names=3), names)
+    for number in range(10):
+        await resolver.resolve(f"h{number}.example")
+    assert len(resolver._cache) == 3
+
+
+async def test_D10_an_address_of_this_machine_is_blocked_though_it_is_public(monkeypatch):
+    monkeypatch.setattr("webhookd.http.address.is_own", lambda address: address == "8.8.8.8")
+    url = parse("https://a.example/")
+    resolver = Resolver(LIMITS, Names(a=["8.8.8.8", "9.9.9.9"]))
+    found = await find_addresses(url, PUBLIC, resolver)
+    assert found == Fault(FaultKind.BLOCKED, "8.8.8.8 is an address of this machine", Phase.RESOLVE)
+    allowed = parse_policy(["8.8.8.8"], [])
+    assert await find_addresses(url, allowed, resolver) == ("8.8.8.8", "9.9.9.9")
+
+
+def test_D10_the_kernel_knows_this_machine_s_addresses():
+    assert is_own("127.0.0.1")
+    assert is_own("127.9.9.9")
+    assert is_own("::1") or not socket.has_ipv6
+    assert not is_own("192.0.2.1")
+    assert not is_own("2001:db8::1")
+    assert not is_own("0.0.0.0.0")

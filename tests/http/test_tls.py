@@ -3,6 +3,7 @@
 import datetime
 import socket
 import ssl
+import tempfile
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,14 +12,18 @@ import pytest
 import trio
 import trio.testing
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from webhookd.core.egress import parse_policy
-from webhookd.core.model import Answer, Fault, FaultKind, Phase
+from webhookd.core.model import Answer, Fault, FaultKind, Phase, Terms
 from webhookd.core.urls import parse
 from webhookd.http.address import Resolver
 from webhookd.http.channel import Sender
-from webhookd.http.dial import make_ssl_context
 from webhookd.http.limits import Limits
+from webhookd.http.tls import make_ssl_context
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 FAIL = b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno"
@@ -205,6 +210,54 @@ def old_version(authority):
     return context
 
 
+def self_signed(authority):
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "partner.example")])
+    alternative = x509.SubjectAlternativeName([x509.DNSName("partner.example")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(alternative, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return showing(made, key)
+
+
+SHA_1 = Path(__file__).with_name("signed_with_sha_1.pem")
+"""A key, a certificate for `partner.example` until 2126, and its authority's, in this order:
+what makes certificates for tests does not sign with SHA-1 any more."""
+
+
+def old_signature(authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    context.load_cert_chain(SHA_1)
+    return context
+
+
+def showing(certificate, key):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+            + certificate.public_bytes(serialization.Encoding.PEM)
+        )
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
+
+
 def wants_client(authority):
     context = server_context(authority)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -218,6 +271,7 @@ def wants_client(authority):
         (expired, "certificate has expired"),
         (unknown, "unable to get local issuer certificate"),
         (wrong_host, "Hostname mismatch"),
+        (self_signed, "self-signed certificate"),
         (old_version, "PROTOCOL"),
         (wants_client, "the server wants a client certificate"),
         (lambda authority: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "refuses the handshake"),
@@ -230,6 +284,17 @@ async def test_C25_bad_tls_is_a_fault_with_the_reason(tls, authority, make, deta
     assert isinstance(result, Fault)
     assert result.kind is FaultKind.TLS
     assert detail in result.detail
+
+
+async def test_C25_a_signature_by_sha_1_is_refused_though_its_authority_is_trusted(tls, authority):
+    certificate = SHA_1.read_text().rpartition("-----BEGIN CERTIFICATE-----")
+    terms = Terms(ca="".join(certificate[1:]))
+    with answering(old_signature(authority)) as port:
+        url = parse(f"https://partner.example:{port}/")
+        result = await tls.channel().send(url, b"GET / HTTP/1.1\r\n\r\n", LONG, terms)
+    assert isinstance(result, Fault)
+    assert result.kind is FaultKind.TLS
+    assert "digest algorithm too weak" in result.detail
 
 
 async def test_C25_an_alert_while_we_send_is_the_reason(tls, authority):
@@ -298,8 +363,3 @@ def test_D11_the_environment_does_not_choose_whom_to_trust(monkeypatch, tmp_path
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
-
-
-def test_the_context_is_made_once():
-    sender = Sender(parse_policy([], []))
-    assert sender.ssl_context is sender.ssl_context

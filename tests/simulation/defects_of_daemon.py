@@ -182,8 +182,14 @@ def timeout_of_another(stack: ExitStack) -> None:
     """A lane gives every request half a minute, whatever its subscription says."""
 
     def make(right: Any) -> Any:
-        async def send(self: SimulatedChannel, url: Any, wire: bytes, timeout: int) -> Any:  # noqa: ASYNC109
-            return await right(self, url, wire, 30_000)
+        async def send(
+            self: SimulatedChannel,
+            url: Any,
+            wire: bytes,
+            timeout: int,  # noqa: ASYNC109
+            terms: Any = None,
+        ) -> Any:
+            return await right(self, url, wire, 30_000, terms)
 
         return send
 

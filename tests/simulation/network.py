@@ -218,7 +218,13 @@ class SimulatedChannel:
         self._world = network.world
         self._life = network.life
 
-    async def send(self, url: Url, wire: bytes, timeout: int) -> Answer | Fault:  # noqa: ASYNC109
+    async def send(
+        self,
+        url: Url,
+        wire: bytes,
+        timeout: int,  # noqa: ASYNC109
+        terms: object = None,
+    ) -> Answer | Fault:
         """One exchange, in virtual time."""
         world, life = self._world, self._life
         life.check()

@@ -29,6 +29,10 @@ POLICY: Final = {
     "disable_after_failures": ("N", "Failed deliveries in a row that disable it; or off."),
     "disable_after": ("DURATION", "How long without a success disables it; or off."),
     "send_feed_sequence": ("BOOL", "Say the event's place in the feed with each request."),
+    "tls_ca": ("PATH", "The only authorities (PEM) that its certificate may come from."),
+    "tls_client_cert": ("PATH", "Certificate and key (PEM) to show when it asks for one."),
+    "tls_pin": ("SHA256,...", "Fingerprints of the certificates that it may show."),
+    "proxy": ("URL|env:NAME|file:PATH|off", "The HTTP proxy on the way to it."),
 }
 """Keys of the policy that `add` and `update` have an option for, with its metavar and help."""
 
@@ -75,6 +79,11 @@ def pairs(headers: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 def policy_of(options: dict[str, Any]) -> dict[str, object]:
     """What was given of the policy."""
+    if "@" in (options.get("proxy") or ""):
+        complain(
+            "warning: a password on the command line can be seen in the process list; "
+            "--proxy env:NAME or file:PATH keeps it out of there"
+        )
     return {key: value for key, value in options.items() if value is not None}
 
 

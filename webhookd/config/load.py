@@ -12,8 +12,9 @@ from typing import Any, Final
 from webhookd.config import declared, profiles
 from webhookd.config.faults import advice, line, shown
 from webhookd.config.settings import SYSTEMS, Delivery, Log, Outbox, Settings, Status
+from webhookd.core import proxies
 from webhookd.core.egress import EgressPolicy, parse_policy
-from webhookd.core.model import Millis
+from webhookd.core.model import Millis, Proxy
 from webhookd.core.text import printable
 from webhookd.core.times import parse_duration
 from webhookd.errors import ConfigError
@@ -122,9 +123,9 @@ def _no_database(place: str, environ: Mapping[str, str]) -> str:
     )
 
 
-def _policy(lists: Mapping[str, tuple[str, ...]], place: str) -> EgressPolicy:
+def _policy(found: Mapping[str, Any], place: str) -> EgressPolicy:
     try:
-        policy = parse_policy(lists.get("allow", ()), lists.get("deny", ()))
+        policy = parse_policy(found.get("allow", ()), found.get("deny", ()), found.get("proxy"))
     except ValueError as error:  # it begins with the key and the entry
         fault = f"{error}; name an address, a range or a host"
         raise ConfigError(line(place, "", fault)) from error
@@ -215,6 +216,11 @@ def _list(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _proxy(value: object) -> Proxy | None:
+    text = _text(value)
+    return proxies.parse(text) if text else None
+
+
 def _systems(value: object) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(_list(value)))
     for system in found:
@@ -254,7 +260,7 @@ _KEYS: Final[dict[str, Reader | dict[str, Reader]]] = {
         "max_per_host": partial(_number, 1, MOST_IN_FLIGHT),
         "max_unrecorded": partial(_number, 1, MOST_UNRECORDED),
     },
-    "egress": {"allow": _list, "deny": _list},
+    "egress": {"allow": _list, "deny": _list, "proxy": _proxy},
     "cloudevents": {"source": profiles.source},
     "profiles": profiles.tables,
     "log": {

@@ -28,10 +28,11 @@ def is_reference(text: str) -> bool:
     return text.startswith(("env:", "file:"))
 
 
-def resolve(reference: str, environ: Mapping[str, str]) -> str:
+def resolve(reference: str, environ: Mapping[str, str], *, secret: bool = True) -> str:
     """The secret that `reference` names, without its one final newline.
 
     A relative `file:` starts from `$CREDENTIALS_DIRECTORY`, which systemd sets for a service.
+    What is no secret may be read by anybody.
 
     Raises:
         SecretMissing: there is no such variable or file, or no such directory to start from.
@@ -40,7 +41,7 @@ def resolve(reference: str, environ: Mapping[str, str]) -> str:
     kind, _, name = reference.partition(":")
     if kind not in ("env", "file") or not name:
         raise ConfigError(f"{_shown(reference)}: no reference; write env:NAME or file:PATH")
-    data = _variable(name, environ) if kind == "env" else _file(name, environ)
+    data = _variable(name, environ) if kind == "env" else _file(name, environ, secret=secret)
     if len(data) > LARGEST:
         raise ConfigError(f"{_shown(reference)}: over {LARGEST} bytes; name the secret itself")
     text = _decoded(data)
@@ -61,7 +62,7 @@ def _variable(name: str, environ: Mapping[str, str]) -> bytes:
     return environ[name].encode("utf-8", "surrogatepass")
 
 
-def _file(name: str, environ: Mapping[str, str]) -> bytes:
+def _file(name: str, environ: Mapping[str, str], *, secret: bool) -> bytes:
     path = Path(name)
     credentials = environ.get("CREDENTIALS_DIRECTORY", "")
     if not path.is_absolute():
@@ -88,7 +89,7 @@ def _file(name: str, environ: Mapping[str, str]) -> bytes:
             raise ConfigError(f"{_shown(shown)}: not a regular file; put the secret into one")
         # systemd guards its directory itself, and shows its access list as the group's bits.
         ours = credentials and path.resolve().is_relative_to(Path(credentials).resolve())
-        if mode & (_OTHERS if ours else _OTHERS | _GROUP):
+        if secret and mode & (_OTHERS if ours else _OTHERS | _GROUP):
             raise ConfigError(
                 f"{_shown(shown)}: mode {stat.S_IMODE(mode):04o} lets others at it; chmod 600 it"
             )

@@ -19,7 +19,21 @@ In order, the first that applies decides:
    that very address stands in `allow`. A range or a host name never opens it.
 3. `allow` names the host or the address: fine, with http too.
 4. It is not public: blocked.
-5. The scheme is http: blocked.
+5. It is an address of this very machine, public though it is: blocked. What listens there may trust
+   whoever connects from here.
+6. The scheme is http: blocked.
+
+Where a proxy is on the way
+===========================
+
+The proxy resolves the name, so there is no address to judge, and a second look-up of our own would
+say nothing of the first. `judge_proxied` judges what there is: an address in the URL as above, and
+a name by `deny` and `allow`. A name that can only lead to the inside of somebody's network (one
+label, `.local`, `.internal` ...) is blocked unless `allow` names it. All else is for the rules of
+the proxy itself.
+
+The proxy is a host that the operator named, which is what `allow` asks for: `judge_proxy` lets any
+address through that is neither in `deny` nor a metadata service.
 """
 
 import ipaddress
@@ -28,7 +42,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
-from webhookd.core.model import Url
+from webhookd.core.model import Proxy, Url
 from webhookd.core.urls import UrlError, parse_host
 
 Address = IPv4Address | IPv6Address
@@ -59,6 +73,8 @@ class EgressPolicy:
 
     allow: Names = Names()
     deny: Names = Names()
+    proxy: Proxy | None = None
+    """Everyone's proxy, but for subscriptions that name another one or none."""
     source: str = field(default="", compare=False)
     """The file that says so, for remedies; `''` where no file was read. It decides nothing."""
 
@@ -132,14 +148,19 @@ _NAT64_LOCAL: Final = IPv6Network("64:ff9b:1::/48")
 _TEREDO: Final = IPv6Network("2001::/32")
 _LOW_32: Final = 0xFFFF_FFFF
 
+_INSIDE: Final = (".localhost", ".local", ".internal", ".home.arpa", ".lan", ".intranet")
+"""Ends of names that no public name server knows: they lead to wherever the resolver stands."""
 
-def parse_policy(allow: Sequence[str], deny: Sequence[str]) -> EgressPolicy:
+
+def parse_policy(
+    allow: Sequence[str], deny: Sequence[str], proxy: Proxy | None = None
+) -> EgressPolicy:
     """The policy of two lists of ranges (`10.1.0.0/16`), addresses, host names and `*.domain`s.
 
     Raises:
         ValueError: an entry is none of these; the text names it.
     """
-    return EgressPolicy(_parse_names("allow", allow), _parse_names("deny", deny))
+    return EgressPolicy(_parse_names("allow", allow), _parse_names("deny", deny), proxy)
 
 
 def judge_url(url: Url, policy: EgressPolicy) -> str | None:
@@ -168,32 +189,69 @@ def doubt_url(url: Url, policy: EgressPolicy) -> str | None:
     )
 
 
-def judge_address(address: str, url: Url, policy: EgressPolicy) -> str | None:
+def judge_proxied(url: Url, policy: EgressPolicy, *, is_own: bool = False) -> str | None:
+    """Why a proxy must not be asked for `url`; None: it may be. See the head of this file.
+
+    `is_own` says that the URL has an address of this machine in it.
+    """
+    if _literal(url.host) is not None:
+        return judge_address(url.host, url, policy, is_own=is_own)
+    if policy.deny.has_host(url.host):
+        return f"blocked: {url.host} is in deny"
+    if policy.allow.has_host(url.host):
+        return None
+    if "." not in url.host or url.host.endswith(_INSIDE):
+        return f"blocked: {url.host} is a name of the inside"
+    return _needs_https(url.host) if url.scheme == "http" else None
+
+
+def judge_proxy(address: str, proxy: Proxy, policy: EgressPolicy) -> str | None:
+    """Why `address`, to which the host of `proxy` resolved, must not be dialled."""
+    parsed = _literal(address.partition("%")[0])
+    if parsed is None:
+        return f"blocked: the proxy {proxy.host} resolved to {address!a}, which is no address"
+    blocked = _denied(parsed, proxy.host, policy)
+    return blocked and f"{blocked}, and the proxy {proxy.host} leads there"
+
+
+def judge_address(
+    address: str, url: Url, policy: EgressPolicy, *, is_own: bool = False
+) -> str | None:
     """Why `address`, to which the host of `url` resolved, must not be dialled; None: it may be.
 
-    A zone (`fe80::1%eth0`) is passed over. Text that is no address is blocked.
+    A zone (`fe80::1%eth0`) is passed over. Text that is no address is blocked. `is_own` says that
+    it is an address of this machine.
     """
     parsed = _literal(address.partition("%")[0])
     if parsed is None:
         return f"blocked: {url.host} resolved to {address!a}, which is no address"
-    carried = _carried(parsed)
-    forms = (parsed, *carried)
-    deny, allow = policy.deny, policy.allow
-    if deny.has_host(url.host) or any(deny.has_address(form) for form in forms):
-        return f"blocked: {_name(parsed, carried)} is in deny"
-    if not _METADATA.isdisjoint(forms):
-        if allow.addresses.isdisjoint(forms):
-            return f"blocked: {_name(parsed, carried)} is cloud metadata"
-        return None
-    effective = _effective(parsed)
+    blocked = _denied(parsed, url.host, policy)
+    if blocked is not None:
+        return blocked
+    allow, carried, effective = policy.allow, _carried(parsed), _effective(parsed)
+    if not _METADATA.isdisjoint((parsed, *carried)):
+        return None  # its very address is allowed, or it would be blocked by now
     if allow.has_host(url.host) or parsed in allow.addresses or allow.has_address(effective):
         return None
     kind = _kind(effective)
     if kind is not None:
         shown = _name(parsed, () if effective is parsed else carried)
         return f"blocked: {shown} is {kind}"
+    if is_own:
+        return f"blocked: {parsed} is an address of this machine"
     if url.scheme == "http":
         return _needs_https(str(parsed))
+    return None
+
+
+def _denied(parsed: Address, host: str, policy: EgressPolicy) -> str | None:
+    """What holds whoever names the address: `deny`, and metadata for its exact address alone."""
+    carried = _carried(parsed)
+    forms = (parsed, *carried)
+    if policy.deny.has_host(host) or any(policy.deny.has_address(form) for form in forms):
+        return f"blocked: {_name(parsed, carried)} is in deny"
+    if not _METADATA.isdisjoint(forms) and policy.allow.addresses.isdisjoint(forms):
+        return f"blocked: {_name(parsed, carried)} is cloud metadata"
     return None
 
 

@@ -9,7 +9,7 @@ Two conventions hold everywhere:
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
+from typing import Final, NewType
 
 Millis = int
 """Milliseconds: since the epoch (UTC) where it names a moment, else a span."""
@@ -159,6 +159,54 @@ class Policy:
     """How long without a success, after which a failed attempt disables it; 0 for never."""
     send_feed_sequence: bool = False
     """Requests also tell the event's place in the feed of events, which all partners share."""
+    tls_ca: str = ""
+    """Where the only authorities are whom its receiver's certificate may come from: a reference
+    (`file:PATH`, `env:NAME`); `''` for the system's trust store."""
+    tls_client_cert: str = ""
+    """Where the certificate and key are that webhookd shows to its receiver: a reference."""
+    tls_pin: tuple[str, ...] = ()
+    """SHA-256 of the certificates, in hexadecimal, one of which its receiver must show."""
+    proxy: str = field(default="", repr=False)
+    """The proxy on the way to it, a URL or a reference; `off` for none, `''` for everyone's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy that `webhookd.core.proxies.parse` has judged. Credentials are in no `repr`."""
+
+    scheme: str
+    """`http` or `https`: how the proxy itself is spoken to."""
+    host: str
+    port: int
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+    @property
+    def shown(self) -> str:
+        """What logs and `status` may say of it."""
+        masked = "***@" if self.user or self.password else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{masked}{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms a receiver is connected to: all that the policy refers to, fetched."""
+
+    ca: str = field(default="", repr=False)
+    """Certificates (PEM) of the only authorities to trust; `''` for the system's."""
+    identity: str = field(default="", repr=False)
+    """Certificate, chain and key (PEM) to show when asked; `''` for none."""
+    pins: tuple[str, ...] = ()
+    """SHA-256 of the certificates (DER), lower-case hexadecimal, one of which must be shown."""
+    proxy: Proxy | None = None
+    """Its own proxy; None for everyone's, if there is one."""
+    direct: bool = False
+    """No proxy at all, not even everyone's."""
+
+
+PLAIN: Final = Terms()
+"""The system's trust store, no certificate of our own, everyone's proxy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +245,9 @@ class FaultKind(StrEnum):
     CLOSED = "closed"
     TLS = "tls"
     TIMEOUT = "timeout"
+    PROXY = "proxy"
+    """The proxy on the way cannot be reached or refuses to go on; of the receiver it says nothing
+    for certain."""
     PROTOCOL = "protocol"
     LOCAL = "local"
     """This machine's fault (no descriptors, no network), not the receiver's."""

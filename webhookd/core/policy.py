@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
+from webhookd.core import proxies
 from webhookd.core.model import Millis, Ordering, Policy
 from webhookd.core.text import printable
 from webhookd.core.times import format_duration, parse_duration
@@ -19,6 +20,13 @@ HIGHEST_RATE: Final = 100_000.0
 """Attempts a second: more than one machine can make."""
 
 MOST_IN_A_ROW: Final = 1_000_000
+
+LONGEST_PATH: Final = 1_000
+MOST_PINS: Final = 8
+"""Fingerprints: one in use, the next one, and some to spare."""
+
+_COLONS: Final = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){31}")
+_PIN: Final = re.compile("[0-9a-f]{64}")
 
 _OFF: Final = ("off", "0", 0)
 _SWITCHES: Final = {
@@ -42,7 +50,7 @@ def apply(preset: Policy, overrides: Mapping[str, Any]) -> Policy:
     """
     values = dict(overrides)
     try:
-        for name in ("retry_delays", "permanent_statuses"):
+        for name in ("retry_delays", "permanent_statuses", "tls_pin"):
             if name in values:
                 values[name] = tuple(values[name])
         if "ordering" in values:
@@ -83,7 +91,35 @@ def show(policy: Policy) -> dict[str, object]:
         "disable_after_failures": policy.disable_after_failures or "off",
         "disable_after": _shown_span(policy.disable_after),
         "send_feed_sequence": policy.send_feed_sequence,
+        "tls_ca": policy.tls_ca or "system",
+        "tls_client_cert": policy.tls_client_cert or "none",
+        "tls_pin": list(policy.tls_pin),
+        "proxy": _shown_proxy(policy.proxy),
     }
+
+
+def is_reference(text: str) -> bool:
+    """Whether a value of `proxy` or of a TLS key says where it is kept instead of being it."""
+    return text.startswith(("env:", "file:"))
+
+
+def has_terms(policy: Policy) -> bool:
+    """Whether its receiver is connected to otherwise than by the system's trust, as everyone is."""
+    return bool(policy.tls_ca or policy.tls_client_cert or policy.tls_pin or policy.proxy)
+
+
+def refers(policy: Policy) -> bool:
+    """Whether something that it needs is kept elsewhere, and may be another one by now."""
+    return any(is_reference(text) for text in (policy.tls_ca, policy.tls_client_cert, policy.proxy))
+
+
+def _shown_proxy(proxy: str) -> str:
+    if not proxy or proxy == proxies.OFF or is_reference(proxy):
+        return proxy or "default"
+    try:
+        return proxies.parse(proxy).shown
+    except ValueError:
+        return "***"
 
 
 def show_rate(rate: float) -> str:
@@ -200,6 +236,58 @@ def _statuses(value: object) -> list[str]:
     return statuses
 
 
+def _reference(value: object) -> str:
+    """Where a PEM is kept; a bare path is one of a file."""
+    if value in ("", "system", "none"):
+        return ""
+    if not isinstance(value, str) or not value.isprintable() or len(value) > LONGEST_PATH:
+        raise ValueError(
+            f"takes a path, file:PATH or env:NAME, of at most {LONGEST_PATH} printable characters"
+        )
+    if "-----BEGIN" in value:
+        raise ValueError("takes the path of a file, not what is in it")
+    reference = value if is_reference(value) else f"file:{value}"
+    if reference.endswith(":"):
+        raise ValueError("names no file and no variable; write file:PATH or env:NAME")
+    return reference
+
+
+def _pins(value: object) -> list[str]:
+    if value in ("", "none"):
+        return []
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or len(parts) > MOST_PINS:
+        raise ValueError(f"takes at most {MOST_PINS} fingerprints")
+    pins = []
+    for part in parts:
+        text = str(part).strip().lower().removeprefix("sha256:")
+        if _COLONS.fullmatch(text):
+            text = text.replace(":", "")
+        if not _PIN.fullmatch(text):
+            raise ValueError(
+                "takes the SHA-256 fingerprint of a certificate, 64 hexadecimal digits, as `openssl"
+                " x509 -noout -fingerprint -sha256` prints it"
+            )
+        pins.append(text)
+    return list(dict.fromkeys(pins))
+
+
+def _proxy(value: object) -> str:
+    """As it was written: it may be shown to nobody."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(
+            "takes a proxy's URL, a reference to one (env:NAME, file:PATH), off or default"
+        )
+    if value == "default":
+        return ""
+    if value == proxies.OFF:
+        return value
+    if is_reference(value):
+        return _reference(value)
+    proxies.parse(value)
+    return value
+
+
 PARSERS: Final[dict[str, Callable[[object], object]]] = {
     "timeout": _timeout,
     "retry_delays": _delays,
@@ -217,5 +305,9 @@ PARSERS: Final[dict[str, Callable[[object], object]]] = {
     "disable_after_failures": _failures,
     "disable_after": _span_or_off,
     "send_feed_sequence": _switch,
+    "tls_ca": _reference,
+    "tls_client_cert": _reference,
+    "tls_pin": _pins,
+    "proxy": _proxy,
 }
 """How each policy key is read; the keys of `webhookd.core.model.Policy`."""

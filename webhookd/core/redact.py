@@ -1,12 +1,18 @@
 """Takes out of a receiver's answer what it echoes of ours: a secret must not reach the file."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Final
+
+from webhookd.core.model import Answer, Result
 
 MASK: Final = b"***"
 
 SHORTEST: Final = 8
 """What is shorter is no secret, and would be found by chance."""
+
+SHORTEST_PART: Final = 12
+"""The same for the beginning of a secret: longer than a `https://` that begins a value."""
 
 
 def redact(excerpt: bytes, needles: Iterable[str]) -> bytes:
@@ -25,3 +31,34 @@ def redact(excerpt: bytes, needles: Iterable[str]) -> bytes:
                 break
             cut = excerpt.find(needle[:SHORTEST], cut + 1)
     return excerpt
+
+
+def redact_text(text: str, needles: Iterable[str]) -> str:
+    """A line about an answer, with every needle masked, and the beginning of one that it quotes.
+
+    A line quotes a few bytes of what was received, and may go on behind them.
+    """
+    for needle in sorted(needles, key=len, reverse=True):
+        if len(needle) < SHORTEST:
+            continue
+        start = needle[:SHORTEST_PART]
+        at = text.find(start)
+        while at >= 0:
+            end = at + len(start)
+            while end < len(text) and needle.startswith(text[at : end + 1]):
+                end += 1
+            text = f"{text[:at]}***{text[end:]}"
+            at = text.find(start, at)
+    return text
+
+
+def redact_result(result: Result, needles: Collection[str]) -> Result:
+    """The result of an exchange, fit to be logged and kept: nothing in it echoes a needle."""
+    if not isinstance(result, Answer):
+        return replace(result, detail=redact_text(result.detail, needles))
+    return replace(
+        result,
+        location=redact_text(result.location, needles),
+        excerpt=redact(result.excerpt, needles),
+        note=redact_text(result.note, needles),
+    )

@@ -52,7 +52,7 @@ class Wanted:
     method: str = ""
     """`''`: the profile's first."""
     headers: Headers = field(default=(), repr=False)
-    policy: Mapping[str, object] = field(default_factory=dict)
+    policy: Mapping[str, object] = field(default_factory=dict, repr=False)
     """What is to differ from the profile's preset, as people write it."""
 
 
@@ -67,7 +67,7 @@ class Definition:
     mode: str
     method: str
     headers: Headers = field(repr=False)
-    policy: dict[str, object]
+    policy: dict[str, object] = field(repr=False)
     """As `webhookd.core.policy.apply` takes it."""
 
 

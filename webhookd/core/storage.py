@@ -162,7 +162,7 @@ class StoredSubscription:
     mode: str
     method: str
     headers: tuple[tuple[str, str], ...] = field(repr=False)
-    policy: dict[str, object]
+    policy: dict[str, object] = field(repr=False)
     """Only what differs from the profile's preset; spans in milliseconds."""
     state: SubscriptionState
     state_reason: str

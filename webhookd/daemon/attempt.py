@@ -22,10 +22,11 @@ from webhookd.core.model import (
     Reason,
     Subscription,
     SubscriptionKey,
+    Terms,
     Url,
 )
 from webhookd.core.profiles import Unrenderable
-from webhookd.core.redact import SHORTEST, redact
+from webhookd.core.redact import SHORTEST, redact_result
 from webhookd.core.request import Request
 from webhookd.core.signing import MissingSecret
 from webhookd.core.storage import AttemptNote, Due, Record, Store
@@ -53,7 +54,13 @@ LINGER: Final = 4.0
 class Channel(Protocol):
     """One worker's way to its receiver, with at most one connection kept alive."""
 
-    async def send(self, url: Url, wire: bytes, timeout: Millis) -> Answer | Fault:  # noqa: ASYNC109 - one deadline over all
+    async def send(
+        self,
+        url: Url,
+        wire: bytes,
+        timeout: Millis,  # noqa: ASYNC109
+        terms: Terms,
+    ) -> Answer | Fault:
         """Make one exchange; whatever the outside does is data, not an exception."""
 
     async def aclose(self) -> None:
@@ -156,9 +163,9 @@ async def make(
         )
         url = member.subscription.url
         spend()
-        sent = await channel.send(url, request.wire(), policy.timeout)
+        sent = await channel.send(url, request.wire(), policy.timeout, member.terms)
         ended = trio.current_time()
-        result = await shared.brakes.outage.judge(url.host, sent)
+        result = await shared.brakes.outage.judge(url.host, _redacted(member, request, sent))
     except StoreBusy:
         await trio.sleep(READ_AGAIN / 1000)
         return Made()
@@ -223,7 +230,7 @@ def _record(attempt: _Attempt, policy: Policy, shared: Shared, result: Answer | 
         error_class=outcomes.error_class(result),
         error=move.error,
         note=result.note if isinstance(result, Answer) else "",
-        excerpt=_excerpt(attempt, result),
+        excerpt=result.excerpt if isinstance(result, Answer) else b"",
         body_hash=b"" if attempt.request is None else attempt.request.body_hash,
     )
     log(
@@ -269,12 +276,12 @@ def _unrenderable(member: Member, due: Due, event: Event | None, error: str, now
     return Record(due.id, move, None, since=due.since)
 
 
-def _excerpt(attempt: _Attempt, result: Answer | Fault) -> bytes:
-    if attempt.request is None or not isinstance(result, Answer):
-        return b""
-    if len(result.excerpt) < SHORTEST:
-        return result.excerpt
-    return redact(result.excerpt, attempt.member.renderer.confidential(attempt.request))
+def _redacted(member: Member, request: Request, result: Answer | Fault) -> Answer | Fault:
+    if isinstance(result, Answer) and not (
+        len(result.excerpt) >= SHORTEST or result.location or result.note
+    ):
+        return result  # as most are: there is nothing that could echo anything
+    return redact_result(result, member.renderer.confidential(request))
 
 
 _STATE_AFTER: Final = {

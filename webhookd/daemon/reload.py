@@ -190,6 +190,10 @@ def changes(before: Settings, after: Settings) -> Iterator[str]:
         listed, listed_now = getattr(before.egress, name), getattr(after.egress, name)
         if listed != listed_now:
             yield f"egress.{name}: {_listed(listed)} -> {_listed(listed_now)}"
+    proxy, proxy_now = before.egress.proxy, after.egress.proxy
+    if proxy != proxy_now:
+        was, now = (one.shown if one else "unset" for one in (proxy, proxy_now))
+        yield f"egress.proxy: {was} -> {now}"
 
 
 def _profiles(before: Written, after: Written) -> Iterator[str]:

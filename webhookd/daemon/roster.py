@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from webhookd.config.references import resolve
+from webhookd.config.terms import resolve_terms
 from webhookd.core import policy, urls
-from webhookd.core.model import Millis, Policy, Secret, Subscription
+from webhookd.core.model import PLAIN, Millis, Policy, Secret, Subscription, Terms
 from webhookd.core.profiles import Known
 from webhookd.core.request import Renderer
 from webhookd.core.storage import StoredSubscription
 from webhookd.errors import ConfigError
+from webhookd.http.tls import context_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class Member:
 
     subscription: Subscription
     renderer: Renderer
+    terms: Terms = PLAIN
+    """On which its receiver is connected to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class HeldBack:
 def enroll(
     stored: StoredSubscription, known: Known, environ: Mapping[str, str], now: Millis
 ) -> Member | HeldBack:
-    """Resolve and check one subscription. Reads secret files, so not on the hot path."""
+    """Resolve and check one subscription. Reads files, so not on the hot path."""
     try:
         profile = known.get(stored.profile)
         secrets = tuple(
@@ -71,9 +75,26 @@ def enroll(
             created_at=stored.created_at,
             unsigned=not stored.secrets,
         )
-        return Member(subscription, Renderer(profile, subscription))
+        terms = terms_of(subscription.policy, environ)
+        return Member(subscription, Renderer(profile, subscription), terms)
     except (ConfigError, ValueError) as error:
         return HeldBack(stored.name, str(error), _policy(stored, known))
+
+
+def terms_of(in_force: Policy, environ: Mapping[str, str]) -> Terms:
+    """On what terms its receiver is connected to, whoever asks: all that sends goes by them.
+
+    Raises:
+        SecretMissing: what a reference names is not there now.
+        ConfigError: it is there, and cannot be used. One line that names the key, no secret.
+    """
+    terms = resolve_terms(in_force, environ)
+    if terms.ca or terms.identity:
+        try:
+            context_for(terms)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    return terms
 
 
 def _policy(stored: StoredSubscription, known: Known) -> Policy | None:
@@ -81,3 +102,11 @@ def _policy(stored: StoredSubscription, known: Known) -> Policy | None:
         return policy.apply(known.get(stored.profile).policy, stored.policy)
     except ValueError:
         return None
+
+
+def refers(stored: StoredSubscription, known: Known) -> bool:
+    """Whether something of it is kept outside the file, and may be another one by now."""
+    if any(secret.is_reference for secret in stored.secrets):
+        return True
+    in_force = _policy(stored, known)  # a profile of one's own may refer to something too
+    return in_force is not None and policy.refers(in_force)

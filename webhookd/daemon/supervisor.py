@@ -20,7 +20,7 @@ from webhookd.daemon.alarms import Alarms
 from webhookd.daemon.attempt import READ_AGAIN, Shared
 from webhookd.daemon.lane import Lane
 from webhookd.daemon.pace import Pace
-from webhookd.daemon.roster import HeldBack, Member, enroll
+from webhookd.daemon.roster import HeldBack, Member, enroll, refers
 from webhookd.daemon.rounds import A_BREATH, BEFORE_THE_FIRST, Rounds
 from webhookd.errors import StoreBusy, WebhookdError
 from webhookd.logs.actions import Action, log
@@ -133,7 +133,7 @@ class Supervisor:
         renew, self._renew = self._renew, False
         renew_all, self._renew_all = self._renew_all, False
         for count, (key, one) in enumerate(stored.items(), 1):
-            again = renew_all or (renew and any(secret.is_reference for secret in one.secrets))
+            again = renew_all or (renew and refers(one, self._profiles))
             if before.get(key) != one or key in self._held_back or again:
                 self._enroll(one)
             if lane := self._lanes.get(key):

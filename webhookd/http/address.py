@@ -3,6 +3,10 @@
 A lookup blocks a thread for as long as the system's resolver pleases. So lookups have a small
 number of threads of their own, and no caller waits longer than its deadline: the thread goes on
 alone, keeps its place among the few, and what it finds in the end is there for the next caller.
+
+An answer that has grown old still serves for a while when no newer one can be had in time: every
+thread is taken by dead zones, or the resolver is silent. It is judged again like any other, and the
+search for a newer one goes on behind it. A resolver that says no is believed.
 """
 
 import socket
@@ -13,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from webhookd.core.egress import EgressPolicy, judge_address
-from webhookd.core.model import Fault, FaultKind, Phase, Url
+from webhookd.core.model import Fault, FaultKind, Millis, Phase, Url
+from webhookd.http.dial import is_own
 from webhookd.http.faults import fault, from_lookup_error
 from webhookd.http.limits import DEFAULT_LIMITS, Limits
 
@@ -45,7 +50,7 @@ async def find_addresses(url: Url, policy: EgressPolicy, resolver: "Resolver") -
     if isinstance(found, Fault):
         return found
     for address in found:
-        reason = judge_address(address, url, policy)
+        reason = judge_address(address, url, policy, is_own=is_own(address))
         if reason is not None:
             text = reason.removeprefix("blocked: ")  # the kind says it already
             return fault(FaultKind.BLOCKED, text, Phase.RESOLVE)
@@ -64,23 +69,52 @@ class Resolver:
         self._threads = trio.CapacityLimiter(self._limits.lookups)
         self._zones: dict[str, _Zone] = {}
         self._flights: dict[str, _Flight] = {}
+        self._renewals: dict[str, _Renewal] = {}
         self._cache: dict[str, tuple[float, tuple[str, ...]]] = {}
 
     async def resolve(self, host: str) -> Found:
         """Every address of `host`, at least one, or why there is none. An address is its own."""
-        known = (host,) if _is_literal(host) else self._remembered(host)
+        known = (host,) if is_literal(host) else self._remembered(host)
         if known is not None:
             await trio.lowlevel.checkpoint()
             return known
+        old = self._remembered(host, self._limits.stale_time)
+        if old is not None:
+            return await self._renewed(host, old)
         with trio.move_on_after(self._limits.lookup_time / 1_000):
             return await self._resolve(host)
         seconds = self._limits.lookup_time / 1_000
         text = f"{host}: the resolver did not answer within {seconds:g} s"
         return fault(FaultKind.DNS, text, Phase.RESOLVE)
 
-    def _remembered(self, host: str) -> tuple[str, ...] | None:
+    async def _renewed(self, host: str, old: tuple[str, ...]) -> Found:
+        """A newer answer if it comes soon, else the old one."""
+        renewal = self._renewals.get(host)
+        if renewal is None:
+            renewal = self._renewals[host] = _Renewal()
+            # Its place among those who wait for a thread must not end with the first caller.
+            trio.lowlevel.spawn_system_task(self._renew, host, renewal, name=f"renew {host}")
+        with trio.move_on_after(self._limits.stale_wait / 1_000):
+            await renewal.over.wait()
+        if renewal.crash is not None:
+            raise RuntimeError(str(renewal.crash)) from renewal.crash.__cause__
+        found = renewal.found
+        if found is None or (isinstance(found, Fault) and _is_silence(found)):
+            return old
+        return found
+
+    async def _renew(self, host: str, renewal: "_Renewal") -> None:
+        try:
+            renewal.found = await self._resolve(host)
+        except RuntimeError as error:
+            renewal.crash = error
+        finally:
+            del self._renewals[host]
+            renewal.over.set()
+
+    def _remembered(self, host: str, past: Millis = 0) -> tuple[str, ...] | None:
         expires, addresses = self._cache.get(host, (0.0, None))
-        return addresses if trio.current_time() < expires else None
+        return addresses if trio.current_time() < expires + past / 1_000 else None
 
     async def _resolve(self, host: str) -> Found:
         flight = self._flights.get(host)
@@ -146,8 +180,9 @@ class Resolver:
     def _land(self, flight: "_Flight") -> None:
         del self._flights[flight.host]
         self._release(flight)
-        if isinstance(flight.found, tuple):
+        if not (isinstance(flight.found, Fault) and _is_silence(flight.found)):
             self._cache.pop(flight.host, None)
+        if isinstance(flight.found, tuple):
             while len(self._cache) >= self._limits.cache_names:
                 del self._cache[next(iter(self._cache))]
             expires = trio.current_time() + self._limits.cache_time / 1_000
@@ -181,6 +216,17 @@ class _Flight:
         """What it crashed with: a bug. Everyone who waits hears of it."""
 
 
+class _Renewal:
+    """The search for a newer answer than the one that is remembered."""
+
+    __slots__ = ("crash", "found", "over")
+
+    def __init__(self) -> None:
+        self.over = trio.Event()
+        self.found: Found | None = None
+        self.crash: RuntimeError | None = None
+
+
 class _Zone:
     """The lookups of one zone: those under way and those that wait for room."""
 
@@ -202,5 +248,11 @@ def zone_of(host: str) -> str:
     return ".".join(labels[-3:] if country else labels[-2:])
 
 
-def _is_literal(host: str) -> bool:
+def _is_silence(found: Fault) -> bool:
+    """Whether the resolver said nothing of the name: it is down, or we are."""
+    return found.may_be_ours or found.kind is FaultKind.LOCAL
+
+
+def is_literal(host: str) -> bool:
+    """Whether the host of a judged URL is an address."""
     return ":" in host or host.rpartition(".")[2].isdigit()

@@ -17,9 +17,14 @@ from typing import Final
 import trio
 
 from webhookd.http.faults import PeerClosed
+from webhookd.http.tls import WrongCertificate
 
-CHUNK: Final = 65_536
+CHUNK: Final = 16_384
 """Bytes asked of the socket at once."""
+
+MOST_AT_ONCE: Final = 8
+"""Chunks of TLS taken in without a look at the others: some hold nothing but TLS's own affairs, and
+who sends such without end must not have the whole process to himself."""
 
 
 class Connection:
@@ -139,6 +144,8 @@ class TlsConnection(Connection):
                 if not received:
                     raise PeerClosed("closed within the TLS handshake") from None
                 self._incoming.write(received)
+            except WrongCertificate:
+                raise  # what lies ready now would end the handshake as if all were well
             except ssl.SSLError:
                 # The alert that tells the other side why; whether it arrives changes nothing.
                 self._push_alert()
@@ -160,7 +167,7 @@ class TlsConnection(Connection):
             self._take_in(await super().read())
 
     def read_now(self) -> bytes | None:
-        while True:
+        for _ in range(MOST_AT_ONCE):
             decrypted = self._decrypt()
             if decrypted is not None:
                 return decrypted
@@ -168,10 +175,13 @@ class TlsConnection(Connection):
             if received is None:
                 return None
             self._take_in(received)
+        return self._decrypt()
 
     def is_quiet(self) -> bool:
         if not super().is_quiet():
             return False
+        if not self._has_more:
+            return True
         try:
             self._tls.read(1)
         except ssl.SSLWantReadError:
@@ -180,7 +190,17 @@ class TlsConnection(Connection):
             return False
         return False
 
+    @property
+    def _has_more(self) -> bool:
+        """Whether TLS may have something to say without more from the socket.
+
+        Asking it costs an exception where it has not, twice a request.
+        """
+        return bool(self._incoming.pending or self._tls.pending() or self._incoming.eof)
+
     def _decrypt(self) -> bytes | None:
+        if not self._has_more:
+            return None
         try:
             return self._tls.read(CHUNK)
         except ssl.SSLWantReadError:

@@ -10,7 +10,6 @@ import socket
 import ssl
 from collections.abc import Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import Final
 
 import trio
@@ -19,15 +18,6 @@ from webhookd.core.model import Fault, FaultKind, Phase, Url
 from webhookd.http.connection import TlsConnection
 from webhookd.http.faults import fault, from_os_error
 from webhookd.http.limits import Limits
-
-_BUNDLES: Final = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
-"""Where systems keep their trust store, for a Python whose OpenSSL was built for another one."""
-
 
 _TELLING: Final = (
     FaultKind.REFUSED,
@@ -38,23 +28,45 @@ _TELLING: Final = (
 )
 """From what says most about the receiver to what says least."""
 
+_ANY_PORT: Final = 9
+_NOBODYS: Final = ("192.0.2.1", "2001:db8::1")
+"""Addresses for documentation, of each family: no machine has them."""
 
-def make_ssl_context() -> ssl.SSLContext:
-    """TLS 1.2 or newer against the operating system's trust store. Make one and share it.
 
-    Not `create_default_context`, which obeys `SSL_CERT_FILE`, `SSL_CERT_DIR` and `SSLKEYLOGFILE`:
-    whom the daemon trusts is no matter for a variable that happens to be set.
+def is_own(address: str) -> bool:
+    """Whether `address` is one of this machine's own, at this moment.
+
+    The kernel is asked, and nothing is sent: for an address of its own, and for no other, it would
+    send from that very address; and for one within a range that a route declares to be local it
+    lets a socket be bound to it (which says nothing where it may be bound to just anything). So
+    this holds for every interface, alias and address that comes and goes. It cannot know what an
+    outer router leads back to this machine.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    paths = ssl.get_default_verify_paths()
-    bundles = (paths.openssl_cafile, *_BUNDLES)
-    bundle = next((path for path in bundles if Path(path).is_file()), None)
-    directory = paths.openssl_capath if Path(paths.openssl_capath).is_dir() else None
-    if bundle is not None or directory is not None:
-        context.load_verify_locations(bundle, directory)
-    return context
+    if _sends_from(address):
+        return True
+    return _can_bind(address) and not _can_bind(_NOBODYS[":" in address])
+
+
+def _sends_from(address: str) -> bool:
+    try:
+        with _datagram_socket(address) as asking:
+            asking.connect((address, _ANY_PORT))
+            return bool(asking.getsockname()[0] == asking.getpeername()[0])
+    except OSError:
+        return False  # no way leads there, so what is dialled is not this machine
+
+
+def _can_bind(address: str) -> bool:
+    try:
+        with _datagram_socket(address) as asking:
+            asking.bind((address, 0))
+            return True
+    except OSError:
+        return False
+
+
+def _datagram_socket(address: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
 
 
 async def connect(addresses: Sequence[str], port: int, limits: Limits) -> socket.socket | Fault:

@@ -19,6 +19,11 @@ class Limits:
     cache_time: Millis = 10_000
     """How long an answer is used again. Short: partners move by changing their names."""
     cache_names: int = 4_096
+    stale_time: Millis = 3_600_000
+    """How long an answer that is older still serves while no newer one can be had: a resolver that
+    is down or busy with dead zones must not cut off those who were well a moment ago."""
+    stale_wait: Millis = 500
+    """How long a newer answer is waited for where there is an old one."""
     stagger: Millis = 250
     """Head start of one address before the next is tried beside it (RFC 8305)."""
     addresses: int = 8

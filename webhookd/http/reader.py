@@ -1,7 +1,8 @@
 """What the receiver answers, parsed by llhttp, and judged more strictly than llhttp does.
 
 What llhttp lets pass, and this does not: an empty line before the answer, `RTSP/1.0`, HTTP/0.9
-and 2.0, status 099, a status line without a space after the status, any transfer coding but
+and 2.0, status 099, a status line without a space after the status or with a control character in
+it, any transfer coding but
 `chunked`, 1xx without end, an upgrade that nobody asked for.
 
 What llhttp holds against an answer that is already complete, and this does not: bytes behind it.
@@ -19,7 +20,7 @@ import httptools
 from webhookd.core.model import Answer
 from webhookd.http.limits import Limits
 
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] [1-9][0-9][0-9] ")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] [1-9][0-9][0-9] [\t -~\x80-\xff]*\r\n")
 _BLANK: Final = b"\r\n\r\n"
 _LENGTHS: Final = frozenset(
     map(len, ("content-length", "transfer-encoding", "retry-after", "location"))
@@ -189,13 +190,8 @@ class Reader:
             self._retry_after = self._location = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.status:
-            return  # a trailer, or a second answer
-        self._fields += 1
-        if self._fields > self._limits.fields:
-            self.fault = f"more than {self._limits.fields} header fields"
-        if len(name) not in _LENGTHS:
-            return
+        if len(name) not in _LENGTHS or self.status:
+            return  # of no matter, a trailer, or a second answer
         name = name.lower()
         if name == b"content-length":
             self._content_length = value
@@ -206,9 +202,9 @@ class Reader:
                 self._bad_framing = "a Transfer-Encoding other than chunked"
             self._encoding = value
         elif name == b"retry-after":
-            self._retry_after = value
+            self._retry_after = value.strip(b" \t")
         elif name == b"location":
-            self._location = value
+            self._location = value.strip(b" \t")
 
     def on_headers_complete(self) -> None:
         if self.status or self.fault or self._parser is None:
@@ -235,11 +231,15 @@ class Reader:
         """What is wrong with the head that is complete; '' if it will do."""
         head, start = self._head, self._head_start
         if not _STATUS_LINE.match(head, start):
-            return f"the status line begins with {bytes(head[start : start + 16])!r}"
+            return f"an odd status line: {bytes(head[start : start + 32])!r}"
         if head.find(b"\r\n", start) - start > self._limits.status_line:
             return f"the status line ({status}) is longer than {self._limits.status_line} bytes"
-        if head.find(_BLANK, start) < 0:
+        end = head.find(_BLANK, start)
+        if end < 0:
             return "the head has no empty line at its end"
+        self._fields += head.count(b"\n", start, end)
+        if self._fields > self._limits.fields:
+            return f"more than {self._limits.fields} header fields"
         if status < _FINAL:
             self._interims += 1
             if status == _SWITCHING:

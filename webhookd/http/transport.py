@@ -9,13 +9,15 @@ import re
 from typing import Final
 
 import httpx
+import trio
 
-from webhookd.core.model import Fault, FaultKind, Millis, Phase
+from webhookd.core.model import PLAIN, Fault, FaultKind, Millis, Phase, Terms
 from webhookd.core.urls import UrlError, parse
 from webhookd.errors import WebhookdError
 from webhookd.http.channel import Sender
 from webhookd.http.faults import fault
 from webhookd.http.limits import Limits
+from webhookd.http.proxied import Fetched, fetch
 from webhookd.http.reader import Reader
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -53,7 +55,7 @@ class KeepingReader(Reader):
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
         if not self.status:
-            self.headers.append((name, value))
+            self.headers.append((name, value.strip(b" \t")))  # llhttp leaves blanks behind it
 
     def on_body(self, data: bytes) -> None:
         super().on_body(data)
@@ -79,9 +81,10 @@ class DirectTransport(httpx.AsyncBaseTransport):
     `timeout` (milliseconds) is the deadline over the whole request; httpx's own are not obeyed.
     """
 
-    def __init__(self, sender: Sender, timeout: Millis = 15_000) -> None:
+    def __init__(self, sender: Sender, timeout: Millis = 15_000, terms: Terms = PLAIN) -> None:
         self._sender: Final = sender
         self._timeout: Final = timeout
+        self._terms: Final = terms
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The response with status, headers and a body cut at the sender's limit.
@@ -97,6 +100,14 @@ class DirectTransport(httpx.AsyncBaseTransport):
         except UrlError as error:
             raise NoAnswer(fault(FaultKind.BLOCKED, str(error), Phase.RESOLVE)) from None
         wire = _write(request, url.netloc, url.target, await request.aread())
+        proxy = self._sender.proxy(self._terms)
+        if proxy is not None:
+            route = self._sender.route(proxy, self._terms)
+            deadline = trio.current_time() + self._timeout / 1_000
+            fetched = await fetch(route, url, wire, deadline, self._timeout)
+            if isinstance(fetched, Fault):
+                raise NoAnswer(fetched)
+            return _response(request, fetched)
         readers: list[KeepingReader] = []
 
         def make_reader(limits: Limits) -> Reader:
@@ -106,20 +117,23 @@ class DirectTransport(httpx.AsyncBaseTransport):
 
         channel = self._sender.channel(make_reader)
         try:
-            result = await channel.send(url, wire, self._timeout)
+            result = await channel.send(url, wire, self._timeout, self._terms)
         finally:
             channel.close()
         if isinstance(result, Fault):
             raise NoAnswer(result)
         reader = readers[-1]
-        headers = [pair for pair in reader.headers if pair[0].lower() not in _NOT_PASSED_ON]
-        return httpx.Response(
-            result.status,
-            headers=headers,
-            content=bytes(reader.body),
-            request=request,
-            extensions={"http_version": b"HTTP/1.1", "note": result.note},
-        )
+        return _response(request, Fetched(result, reader.headers, bytes(reader.body)))
+
+
+def _response(request: httpx.Request, fetched: Fetched) -> httpx.Response:
+    return httpx.Response(
+        fetched.answer.status,
+        headers=[pair for pair in fetched.headers if pair[0].lower() not in _NOT_PASSED_ON],
+        content=fetched.body,
+        request=request,
+        extensions={"http_version": b"HTTP/1.1", "note": fetched.answer.note},
+    )
 
 
 def _write(request: httpx.Request, host: str, target: str, body: bytes) -> bytes:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import click
 
+from webhookd.cli import terms
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.known import slips
 from webhookd.cli.output import document, json_option, lines
@@ -14,7 +15,7 @@ from webhookd.core.findings import Finding, Level
 from webhookd.core.matching import doubt
 from webhookd.core.text import counted
 from webhookd.errors import EXIT_OK, EXIT_WRONG, WebhookdError
-from webhookd.store import acceptance
+from webhookd.store import acceptance, subscriptions
 from webhookd.store.deliveries import latest_types
 from webhookd.store.inspection import inspect
 
@@ -67,6 +68,7 @@ def check(
         now=app.now(),
     )
     found += _declared(app)
+    found += _terms(app)
     faults = sum(finding.level is Level.FAULT for finding in found)
     if as_json:
         document(
@@ -81,6 +83,16 @@ def check(
     else:
         lines(*(f"{one.level.value:<7}  {one.place}: {one.text}" for one in found))
     return EXIT_WRONG if faults else EXIT_OK
+
+
+def _terms(app: App) -> list[Finding]:
+    """What is wrong with TLS settings and proxies of the subscriptions in the file."""
+    try:
+        with app.session(write=False) as session, session.read() as connection:
+            stored = subscriptions.load(connection)
+    except WebhookdError:
+        return []  # of the file enough has been said
+    return terms.findings(stored, app.settings.profiles)
 
 
 def _declared(app: App) -> Iterator[Finding]:

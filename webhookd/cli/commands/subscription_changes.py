@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from webhookd.cli import secrets
+from webhookd.cli import secrets, terms
 from webhookd.cli.bulk import complete
 from webhookd.cli.commands.subscriptions import details, in_words, summary
 from webhookd.cli.context import App, pass_app
@@ -98,6 +98,8 @@ def update(
     if not given and not policy:
         raise UsageError("nothing is to be changed; name an option, like --url or --timeout")
     with app.session(write=True) as session:
+        if not terms.KEYS.isdisjoint(policy):
+            _look_up_terms(app, _find(session, subscription), policy)
         with session.write() as transaction:
             found = subscriptions.find(transaction.connection, subscription)
             check_editable(app, found)
@@ -123,6 +125,18 @@ def update(
         del shown["headers"]
     shown["policy"] = {key: value for key, value in known["policy"].items() if key in policy}
     lines(*in_words(shown))
+
+
+def _look_up_terms(app: App, found: StoredSubscription, policy: dict[str, Any]) -> None:
+    """Judge what the changed policy refers to; not while the file is locked: it reads other files.
+
+    Raises:
+        WebhookdError: it cannot be used, or the subscription cannot be changed so.
+    """
+    check_editable(app, found)
+    with on_the_command_line():
+        changes = _changes({}, policy, found, app.settings)
+    terms.look_up(changes["policy"], profile_of(found, app.settings.profiles))
 
 
 def _realign(app: App, session: Session, found: StoredSubscription, key: int) -> None:

@@ -4,6 +4,7 @@ import os
 import socket
 import time
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -14,12 +15,13 @@ from webhookd.cli.output import complain, document, json_option, lines
 from webhookd.core import handshake, policy, trial, urls
 from webhookd.core.declaration import BY_CONFIG
 from webhookd.core.egress import EgressPolicy
-from webhookd.core.model import Answer, Millis, Result, Url
+from webhookd.core.model import Answer, Millis, Result, Terms, Url
 from webhookd.core.profiles import Headers, Unrenderable
 from webhookd.core.profiles.cloudevents import ORIGIN
+from webhookd.core.redact import redact_result
 from webhookd.core.request import Request
 from webhookd.core.storage import StoredSubscription
-from webhookd.errors import EXIT_OK, EXIT_WRONG, Refused, UsageError
+from webhookd.errors import EXIT_OK, EXIT_WRONG, ConfigError, Refused, UsageError
 from webhookd.store import subscriptions
 
 if TYPE_CHECKING:
@@ -80,8 +82,9 @@ def _try(app: App, name: str, *, as_json: bool) -> int:
     complain(f"sending one event {trial.EVENT_TYPE} to {request.url.shown} ({of_it})")
     in_force = member.subscription.policy
     begun = time.monotonic()
-    result = _send(request, settings.egress, in_force.timeout)
+    result = _send(request, settings.egress, in_force.timeout, member.terms)
     duration = round((time.monotonic() - begun) * 1000)
+    result = redact_result(result, member.renderer.confidential(request))
     wrong, meaning = trial.meaning(result, in_force, app.now())
     status = result.status if isinstance(result, Answer) else None
     if as_json:
@@ -110,7 +113,7 @@ def _request(member: "Member", event_id: str, now: Millis) -> Request:
         raise Refused(f"{name}: its format cannot say a test event: {error}") from None
 
 
-def _send(request: Request, egress: EgressPolicy, timeout: Millis) -> Result:
+def _send(request: Request, egress: EgressPolicy, timeout: Millis, terms: Terms) -> Result:
     import trio
 
     from webhookd.http.channel import Sender
@@ -118,7 +121,7 @@ def _send(request: Request, egress: EgressPolicy, timeout: Millis) -> Result:
     async def exchange() -> Result:
         channel = Sender(egress).channel()
         try:
-            return await channel.send(request.url, request.wire(), timeout)
+            return await channel.send(request.url, request.wire(), timeout, terms)
         finally:
             channel.close()
 
@@ -126,6 +129,8 @@ def _send(request: Request, egress: EgressPolicy, timeout: Millis) -> Result:
 
 
 def _shake_hands(app: App, name: str, origin: str | None, *, as_json: bool) -> None:
+    from webhookd.daemon.roster import terms_of
+
     with app.session(write=True) as session:
         with session.read() as connection:
             found = subscriptions.find(connection, name)
@@ -138,7 +143,12 @@ def _shake_hands(app: App, name: str, origin: str | None, *, as_json: bool) -> N
             raise UsageError(f"--origin: {error}") from None
         preset = policy.apply(profile.policy, found.policy)
         question = handshake.request(asking, preset.rate_limit)
-        status, answer = ask(urls.parse(found.url), question, app.settings.egress, preset.timeout)
+        try:
+            terms = terms_of(preset, os.environ)
+        except ConfigError as error:
+            raise Refused(f"{found.name}: {error}; nothing was sent") from None
+        way = _Way(app.settings.egress, terms, preset.timeout)
+        status, answer = ask(urls.parse(found.url), question, way)
         try:
             agreed = handshake.judge(asking, status, answer)
         except handshake.Declined as error:
@@ -181,9 +191,16 @@ def _limited(app: App, found: StoredSubscription, rate: float | None) -> dict[st
     return own
 
 
-def ask(
-    url: Url, question: Headers, egress: EgressPolicy, timeout: Millis
-) -> tuple[int, dict[str, str]]:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a receiver may be reached, which is the same for a question as for a delivery."""
+
+    egress: EgressPolicy
+    terms: Terms
+    timeout: Millis
+
+
+def ask(url: Url, question: Headers, way: _Way) -> tuple[int, dict[str, str]]:
     """Status and headers of the answer.
 
     Raises:
@@ -196,7 +213,7 @@ def ask(
     from webhookd.http.transport import DirectTransport
 
     async def exchange() -> httpx.Response:
-        transport = DirectTransport(Sender(egress), timeout)
+        transport = DirectTransport(Sender(way.egress), way.timeout, way.terms)
         async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
             return await client.request(handshake.METHOD, url.text, headers=list(question))
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from webhookd.cli import secrets
+from webhookd.cli import secrets, terms
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.definition import (
     header_option,
@@ -111,6 +111,7 @@ def add(
     with on_the_command_line():
         definition = registration.judge(wanted, app.settings.egress, app.settings.profiles)
         name = name and registration.name(name)
+    terms.look_up(definition.policy, definition.profile)
     with app.session(write=True) as session:
         chosen = None
         if secret is not None or definition.profile.requires_secret:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from webhookd.cli import terms
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.known import warn_of_slips
 from webhookd.cli.output import complain, document, json_option, lines
@@ -65,6 +66,7 @@ def _judge(touched: list[Declared], egress: EgressPolicy) -> None:
         missing = look_up(one, os.environ)
         if missing:
             complain(f"warning: {missing}; until the daemon finds it, nothing is sent")
+        terms.look_up(one.definition.policy, one.definition.profile, one.place)
         blocked = doubt_url(one.definition.url, egress)
         if blocked is not None:
             complain(f"warning: {one.place}.url: {blocked}")
