@@ -44,6 +44,7 @@ until_option = click.option(
         "show": f"{__name__}:show",
         "explain": f"{_QUESTIONS}:explain",
         "retry-rejected": f"{_QUESTIONS}:retry_rejected",
+        "erase": "webhookd.cli.commands.events_erase:erase",
     },
 )
 def events() -> None:
