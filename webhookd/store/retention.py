@@ -308,8 +308,9 @@ class _Step(Terms):
                 return True
             if not ages.is_old(sequence, at):
                 return False
+            left = self.allowance.left
             look(sequence, *rest)
-            self.allowance.left -= 1  # looking costs too, where nothing goes
+            self.allowance.left = min(self.allowance.left, left - 1)  # to look costs too
             self.positions[work] = sequence
         return len(found) == wanted or self.allowance.is_late
 
