@@ -31,7 +31,7 @@ async def test_what_is_delivered_goes_and_what_is_owed_stays(
     world, autojump_clock, seldom, warnings
 ):
     world.subscribe("a")
-    world.subscribe("b", retry_delays=[3 * DAY] * 30, disable_after="off")
+    world.subscribe("b", retry_delays=[3 * DAY] * 30, disable_after=0)
     world.settings = replace(
         world.settings, retention=Retention(delivered=DAY, attempts=2 * DAY, events=DAY, outbox=DAY)
     )
@@ -89,10 +89,14 @@ async def test_a_host_that_keeps_its_rows_holds_up_nothing_else(world, autojump_
     world.insert("x")
     async with world.running() as daemon:
         await trio.sleep(40)
-        assert count(world, "webhookd_events") == 0
-        assert count(world, "outbox") == 1
+        assert count(world, "webhookd_deliveries") == 0
+        assert count(world, "webhookd_events") == count(world, "outbox") == 1
         (said,) = daemon.problems
         assert said.startswith("the rows of table outbox cannot be changed (ours)")
+        world.host.execute("DROP TRIGGER keep")
+        await trio.sleep(15)
+        assert count(world, "webhookd_events") == count(world, "outbox") == 0
+        assert daemon.problems == []
     assert warnings() == {Action.RETENTION_STOPPED: 1}
 
 

@@ -130,14 +130,17 @@ class Janitor:
             return
         now = self._clock.now()
         gone: Counter[str] = Counter()
+        fault = ""
         for work in Work:
+            if work is Work.EVENTS and fault:
+                continue  # by them the rows are found again once that is mended
             try:
                 await self._prune(work, now, gone)
             except OutboxUnreadable as error:
-                self._outbox_is_kept(str(error))
-            else:
-                if work is Work.OUTBOX:
-                    self._outbox_fault = ""
+                fault = str(error)
+        if fault and fault != self._outbox_fault:
+            log(Action.RETENTION_STOPPED, logging.WARNING, detail=fault)
+        self._outbox_fault = fault
         if gone:
             log(Action.RETENTION_PRUNED, logging.INFO, rows=dict(sorted(gone.items())))
         await self._give_back()
@@ -171,8 +174,3 @@ class Janitor:
         """Leave the file to others for longer than it was held."""
         factor = BUSY_PAUSE if self._is_busy() else PAUSE
         await trio.sleep(max(LEAST_PAUSE, factor * (trio.current_time() - begun)))
-
-    def _outbox_is_kept(self, fault: str) -> None:
-        if fault != self._outbox_fault:
-            log(Action.RETENTION_STOPPED, logging.WARNING, detail=fault)
-        self._outbox_fault = fault

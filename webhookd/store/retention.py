@@ -312,7 +312,7 @@ class _Step(Terms):
             look(sequence, *rest)
             self.allowance.left = min(self.allowance.left, left - 1)  # to look costs too
             self.positions[work] = sequence
-        return len(found) == wanted or self.allowance.is_late
+        return bool(found) and (len(found) == wanted or self.allowance.is_late)
 
     def _page(self, sql: str, position: int, wanted: int) -> Iterator[tuple[Any, ...]]:
         """Rows behind the position; fewer where a large payload takes long to read over."""
