@@ -234,6 +234,8 @@ def show(app: App, event: str, as_json: bool) -> None:
         return
     owed = found.pop("deliveries")
     guessed = found.pop("time_guessed")
+    if found.pop("erased"):
+        found["payload"] = "(erased)"
     if found["payload_fault"] is None:
         del found["payload_fault"]
     if guessed:
