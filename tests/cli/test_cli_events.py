@@ -152,7 +152,14 @@ def test_events_show(webhookd):
     webhookd.emit("a.b", "--event-id", "one", "--payload", ' {"a": 1.10} ')
     webhookd.ingest()
     shown = webhookd.json("events", "show", "one")
-    assert set(shown) == EVENT | {"payload", "time_guessed", "payload_fault", "deliveries"}
+    assert set(shown) == EVENT | {
+        "payload",
+        "erased",
+        "time_guessed",
+        "payload_fault",
+        "deliveries",
+    }
+    assert not shown["erased"]
     assert shown["payload"] == ' {"a": 1.10} '
     (owed,) = shown["deliveries"]
     assert (owed["subscription_name"], owed["state"]) == ("partner", "pending")

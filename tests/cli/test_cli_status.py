@@ -20,7 +20,7 @@ KEYS = {
         *("running", "pid", "version", "started_at", "heartbeat_at"),
         *("write_wait_seconds", "unrecorded"),
     },
-    "database": {"path", "bytes", "epoch", "sequence"},
+    "database": {"path", "bytes", "wal_bytes", "free_bytes", "epoch", "sequence"},
     "outbox": {"lag_rows", "lag_seconds", "rejected", "fault"},
     "deliveries": {"pending", "delivered", "failed", "cancelled", "superseded"},
 }

@@ -101,7 +101,7 @@ def test_the_example_is_the_defaults_and_names_every_key() -> None:
             named.add(f"{table}.{key}".lstrip("."))
     fields = {"database", "egress.allow", "egress.deny", "egress.proxy", "cloudevents.source"}
     fields |= {f"profiles.acme.{name}" for name in ("base", "signature_header", "timeout")}
-    for part in ("outbox", "delivery", "log", "status"):
+    for part in ("outbox", "delivery", "log", "status", "retention"):
         fields |= {f"{part}.{name.name}" for name in dataclasses.fields(getattr(settings, part))}
     fields |= {f"subscriptions.{name}" for name in (*declared.FIELDS, *PARSERS)}
     assert named == fields
@@ -188,7 +188,7 @@ def test_an_empty_database_is_refused(tmp_path: Path) -> None:
             (
                 "config.toml: a\\nb: unknown key;"
                 " known here: database, outbox, delivery, egress, cloudevents, profiles, log,"
-                " status, subscriptions"
+                " status, retention, subscriptions"
             ),
         ),
         ("outbox = 1", "config.toml: outbox: is a table: write [outbox] above its keys"),

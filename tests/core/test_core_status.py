@@ -46,6 +46,8 @@ FACTS = FileFacts(
     totals={"pending": 2, "delivered": 7},
     subscriptions=(ONE,),
     size=4096,
+    wal_bytes=100,
+    free_bytes=8,
 )
 ALIVE = {
     "pid": 4711,
@@ -80,7 +82,14 @@ def test_all_is_well() -> None:
             "write_wait_seconds": 0.5,
             "unrecorded": 4,
         },
-        "database": {"path": "/srv/erp.db", "bytes": 4096, "epoch": 1, "sequence": 12},
+        "database": {
+            "path": "/srv/erp.db",
+            "bytes": 4096,
+            "wal_bytes": 100,
+            "free_bytes": 8,
+            "epoch": 1,
+            "sequence": 12,
+        },
         "outbox": {"lag_rows": 0, "lag_seconds": 0.0, "rejected": 3, "fault": None},
         "deliveries": {"pending": 2, "delivered": 7},
         "subscriptions": [

@@ -10,7 +10,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,7 @@ from tests.simulation.promptness import Auditor
 from tests.simulation.source import Source
 from tests.simulation.weather import WEATHER
 from webhookd.config.settings import Delivery, Settings
+from webhookd.core.retention import Retention
 from webhookd.daemon import clock as daemons
 from webhookd.daemon import tailer
 from webhookd.logs.actions import LOGGER, Action
@@ -40,6 +41,8 @@ from webhookd.store.driver import Connection
 EPOCH: Final = 1_790_000_000_000
 SETTLED: Final = 10
 """Seconds within which a daemon has started again, and its first sweep has been round."""
+FOR_EVER: Final = Retention(**dict.fromkeys(field.name for field in fields(Retention)))
+"""A story is short, but its clock jumps by days: nothing in it may be lost to that."""
 PATIENCE: Final = 240
 """Seconds of virtual time in which a healed world must come to rest: the longest delay and more."""
 
@@ -138,7 +141,7 @@ class World:
         self.reads_were_troubled = self.read_trouble > 0
         self.machine_fault = ""
         """What becomes of every request, as in `network.MACHINE_FAULTS`; '' for nothing."""
-        self.settings = Settings(database=path)
+        self.settings = Settings(database=path, retention=FOR_EVER)
         self.limits = History(self.settings.delivery, float("-inf"))
         """What all subscriptions share: who has a place keeps it when there are fewer."""
         self.draw_limits(self._weather)

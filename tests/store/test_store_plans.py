@@ -27,7 +27,7 @@ from webhookd.store.transaction import Session
 SMALL = {
     "webhookd_file", "webhookd_feeds", "webhookd_subscriptions", "webhookd_secrets",
     "webhookd_counters", "webhookd_migrations", "sqlite_master", "sqlite_schema",
-    "sqlite_sequence", "webhookd_instructions",
+    "sqlite_sequence", "webhookd_instructions", "webhookd_retention",
 }  # fmt: skip
 """Tables that have a row a file, a table or a subscription: to read one whole is no scan."""
 

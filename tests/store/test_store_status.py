@@ -13,6 +13,7 @@ from webhookd.core.outcomes import Signs
 from webhookd.core.status import FileFacts
 from webhookd.core.times import to_text
 from webhookd.store import status, subscriptions
+from webhookd.store.housekeeping import wal_bytes
 from webhookd.store.transaction import Session
 
 
@@ -153,4 +154,9 @@ def test_A22_A23_the_fault_of_an_outbox(box: Box) -> None:
 def test_a_size_without_a_wal(box: Box, tmp_path: Path) -> None:
     box.put()
     assert status._size(tmp_path / "none") == 0
-    assert status._size(box.path) > box.path.stat().st_size
+    assert status._size(box.path) == box.path.stat().st_size
+    assert wal_bytes(tmp_path / "none") == 0
+    found = box.command(lambda t: status.facts(t.connection, t.file, box.path))
+    assert found.wal_bytes == wal_bytes(box.path) > 0
+    assert found.size == box.path.stat().st_size + found.wal_bytes
+    assert found.free_bytes == 0

@@ -34,6 +34,7 @@ _COMMANDS: Final = {
         ("events", "events", "events"),
         ("deliveries", "deliveries", "deliveries"),
         ("replay", "replay", "replay"),
+        ("prune", "prune", "prune"),
         ("results", "feeds", "results"),
         ("changes", "feeds", "changes"),
         ("feed-events", "feeds", "feed_events"),

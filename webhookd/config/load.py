@@ -4,7 +4,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +15,9 @@ from webhookd.config.settings import SYSTEMS, Delivery, Log, Outbox, Settings, S
 from webhookd.core import proxies
 from webhookd.core.egress import EgressPolicy, parse_policy
 from webhookd.core.model import Millis, Proxy
+from webhookd.core.retention import Retention, Span
 from webhookd.core.text import printable
-from webhookd.core.times import parse_duration
+from webhookd.core.times import format_duration, parse_duration
 from webhookd.errors import ConfigError
 
 Reader = Callable[[object], Any]
@@ -28,6 +29,8 @@ MOST_IN_FLIGHT: Final = 10_000
 """Attempts at once: each holds a socket, and one process has only so many."""
 MOST_UNRECORDED: Final = 1_000_000
 """Outcomes in memory: at about 1 KiB each, as much as a small machine has."""
+LEAST_KEPT: Final[Millis] = 300_000
+"""Longer than any attempt takes: nothing is taken away while its request is under way."""
 LONGEST_TENANT: Final = 512
 """Characters, as for a tenant in the outbox."""
 
@@ -59,6 +62,8 @@ def load(path: Path | None, *, database: str | None, environ: Mapping[str, str])
     for name, make in _TABLES.items():
         if name in found:
             found[name] = make(**found[name])
+    if "retention" in found:
+        _check_retention(found["retention"], place)
     found["egress"] = _policy(found.get("egress", {}), place)
     found[profiles.KEY] = profiles.read(
         found.get(profiles.KEY, {}), found.pop("cloudevents", {}).get("source", ""), place
@@ -195,6 +200,26 @@ def _span(least: Millis, value: object) -> Millis:
     return span
 
 
+def _kept(value: object) -> Span:
+    if value == "never":
+        return None
+    try:
+        return _span(LEAST_KEPT, value)
+    except ValueError as error:
+        raise ValueError(f'{error}; or "never", to keep it for ever') from error
+
+
+def _check_retention(kept: Retention, place: str) -> None:
+    """The age of an outbox row is known by its event. Raises ConfigError."""
+    if kept.outbox is None or kept.events is None or kept.outbox <= kept.events:
+        return
+    fault = (
+        f"is longer than retention.events ({format_duration(kept.events)}), by which the age of a "
+        'row is known; shorten it, lengthen that, or say "never"'
+    )
+    raise ConfigError(line(place, "retention.outbox", fault))
+
+
 def _start(value: object) -> str | int:
     if value in ("beginning", "end"):
         return str(value)
@@ -241,6 +266,7 @@ _TABLES: Final[dict[str, Callable[..., Any]]] = {
     "delivery": Delivery,
     "log": Log,
     "status": Status,
+    "retention": Retention,
 }
 
 _KEYS: Final[dict[str, Reader | dict[str, Reader]]] = {
@@ -268,5 +294,6 @@ _KEYS: Final[dict[str, Reader | dict[str, Reader]]] = {
         "level": partial(_choice, ("debug", "info", "warning", "error")),
     },
     "status": {"max_lag": partial(_span, 1), "max_owed_age": partial(_span, 1)},
+    "retention": dict.fromkeys((field.name for field in fields(Retention)), _kept),
     declared.KEY: _later,
 }

@@ -12,6 +12,7 @@ from webhookd.core.declaration import Declared
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.model import Millis
 from webhookd.core.profiles import BUILT_IN, Known
+from webhookd.core.retention import Retention
 
 SYSTEMS: Final = ("ntropy", "floriday", "onestock")
 """Those whose event types are known: see `webhookd.config.catalog`."""
@@ -77,6 +78,8 @@ class Settings:
     egress: EgressPolicy = field(default_factory=EgressPolicy)
     log: Log = Log()
     status: Status = Status()
+    retention: Retention = field(default_factory=Retention)
+    """How long what is done with is kept."""
     profiles: Known = BUILT_IN
     """The built-in ones, and one's own of `[profiles.NAME]`."""
     subscriptions: tuple[Declared, ...] | None = None

@@ -62,6 +62,10 @@ class FileFacts:
     subscriptions: tuple[SubscriptionFacts, ...]
     size: int
     """Bytes on disk, the WAL included."""
+    wal_bytes: int = 0
+    """Of these, the write-ahead log's."""
+    free_bytes: int = 0
+    """Of these, what is free for rows to come."""
     refusals: tuple[str, ...] = ()
     """Why `run` would not start on it: moved, restored."""
 
@@ -128,6 +132,8 @@ def compose(
         "database": {
             "path": facts.path,
             "bytes": facts.size,
+            "wal_bytes": facts.wal_bytes,
+            "free_bytes": facts.free_bytes,
             "epoch": facts.epoch,
             "sequence": facts.sequence,
         },

@@ -23,6 +23,7 @@ from webhookd.core.model import (
 from webhookd.core.model import Sequence as EventSequence
 from webhookd.core.outcomes import Signs
 from webhookd.core.profiles import Known
+from webhookd.core.retention import Retention, Work
 from webhookd.core.structure import Validation
 
 
@@ -207,6 +208,29 @@ class Step:
 NO_STEP: Final = Step(0)
 
 
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What one step of retention took away, effective once the transaction is committed."""
+
+    rows: dict[str, int]
+    """How many of each kind, by the keys of `[retention]`."""
+    more: bool = False
+    """There may be more of that work to do."""
+
+
+NOTHING_PRUNED: Final = Pruned({})
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointed:
+    """How far a checkpoint has come."""
+
+    wal_bytes: int
+    """What the write-ahead log takes on disk, used or not."""
+    is_whole: bool
+    """All of it is in the database file: nobody reads what is older, and nobody wrote meanwhile."""
+
+
 class Store(Protocol):
     """The daemon's view of the file."""
 
@@ -266,6 +290,32 @@ class Store(Protocol):
 
     def announce_rejected(self, now: Millis) -> Step:
         """Tell those who want to know of the rows rejected since the last time."""
+
+    def prune(self, work: Work, kept: Retention, now: Millis) -> Pruned:
+        """Take away a batch of what is kept no longer.
+
+        Raises:
+            OutboxUnreadable: the outbox's rows cannot be deleted.
+        """
+
+    def may_prune(self, work: Work, kept: Retention, now: Millis) -> bool:
+        """Whether `prune` would find anything: cheap, and takes no lock."""
+
+    def give_back(self) -> Step:
+        """Give a batch of free pages back to the file system, where the file can do that."""
+
+    def can_give_back(self) -> bool:
+        """Whether `give_back` would: cheap, and takes no lock."""
+
+    def wal_bytes(self) -> int:
+        """What the write-ahead log takes on disk."""
+
+    def checkpoint(self, *, truncate: bool) -> Checkpointed | None:
+        """Bring the write-ahead log into the database file; None where that is not ours to do.
+
+        It waits for nobody, and keeps nobody out but with `truncate`, for a moment, from writing.
+        It blocks for the disk, so the daemon calls it in a thread; never two at once.
+        """
 
     def outlook(self) -> Outlook:
         """Look whether anything changed; an outbox that cannot be read hides nothing else."""

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Final, Protocol
 
 import trio
@@ -19,6 +20,7 @@ from webhookd.config.settings import Settings
 from webhookd.core.declaration import NO_DIFFERENCE, Declared, Difference
 from webhookd.core.egress import Names
 from webhookd.core.profiles import BUILT_IN
+from webhookd.core.retention import Span
 from webhookd.core.text import printable
 from webhookd.core.times import format_duration
 from webhookd.daemon.clock import Clock
@@ -179,12 +181,13 @@ def tell(changed: list[str], difference: Difference) -> None:
 
 def changes(before: Settings, after: Settings) -> Iterator[str]:
     """Each key that differs, but for subscriptions: `delivery.max_in_flight: 256 -> 64`."""
-    for table in ("outbox", "delivery", "log", "status"):
+    for table in ("outbox", "delivery", "log", "status", "retention"):
         old, new = getattr(before, table), getattr(after, table)
         for name in (field.name for field in fields(old)):
             was, now = getattr(old, name), getattr(new, name)
             if was != now:
-                yield f"{table}.{name}: {_shown(name, was)} -> {_shown(name, now)}"
+                shown = _kept if table == "retention" else partial(_shown, name)
+                yield f"{table}.{name}: {shown(was)} -> {shown(now)}"
     yield from _profiles(before.profiles.written, after.profiles.written)
     for name in ("allow", "deny"):
         listed, listed_now = getattr(before.egress, name), getattr(after.egress, name)
@@ -233,6 +236,10 @@ def _shown(name: str, value: object) -> str:
     if name in _SPANS and isinstance(value, int):
         return format_duration(value)
     return printable(str(value), _VALUE)
+
+
+def _kept(span: Span) -> str:
+    return "never" if span is None else format_duration(span)
 
 
 def _listed(names: Names) -> str:

@@ -25,10 +25,11 @@ from webhookd.daemon.alarms import Alarms
 from webhookd.daemon.attempt import LINGER, READ_AGAIN, Sender, Shared
 from webhookd.daemon.clock import Clock, Steadiness, SystemClock
 from webhookd.daemon.inotify import Watch
+from webhookd.daemon.janitor import Janitor
 from webhookd.daemon.outage import Outage
 from webhookd.daemon.pace import Brakes
 from webhookd.daemon.places import HostPlaces, Places
-from webhookd.daemon.recorder import Recorder
+from webhookd.daemon.recorder import BATCH, Recorder
 from webhookd.daemon.reload import Load, Reloader, declare, tell
 from webhookd.daemon.storage import AsyncStore
 from webhookd.daemon.supervisor import Supervisor
@@ -295,6 +296,9 @@ class Daemon:
         store.on_doubt = self._supervisor.look_at_all
         self.tailer = Tailer(store, self._supervisor, clock, hints)
         self._upkeep = Upkeep(store, self._supervisor, clock, self._steadiness)
+        self._janitor = Janitor(
+            store, clock, self._steadiness, kept=settings.retention, is_busy=self._is_busy
+        )
 
     @property
     def grace(self) -> float:
@@ -309,7 +313,7 @@ class Daemon:
     @property
     def problems(self) -> list[str]:
         """What a person should look at, one line each."""
-        found = [*self.tailer.problems, *self._supervisor.problems]
+        found = [*self.tailer.problems, *self._supervisor.problems, *self._janitor.problems]
         if self.store.unwritable:
             found.append("the file cannot be written: free space or rights are needed")
         if self._outage.is_on:
@@ -317,6 +321,10 @@ class Daemon:
         if self.refused:
             found.append(f"the configuration was not reloaded, the old one counts: {self.refused}")
         return found
+
+    def _is_busy(self) -> bool:
+        """Whether there is much to take in or to record just now."""
+        return self.recorder.unrecorded >= BATCH or self.tailer.is_behind
 
     def use(self, settings: Settings) -> None:
         """Put these in force, as far as that can be done at work; attempts under way go on.
@@ -327,6 +335,7 @@ class Daemon:
         self._places.resize(_most_in_flight(settings))
         self._hosts.resize(settings.delivery.max_per_host)
         self.recorder.resize(settings.delivery.max_unrecorded)
+        self._janitor.kept = settings.retention
         if settings.egress != before.egress:
             self._sender.use(settings.egress)
         renewed = settings.profiles.differs(before.profiles)
@@ -381,6 +390,8 @@ class Daemon:
         workers.start_soon(self.tailer.obey_forever, name="operators")
         workers.start_soon(self._upkeep.run, name="upkeep")
         workers.start_soon(self._upkeep.watch_clock, name="clock")
+        workers.start_soon(self._janitor.run, name="janitor")
+        workers.start_soon(self._janitor.keep_wal_small, name="checkpoints")
         if drain:
             workers.start_soon(self._drain, name="drain")
         else:

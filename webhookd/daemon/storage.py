@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import trio
 import trio.to_thread
 
-from webhookd.core.storage import Store
+from webhookd.core.storage import Checkpointed, Store
 from webhookd.errors import StoreBusy, StoreUnwritable
 from webhookd.logs.actions import Action, log
 
@@ -134,6 +134,29 @@ class AsyncStore:
                 self._waiting_since = None
                 self._said = False
 
+    async def checkpoint(self, *, truncate: bool) -> Checkpointed | None:
+        """Bring the write-ahead log into the file, in a thread: see `Store.checkpoint`.
+
+        With `truncate` it takes its turn among the writes, for it would be in their way.
+
+        Raises:
+            StoreBusy: somebody is in the way; it is not waited for.
+            StoreUnwritable: the disk is full or the file read-only.
+            DatabaseError: the file is no longer usable, or another one.
+        """
+        done: Checkpointed | None = None
+
+        def work() -> None:
+            nonlocal done
+            done = self.store.checkpoint(truncate=truncate)
+
+        if truncate:
+            async with self._turn:
+                await self._run(work)
+        else:
+            await self._run(work)
+        return done
+
     async def _begin(self) -> None:
         # However long the lock was waited for, nothing is written to a file that was replaced.
         self.store.check_file()
@@ -151,8 +174,11 @@ class AsyncStore:
         self._counting_since = trio.current_time()
 
     async def _make_durable(self) -> None:
+        await self._run(self.store.commit)
+
+    async def _run(self, blocking: Callable[[], None]) -> None:
         with trio.CancelScope(shield=True):
-            await self._commit(self.store.commit)
+            await self._commit(blocking)
 
     async def _patiently(self, step: Callable[[], Awaitable[None]]) -> None:
         """Run `step` until the host lets it through."""

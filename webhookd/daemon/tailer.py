@@ -80,6 +80,8 @@ class Tailer:
         """A removed subscription may still be owed something, which is to be cancelled."""
         self.caught_up_at: Millis | None = None
         """The latest moment at which nothing was waiting in the outbox."""
+        self.is_behind = False
+        """The last batch was full: more waits in the outbox."""
 
     @property
     def problems(self) -> list[str]:
@@ -146,6 +148,7 @@ class Tailer:
             self._is_broken(str(error))
             return False
         self._is_whole()
+        self.is_behind = more
         if not more:
             self.caught_up_at = self._clock.now()
         return more

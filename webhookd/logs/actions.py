@@ -76,6 +76,11 @@ class Action(StrEnum):
     """A subscription is held back, because it would have to send unsigned."""
     SECRET_FOUND = "secret.found"  # noqa: S105 - a name of a line
 
+    RETENTION_PRUNED = "retention.pruned"
+    """What is kept no longer was taken away, by the keys of `[retention]`."""
+    RETENTION_STOPPED = "retention.stopped"
+    """Rows of the outbox cannot be deleted: something of the host's keeps them."""
+
     STORE_BUSY = "store.busy"
     """Another connection has held the write lock for long; nothing is lost meanwhile."""
     STORE_FREE = "store.free"
@@ -83,6 +88,8 @@ class Action(StrEnum):
     STORE_WRITABLE = "store.writable"
     STORE_UPGRADING = "store.upgrading"
     """The schema is about to be upgraded: the host cannot write until that is done."""
+    STORE_WAL_LARGE = "store.wal_large"
+    """The write-ahead log grows, because some program keeps a read transaction open."""
     STORE_LIBRARY = "store.library"
     """The SQLite in use has a known fault that webhookd has to work round."""
 

@@ -11,8 +11,11 @@ from webhookd.store import lockfile, outbox, preflight, ranges, schema
 from webhookd.store.driver import CLI_BUSY_SECONDS, Connection, connect, translated
 from webhookd.store.transaction import undo
 
-MADE: Final = "SELECT coalesce(sum(numbers), 0) FROM webhookd_counters"
-"""Deliveries ever made: none is ever taken away."""
+IN_FILE: Final = (
+    "SELECT coalesce(sum(pending + delivered + failed + cancelled + superseded), 0)"
+    " FROM webhookd_counters"
+)
+"""Deliveries in the file, whatever became of them."""
 
 Start = Literal["beginning", "end"] | int
 
@@ -41,7 +44,8 @@ def prepare(
 ) -> Prepared:
     """Create or upgrade everything of webhookd's in the file, in one transaction.
 
-    A file that is created gets WAL mode; an existing one keeps the host's mode.
+    A file that is created gets WAL mode, and can give pages back; an existing one stays as the
+    host has it.
 
     Raises:
         DatabaseError: missing and not to be created, unusable, newer, or the outbox does not fit.
@@ -58,6 +62,8 @@ def prepare(
     try:
         with translated(real):
             if created:
+                # Before anything is in it: later only a VACUUM of the whole file would change it.
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -95,7 +101,7 @@ def upgrade_ahead(path: Path) -> int | None:
                 return None
             if files.read(connection, path).schema_version >= schema.SCHEMA_VERSION:
                 return None
-            found: int = connection.execute(MADE).fetchone()[0]
+            found: int = connection.execute(IN_FILE).fetchone()[0]
             return found
     finally:
         connection.close()

@@ -227,7 +227,8 @@ def show_event(connection: Connection, event: str) -> dict[str, Any]:
         raise NotFound(f"no event {event!r}; `webhookd events list` shows the newest")
     shown = found[0]
     payload = shown["payload"]
-    shown["payload"] = None if payload is None else payload.decode("utf-8")
+    shown["erased"] = payload == b""
+    shown["payload"] = payload.decode("utf-8") if payload else None
     shown["time_guessed"] = bool(shown["time_guessed"])
     shown["deliveries"] = _rows(
         connection,

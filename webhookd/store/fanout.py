@@ -25,12 +25,12 @@ INSERT_EVENT: Final = (
     " aggregate_type_made) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 MOVE_AGGREGATE: Final = (
-    "UPDATE webhookd_aggregates SET sequence = ?, event_type = ?, event_id = ?, occurred_at = ?"
-    " WHERE tenant = ? AND aggregate_type = ? AND aggregate_id = ? RETURNING key"
+    "UPDATE webhookd_aggregates SET sequence = ?, event_type = ?, event_id = ?, occurred_at = ?,"
+    " changed_at = ? WHERE tenant = ? AND aggregate_type = ? AND aggregate_id = ? RETURNING key"
 )
 INSERT_AGGREGATE: Final = (
-    "INSERT INTO webhookd_aggregates (sequence, event_type, event_id, occurred_at, tenant,"
-    " aggregate_type, aggregate_id) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING key"
+    "INSERT INTO webhookd_aggregates (sequence, event_type, event_id, occurred_at, changed_at,"
+    " tenant, aggregate_type, aggregate_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING key"
 )
 INSERT_DELIVERY: Final = (
     "INSERT INTO webhookd_deliveries (id, sequence, event, subscription, subscription_name,"
@@ -159,6 +159,7 @@ class Fanout:
             draft.event_type,
             draft.event_id,
             draft.occurred_at,
+            self.now_text,
             draft.tenant,
             draft.aggregate_type,
             draft.aggregate_id,

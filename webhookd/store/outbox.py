@@ -104,6 +104,27 @@ def check_key(connection: Connection, table: str, path: Path, *, ids_never_reuse
         )
 
 
+def change_row(connection: Connection, table: str, sql: str, number: int) -> int:
+    """Change or delete the row `number` of webhookd's own outbox; returns how many there were.
+
+    Raises:
+        OutboxUnreadable: the table is gone, or something of the host's keeps its rows.
+    """
+    try:
+        return connection.execute(sql, (number,)).rowcount
+    except (sqlite3.IntegrityError, sqlite3.OperationalError) as error:
+        if error.sqlite_errorcode & 0xFF not in _REFUSED:
+            raise
+        raise OutboxUnreadable(
+            f"the rows of table {table} cannot be changed ({error}); take away what keeps them, "
+            'or say outbox = "never" in [retention]'
+        ) from error
+
+
+_REFUSED: Final = {1, 19}
+"""SQLITE_ERROR and SQLITE_CONSTRAINT: no such table, or a trigger or a key of the host's."""
+
+
 class Outbox:
     """The host's table, as this webhookd may read it.
 

@@ -12,12 +12,13 @@ whose `schema_version` is higher than `SCHEMA_VERSION` belongs to a newer progra
 import re
 from typing import TYPE_CHECKING, Final
 
+from webhookd.store.additions import RETENTION
 from webhookd.store.driver import Connection
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """The number of migrations below; the file remembers the highest that it has seen."""
 
 MIGRATIONS_TABLE: Final = "webhookd_migrations"
@@ -119,7 +120,8 @@ CREATE UNIQUE INDEX webhookd_aggregates_identity
     ON webhookd_aggregates (tenant, aggregate_type, aggregate_id);
 CREATE UNIQUE INDEX webhookd_aggregates_sequence ON webhookd_aggregates (sequence);
 
--- One row an event: webhookd's own copy of an outbox row, never changed again.
+-- One row an event: webhookd's own copy of an outbox row, never changed again, but that its payload
+-- may be erased.
 CREATE TABLE webhookd_events (
     sequence       INTEGER PRIMARY KEY,  -- its place in the feed of events
     outbox_id      INTEGER NOT NULL,     -- the row's id; free for the host to use again
@@ -129,7 +131,8 @@ CREATE TABLE webhookd_events (
     aggregate_type TEXT NOT NULL,        -- '' for none, like the next two
     aggregate_id   TEXT NOT NULL,        -- '' for none
     tenant         TEXT NOT NULL,        -- '' for none
-    payload        BLOB,                 -- the host's JSON byte for byte; NULL for an ID-only event
+    payload        BLOB,                 -- the host's JSON byte for byte; NULL for an ID-only
+                                         -- event, no bytes at all for one that was erased
     occurred_at    TEXT NOT NULL,        -- when it happened, as receivers are told
     time_guessed   INTEGER NOT NULL,     -- 1: the row's occurred_at could not be read
     ingested_at    TEXT NOT NULL         -- when it was taken in
@@ -380,7 +383,7 @@ SELECT sequence,
 FROM webhookd_events;
 """
 
-MIGRATIONS: Final = (("0001_first", FIRST), ("0002_engine", ENGINE))
+MIGRATIONS: Final = (("0001_first", FIRST), ("0002_engine", ENGINE), ("0003_retention", RETENTION))
 
 
 _CREATED: Final = re.compile(r"^CREATE (?:TABLE|VIEW|(?:UNIQUE )?INDEX) (\w+)", re.MULTILINE)

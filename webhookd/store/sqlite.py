@@ -37,6 +37,7 @@ from webhookd.store import declared as declarations
 from webhookd.store import file as files
 from webhookd.store.driver import Connection, connect, translated
 from webhookd.store.file import FileRow
+from webhookd.store.housekeeping import Housekeeping
 from webhookd.store.ingest import take
 from webhookd.store.outbox import Outbox, check_key
 from webhookd.store.recipients import Terms
@@ -55,7 +56,7 @@ GAPS_A_SWEEP: Final = 100
 """Gaps between ingested ranges that one transaction of the sweep looks into: some milliseconds."""
 
 
-class SqliteStore:
+class SqliteStore(Housekeeping):
     """`webhookd.core.storage.Store` on one SQLite file. Use from one thread at a time, but that
     `commit` may run in another one while only reading methods are called."""
 
@@ -86,7 +87,7 @@ class SqliteStore:
         Raises:
             DatabaseError: unusable, not prepared, newer, moved, restored, or its outbox unfit.
         """
-        self.path = path
+        super().__init__(path)
         self._inode = files.inode(path)
         self._writer = connect(path, mode="rw", wait=OPEN_WAIT)
         try:
@@ -378,7 +379,8 @@ class SqliteStore:
         return files.as_mark(seen if seen.sequence > known.sequence else known)
 
     def close(self) -> None:
-        """Close both connections."""
+        """Close every connection."""
+        super().close()
         for connection in (self._writer, self._reader):
             connection.close()
 

@@ -15,6 +15,7 @@ from webhookd.store import checkup, lockfile, queue, recipients
 from webhookd.store import file as files
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
+from webhookd.store.housekeeping import free_bytes, wal_bytes
 from webhookd.store.outbox import Outbox, quoted
 
 LAG_COUNTED: Final = 1_000
@@ -41,6 +42,7 @@ def facts(connection: Connection, file: FileRow, path: Path, known: Known = BUIL
     """Everything that `status` says of the file; `known` says by which policies."""
     lag, fault = _lag(connection, file, path)
     totals = connection.execute(_TOTALS).fetchone()
+    log = wal_bytes(path)
     return FileFacts(
         path=str(path),
         epoch=file.epoch,
@@ -53,7 +55,9 @@ def facts(connection: Connection, file: FileRow, path: Path, known: Known = BUIL
             _subscription(connection, row, known)
             for row in connection.execute(_SUBSCRIPTIONS).fetchall()
         ),
-        size=_size(path),
+        size=_size(path) + log,
+        wal_bytes=log,
+        free_bytes=free_bytes(connection),
         refusals=tuple(_refusals(file, path)),
     )
 
@@ -116,10 +120,7 @@ def _refusals(file: FileRow, path: Path) -> Iterator[str]:
 
 
 def _size(path: Path) -> int:
-    total = 0
-    for name in (path, path.with_name(path.name + "-wal")):
-        try:
-            total += name.stat().st_size
-        except FileNotFoundError:
-            continue
-    return total
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -95,6 +95,9 @@ def _matched(one: dict[str, Any]) -> Iterator[str]:
         yield f"  waits: {wait['text']}"
     if delivery["expires_at"]:
         yield f"  ends as expired at {delivery['expires_at']} (max_age is {delivery['max_age']})"
+    pruned = delivery["attempts"] - len(delivery["attempts_made"])
+    if pruned > 0:
+        yield f"  {counted(pruned, 'attempt')} of them kept no longer (retention.attempts)"
     if delivery["attempts_made"]:
         rows = ([attempt[key] for key in ATTEMPTS] for attempt in delivery["attempts_made"])
         yield from (f"  {line}" for line in table(tuple(ATTEMPTS.values()), rows))
@@ -131,7 +134,7 @@ def _row(found: dict[str, Any]) -> Iterator[str]:
     else:
         yield (
             f"outbox row {number} is done with, and there is no event of it: it was there before "
-            "ingest began, or its event was pruned"
+            "ingest began, or its event (or its rejection) was kept no longer: see [retention]"
         )
 
 

@@ -44,6 +44,7 @@ until_option = click.option(
         "show": f"{__name__}:show",
         "explain": f"{_QUESTIONS}:explain",
         "retry-rejected": f"{_QUESTIONS}:retry_rejected",
+        "erase": "webhookd.cli.commands.events_erase:erase",
     },
 )
 def events() -> None:
@@ -233,6 +234,8 @@ def show(app: App, event: str, as_json: bool) -> None:
         return
     owed = found.pop("deliveries")
     guessed = found.pop("time_guessed")
+    if found.pop("erased"):
+        found["payload"] = "(erased)"
     if found["payload_fault"] is None:
         del found["payload_fault"]
     if guessed:

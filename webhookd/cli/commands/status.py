@@ -24,6 +24,7 @@ NAGIOS_UNKNOWN: Final = 3
 
 REFRESH: Final = 1.0
 """Seconds between two looks of `--watch`."""
+_PARTS: Final = {"wal": "bytes of that in the -wal", "free": "free in the file"}
 CLEAR: Final = "\x1b[H\x1b[2J"
 """Sends a terminal's cursor home and clears it."""
 
@@ -124,10 +125,12 @@ def _words(found: Status) -> list[str]:
     elif daemon["pid"] is not None:
         running = f"is stalled (pid {daemon['pid']}, last heartbeat {daemon['heartbeat_at']})"
     size = f"{database['bytes']} bytes"
+    parts = [f"{database[f'{part}_bytes']} {word}" for part, word in _PARTS.items()]
     place = f"sequence {database['sequence']}, epoch {database['epoch']}"
     shown = [
         f"daemon      {running}",
         f"database    {database['path']} ({size}, {place})",
+        f"disk        {', '.join(parts)}",
         f"outbox      {_lag(outbox)}, {outbox['rejected']} rejected",
         "deliveries  " + ", ".join(f"{count} {state}" for state, count in totals.items()),
     ]

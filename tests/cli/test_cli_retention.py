@@ -1,0 +1,125 @@
+"""`prune` and `events erase`, and what other commands say of what is gone."""
+
+import pytest
+
+DAY = 86_400_000
+LONG_AGO = 1_700_000_000_000
+
+
+@pytest.fixture
+def old(webhookd):
+    """Two events of long ago: one delivered, one owed."""
+    webhookd.add()
+    for number in (1, 2):
+        webhookd.emit(
+            "a.b", "--aggregate-id", f"S-{number}", "--payload", '{"secret": 7}',
+            "--event-id", f"e{number}",
+        )  # fmt: skip
+    webhookd.ingest(now=LONG_AGO)
+    webhookd.deliver(2)
+    # `deliver` records by its own clock; it was as long ago.
+    for table, column in (
+        ("deliveries", "finished_at"), ("attempts", "started_at"),
+    ):  # fmt: skip
+        webhookd.sql(
+            f"UPDATE webhookd_{table} SET {column} = '2023-11-15T00:00:00.000Z'"
+            f" WHERE {column} IS NOT NULL"
+        )
+    return webhookd
+
+
+def test_prune_takes_away_what_is_done_with_and_says_so(old):
+    dry = old.json("prune", "--dry-run")
+    assert old("prune", "--dry-run").stdout == (
+        "would go: 1 delivered delivery, 1 attempt, 1 event, 2 rows of the outbox\n"
+        "nothing was changed: this was a dry run\n"
+    )
+    assert old.sql("SELECT count(*) FROM webhookd_deliveries") == [(2,)]
+    assert old("prune").stdout == (
+        "gone: 1 delivered delivery, 1 attempt, 1 event, 2 rows of the outbox\n"
+    )
+    assert dry["rows"]["delivered"] == dry["rows"]["events"] == 1
+    assert old.sql("SELECT state FROM webhookd_deliveries") == [("pending",)]
+    assert old("prune").stdout == "nothing is kept longer than [retention] says\n"
+    assert not any(old.json("prune")["rows"].values())
+
+
+def test_what_is_gone_is_said_in_one_line(old):
+    old("prune")
+    assert "no event 'e1'" in old.fails("events", "explain", "e1", code=1)
+    assert "no delivery 2" in old.fails("deliveries", "retry", "2", code=1)
+    said = old("events", "explain", "--outbox-id", "1").stdout
+    assert "is done with, and there is no event of it" in said
+    assert "kept no longer" in said
+    assert "start again with --after 0" in old.fails("results", "--after", "1", code=7)
+    assert "start again with --after 0" not in old("results", "--after", "0").stderr
+    replayed = old.json("replay", "--subscription", "partner", "--since", "2000-01-01")
+    assert (replayed["reopened"], replayed["pending"]) == (0, 1)
+
+
+def test_attempts_that_are_gone_are_counted(old):
+    old.sql("UPDATE webhookd_deliveries SET finished_at = '2999-01-01T00:00:00.000Z' WHERE id = 2")
+    assert old.json("prune")["rows"]["attempts"] == 1
+    assert "1 attempt of them kept no longer" in old("events", "explain", "e1").stdout
+
+
+def test_a_host_that_keeps_its_rows_is_told_of(old):
+    old.sql("CREATE TRIGGER keep BEFORE DELETE ON outbox BEGIN SELECT raise(ABORT, 'mine'); END")
+    said = old("prune", code=1)
+    assert said.stdout == "gone: 1 delivered delivery, 1 attempt\n"
+    assert "the rows of table outbox cannot be changed (mine)" in said.stderr
+    assert old.sql("SELECT count(*) FROM webhookd_deliveries") == [(1,)]
+
+
+def test_erase_leaves_the_event_and_takes_what_it_said(old):
+    said = old("events", "erase", "--before", "2024-01-01", code=1)
+    assert said.stdout == "1 payload erased, with 1 row of the outbox and 1 kept answer\n"
+    assert "1 event still owed, so left as before; --include-pending" in said.stderr
+    shown = old.json("events", "show", "e1")
+    assert (shown["payload"], shown["erased"]) == (None, True)
+    assert old.json("events", "show", "e2")["payload"] == '{"secret": 7}'
+    assert old.sql("SELECT payload FROM outbox ORDER BY id") == [(None,), ('{"secret": 7}',)]
+    assert old.sql("SELECT excerpt FROM webhookd_attempts") == [(b"",)]
+
+
+def test_erase_of_an_aggregate_by_type_and_tenant(old):
+    missed = ("events", "erase", "--aggregate-id", "S-2", "--tenant", "other")
+    assert old(*missed).stdout == "0 payloads erased\n"
+    assert old("events", "erase", "--aggregate-id", "S-1", "--dry-run").stdout == (
+        "1 payload would be erased\nnothing was changed: this was a dry run\n"
+    )
+    done = old(
+        "events", "erase", "--aggregate-id", "S-2", "--aggregate-type", "a", "--include-pending"
+    )
+    assert done.stdout == "1 payload erased, with 1 row of the outbox\n"
+    assert old.json("events", "erase", "--aggregate-id", "S-2")["erased"] == 0
+    assert old.json("events", "show", "e1")["payload"] == '{"secret": 7}'
+    assert old.json("events", "show", "e2")["erased"]
+
+
+@pytest.mark.parametrize(
+    "given", [(), ("--tenant", "x"), ("--before", "2024-01-01", "--tenant", "x")]
+)
+def test_erase_wants_to_know_which(webhookd, given):
+    assert "erase: " in webhookd.fails("events", "erase", *given, code=2)
+
+
+def test_the_erased_bytes_are_in_no_page_of_the_file(old, tmp_path):
+    old("events", "erase", "--before", "2024-01-01", "--include-pending", "--json")
+    old.sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    copy = tmp_path / "copy.db"
+    old.sql("VACUUM INTO ?", str(copy))
+    assert b'"secret"' not in copy.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("delivered = 10", "at least 300000 ms"),
+        ('failed = "soon"', '"never", to keep it for ever'),
+        ('outbox = "40d"', "retention.outbox: is longer than retention.events (30d)"),
+    ],
+)
+def test_E15_a_span_that_cannot_be(webhookd, text, fault):
+    webhookd.configure(f"[retention]\n{text}\n")
+    assert fault in webhookd.fails("prune", code=3)

@@ -1,0 +1,122 @@
+"""What is kept no longer goes by itself, and nothing that is owed goes with it."""
+
+from dataclasses import fields, replace
+
+import trio
+
+from webhookd.core.model import Answer
+from webhookd.core.retention import DAY, Retention
+from webhookd.core.storage import Checkpointed
+from webhookd.daemon import janitor
+from webhookd.logs.actions import Action
+
+FOR_EVER = Retention(**dict.fromkeys(field.name for field in fields(Retention)))
+
+
+def count(world, table: str) -> int:
+    return int(world.host.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+async def test_what_is_delivered_goes_and_what_is_owed_stays(world, autojump_clock, warnings):
+    world.subscribe("a")
+    world.subscribe("b", retry_delays=[100_000] * 30, jitter=0.0, failing_after=50)
+    world.settings = replace(
+        world.settings,
+        retention=Retention(delivered=60_000, attempts=150_000, events=60_000, outbox=60_000),
+    )
+    world.sender.script = lambda seen: Answer(400) if seen.who == "b" else world.ok
+    world.insert("x")
+    async with world.running():
+        await trio.sleep(45)
+        assert count(world, "webhookd_deliveries") == 2
+        assert count(world, "outbox") == 1
+        await trio.sleep(35)
+        assert [row["state"] for row in world.deliveries()] == ["pending"]
+        assert count(world, "outbox") == 0
+        assert count(world, "webhookd_events") == 1, "something is owed of it"
+        await trio.sleep(380)
+    (row,) = world.deliveries()
+    assert row["attempts"] == 5, "what the row says stays"
+    assert count(world, "webhookd_attempts") < 4, "the attempts go by their own age"
+    assert warnings() == {}
+
+
+async def test_a_reload_puts_other_spans_in_force(world, autojump_clock):
+    world.settings = replace(world.settings, retention=FOR_EVER)
+    world.subscribe("a")
+    world.insert("x")
+    async with world.running() as daemon:
+        await trio.sleep(60)
+        assert count(world, "webhookd_deliveries") == 1
+        daemon.use(replace(world.settings, retention=Retention(delivered=30_000)))
+        await trio.sleep(11)
+        assert count(world, "webhookd_deliveries") == 0
+
+
+async def test_E4_a_clock_in_doubt_takes_nothing_away(world, autojump_clock, warnings):
+    world.subscribe("a")
+    world.insert("x")
+    async with world.running():
+        await trio.sleep(15)
+        world.clock.offset += 40 * DAY
+        await trio.sleep(30)
+        assert count(world, "webhookd_deliveries") == 1
+        world.clock.offset -= 40 * DAY
+        await trio.sleep(120)
+    assert count(world, "webhookd_deliveries") == 1
+    assert warnings() == {Action.CLOCK_JUMPED: 2}
+
+
+async def test_a_host_that_keeps_its_rows_holds_up_nothing_else(world, autojump_clock, warnings):
+    world.settings = replace(
+        world.settings, retention=Retention(delivered=5_000, events=5_000, outbox=5_000)
+    )
+    world.host.execute(
+        "CREATE TRIGGER keep BEFORE DELETE ON outbox BEGIN SELECT raise(ABORT, 'ours'); END"
+    )
+    world.subscribe("a")
+    world.insert("x")
+    async with world.running() as daemon:
+        await trio.sleep(40)
+        assert count(world, "webhookd_deliveries") == 0
+        assert count(world, "webhookd_events") == count(world, "outbox") == 1
+        (said,) = daemon.problems
+        assert said.startswith("the rows of table outbox cannot be changed (ours)")
+        world.host.execute("DROP TRIGGER keep")
+        await trio.sleep(15)
+        assert count(world, "webhookd_events") == count(world, "outbox") == 0
+        assert daemon.problems == []
+    assert warnings() == {Action.RETENTION_STOPPED: 1}
+
+
+async def test_B4_a_log_that_cannot_be_emptied_is_told_of(
+    world, autojump_clock, warnings, monkeypatch
+):
+    monkeypatch.setattr(janitor, "CHECKPOINT_FROM", 1)
+    monkeypatch.setattr(janitor, "WAL_LIMIT", 1)
+    async with world.running() as daemon:
+        world.insert("x")
+        await trio.sleep(1)
+        reader = world.host.execute("BEGIN")
+        world.host.execute("SELECT * FROM outbox").fetchall()
+        for _ in range(3):
+            await daemon.store.write(lambda: daemon.store.store.ingest(world.clock.now()))
+            done = await daemon.store.checkpoint(truncate=False)
+            assert isinstance(done, Checkpointed)
+        daemon._janitor._tell_of_wal(replace(done, is_whole=False))
+        assert "-wal is over" in daemon.problems[0]
+        reader.execute("COMMIT")
+        await trio.sleep(janitor.WAL_EVERY + 1)
+        assert daemon.problems == []
+    assert warnings() == {Action.STORE_WAL_LARGE: 1}
+
+
+async def test_the_log_is_cut_off_once_it_is_large(world, autojump_clock, monkeypatch):
+    monkeypatch.setattr(janitor, "CHECKPOINT_FROM", 1)
+    monkeypatch.setattr(janitor, "TRUNCATE_FROM", 1)
+    async with world.running() as daemon:
+        world.insert("x")
+        await trio.sleep(1)
+        assert daemon.store.store.wal_bytes() > 0
+        await trio.sleep(janitor.WAL_EVERY)
+        assert daemon.store.store.wal_bytes() == 0

@@ -1,0 +1,176 @@
+"""Making room: what is kept no longer goes, free pages too, and the write-ahead log stays small.
+
+All of it can wait, and nothing waits for it. A batch takes its turn among the other writes and
+holds the file's lock for some milliseconds; the pause behind it is a multiple of what it took,
+longer while there is much to take in or to record. Nothing is taken away by a clock in doubt.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from webhookd.core.model import Millis
+from webhookd.core.retention import Retention, Work
+from webhookd.core.storage import NO_STEP, NOTHING_PRUNED, Checkpointed, Pruned, Step
+from webhookd.daemon.clock import Clock, Steadiness
+from webhookd.daemon.storage import AsyncStore
+from webhookd.errors import OutboxUnreadable, StoreBusy, StoreUnwritable
+from webhookd.logs.actions import Action, log
+
+EVERY: Final = 10.0
+"""Seconds between two rounds."""
+WAL_EVERY: Final = 5.0
+"""Seconds between two looks at the write-ahead log."""
+
+LEAST_PAUSE: Final = 0.020
+"""Seconds between two batches, so that a host that waits for the lock gets it."""
+PAUSE: Final = 3.0
+BUSY_PAUSE: Final = 9.0
+"""The pause as a multiple of the batch before it: a quarter of the time, or a tenth, is ours."""
+
+CHECKPOINT_FROM: Final = 1024 * 1024
+"""Bytes of write-ahead log from which on it is brought into the file."""
+TRUNCATE_FROM: Final = 8 * 1024 * 1024
+"""Bytes from which on it is cut off too: about twice what SQLite's own habit leaves."""
+TRUNCATE_EVERY: Final = 30.0
+"""Seconds between two tries at that: for a moment nobody can write."""
+WAL_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes over which people are told."""
+
+
+class Janitor:
+    """Keeps the file as small as what is kept allows."""
+
+    def __init__(
+        self,
+        store: AsyncStore,
+        clock: Clock,
+        steadiness: Steadiness,
+        *,
+        kept: Retention,
+        is_busy: Callable[[], bool],
+    ) -> None:
+        """Args:
+        store: the file.
+        clock: for ages.
+        steadiness: whether that clock can be trusted.
+        kept: how long.
+        is_busy: whether there is much to take in or to record just then.
+        """
+        self._store = store
+        self._clock = clock
+        self._steadiness = steadiness
+        self.kept = kept
+        """How long each kind is kept, from the next batch on."""
+        self._is_busy = is_busy
+        self._outbox_fault = ""
+        self._wal_is_large = False
+        self._truncated_at = float("-inf")
+
+    @property
+    def problems(self) -> list[str]:
+        """What a person should look at, one line each."""
+        found = [self._outbox_fault] if self._outbox_fault else []
+        if self._wal_is_large:
+            found.append(
+                f"the file's -wal is over {WAL_LIMIT >> 20} MiB and cannot be emptied: some "
+                "program keeps a read transaction open; find and end it"
+            )
+        return found
+
+    async def run(self) -> None:
+        """Take away what is kept no longer, until cancelled.
+
+        Raises:
+            DatabaseError: the file is no longer usable, or another one.
+        """
+        while True:
+            await trio.sleep(EVERY)
+            # Outside WAL mode a writer may keep us from looking until the next time.
+            with suppress(StoreBusy):
+                await self._round()
+
+    async def keep_wal_small(self) -> None:
+        """Bring the write-ahead log into the file now and then, until cancelled.
+
+        Raises:
+            DatabaseError: as `run`.
+        """
+        while True:
+            await trio.sleep(WAL_EVERY)
+            if self._store.store.wal_bytes() < CHECKPOINT_FROM:
+                self._tell_of_wal(None)
+                continue
+            # Who is in the way, or fills the disk, is out of it another time.
+            with suppress(StoreBusy, StoreUnwritable):
+                done = await self._store.checkpoint(truncate=False)
+                if done is not None and self._may_truncate(done):
+                    self._truncated_at = trio.current_time()
+                    done = await self._store.checkpoint(truncate=True)
+                self._tell_of_wal(done)
+
+    def _may_truncate(self, done: Checkpointed) -> bool:
+        """Only where next to nothing is left to do for it while nobody can write."""
+        lately = trio.current_time() < self._truncated_at + TRUNCATE_EVERY
+        return done.is_whole and done.wal_bytes >= TRUNCATE_FROM and not lately
+
+    def _tell_of_wal(self, done: Checkpointed | None) -> None:
+        is_large = done is not None and not done.is_whole and done.wal_bytes > WAL_LIMIT
+        if is_large and not self._wal_is_large and done is not None:
+            log(Action.STORE_WAL_LARGE, logging.WARNING, bytes=done.wal_bytes)
+        self._wal_is_large = is_large
+
+    async def _round(self) -> None:
+        """Everything once. Its moment is fixed: an event is never older than its row was."""
+        if not self._steadiness.is_trusted:
+            return
+        now = self._clock.now()
+        gone: Counter[str] = Counter()
+        fault = ""
+        for work in Work:
+            if work is Work.EVENTS and fault:
+                continue  # by them the rows are found again once that is mended
+            try:
+                await self._prune(work, now, gone)
+            except OutboxUnreadable as error:
+                fault = str(error)
+        if fault and fault != self._outbox_fault:
+            log(Action.RETENTION_STOPPED, logging.WARNING, detail=fault)
+        self._outbox_fault = fault
+        if gone:
+            log(Action.RETENTION_PRUNED, logging.INFO, rows=dict(sorted(gone.items())))
+        await self._give_back()
+
+    async def _prune(self, work: Work, now: Millis, gone: Counter[str]) -> None:
+        store = self._store.store
+
+        def step() -> Pruned:
+            if not self._steadiness.is_trusted:  # it may have been waited for
+                return NOTHING_PRUNED
+            return store.prune(work, self.kept, now)
+
+        more = store.may_prune(work, self.kept, now)
+        while more:
+            begun = trio.current_time()
+            done = await self._store.write(step)
+            gone.update(done.rows)
+            more = done.more
+            await self._pause(begun)
+
+    async def _give_back(self) -> None:
+        store = self._store.store
+        more = store.can_give_back()
+        while more:
+            begun = trio.current_time()
+            done: Step = NO_STEP if self._is_busy() else await self._store.write(store.give_back)
+            more = done.more
+            await self._pause(begun)
+
+    async def _pause(self, begun: float) -> None:
+        """Leave the file to others for longer than it was held."""
+        factor = BUSY_PAUSE if self._is_busy() else PAUSE
+        await trio.sleep(max(LEAST_PAUSE, factor * (trio.current_time() - begun)))

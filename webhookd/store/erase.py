@@ -1,0 +1,158 @@
+"""Erasure on request: what events said is taken out of them, and out of what may quote it.
+
+An event stays, with its id, type and aggregate; its payload has no bytes any more, so that no
+profile which sends payloads can send it: such a delivery ends `failed` (`unrenderable`). One that
+sends IDs alone is as before. What has no payload has nothing to erase.
+
+With the payload go the first bytes of receivers' answers, which may quote it, and the payload of
+the row in webhookd's own outbox; a host's own table is the host's to clean. Pages are overwritten,
+not only let go of. An event that is still owed is left as it is, unless that is asked for.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from webhookd.core.model import Millis
+from webhookd.core.rows import OWN_TYPES
+from webhookd.store import aggregates, replay
+from webhookd.store.acceptance import BREATH
+from webhookd.store.driver import Connection
+from webhookd.store.outbox import change_row, quoted
+from webhookd.store.retention import A_MOMENT
+from webhookd.store.transaction import Session, Transaction
+
+PAGE: Final = 200
+"""Events looked at in one transaction."""
+
+ALL: Final = (
+    "SELECT sequence, outbox_id, event_type, length(payload) FROM webhookd_events"
+    " WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3"
+)
+OF_AGGREGATE: Final = (
+    "SELECT sequence, outbox_id, event_type, length(payload) FROM webhookd_events"
+    " INDEXED BY webhookd_events_aggregate"
+    " WHERE aggregate = ?4 AND aggregate <> 0 AND sequence > ?1 AND sequence <= ?2"
+    " ORDER BY sequence LIMIT ?3"
+)
+IS_OWED: Final = "SELECT 1 FROM webhookd_deliveries WHERE event = ? AND state = 'pending' LIMIT 1"
+BLANK: Final = "UPDATE webhookd_events SET payload = x'' WHERE sequence = ?"
+BLANK_EXCERPTS: Final = (
+    "UPDATE webhookd_attempts SET excerpt = x'' WHERE length(excerpt) > 0 AND delivery IN"
+    " (SELECT id FROM webhookd_deliveries WHERE event = ?)"
+)
+OF_KIND: Final = "SELECT tenant, aggregate_type FROM webhookd_aggregates WHERE key = ?"
+HIGHEST: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events."""
+
+    aggregate_id: str | None = None
+    aggregate_type: str | None = None
+    """Of these aggregates, those of the type; None for any."""
+    tenant: str | None = None
+    before: Millis | None = None
+    """Those taken in before then; None for all."""
+    include_pending: bool = False
+    """Also those that are still owed."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One stretch of events: all, or those of one aggregate."""
+
+    sql: str
+    last: int
+    more: tuple[int, ...] = ()
+    position: int = 0
+    is_over: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def erase(session: Session, wanted: Wanted, *, dry_run: bool = False) -> Iterator[Counter[str]]:
+    """Erase in short transactions, with a breath in between; a daemon may run meanwhile.
+
+    Yields after each what came of it: `erased`, `owed` (left as they are), `excerpts` and `outbox`
+    rows. Of what was erased before, or had no payload, nothing is said. A dry run only reads.
+    """
+    connection = session.connection
+    if not dry_run:
+        # What is blanked is overwritten, and so are pages that are let go of.
+        connection.execute("PRAGMA secure_delete = ON")
+    for walk in _walks(session, wanted):
+        while not walk.is_over:
+            walk.counts = Counter()
+            if dry_run:
+                with session.read():
+                    _page(walk, connection, wanted, lambda *_: Counter(erased=1))
+            else:
+                with session.write() as transaction:
+                    _page(walk, connection, wanted, _Blank(transaction))
+                time.sleep(BREATH)
+            yield walk.counts
+
+
+def _walks(session: Session, wanted: Wanted) -> Iterator[_Walk]:
+    with session.read() as connection:
+        last = HIGHEST
+        if wanted.before is not None:
+            last = replay.span(connection, 0, wanted.before).last
+        if wanted.aggregate_id is None:
+            yield _Walk(ALL, last)
+            return
+        keys = aggregates.find(connection, wanted.aggregate_id)
+        kinds = {key: connection.execute(OF_KIND, (key,)).fetchone() for key in keys}
+    for key, (tenant, aggregate_type) in kinds.items():
+        if wanted.tenant not in (None, tenant):
+            continue
+        if wanted.aggregate_type in (None, aggregate_type):
+            yield _Walk(OF_AGGREGATE, last, (key,))
+
+
+def _page(
+    walk: _Walk,
+    connection: Connection,
+    wanted: Wanted,
+    blank: Callable[[int, int, str], Counter[str]],
+) -> None:
+    """As many of the next events as one transaction may look at."""
+    until = time.perf_counter() + A_MOMENT
+    terms = (walk.position, walk.last, PAGE, *walk.more)
+    found: list[tuple[Any, ...]] = connection.execute(walk.sql, terms).fetchall()
+    for sequence, number, event_type, size in found:
+        walk.position = sequence
+        # Webhookd's own events tell of subscriptions, and quote nobody.
+        if not size or event_type.startswith(OWN_TYPES):
+            continue
+        if not wanted.include_pending and connection.execute(IS_OWED, (sequence,)).fetchone():
+            walk.counts["owed"] += 1
+            continue
+        walk.counts += blank(sequence, number, event_type)
+        if time.perf_counter() >= until:
+            return
+    walk.is_over = len(found) < PAGE
+
+
+class _Blank:
+    """Blanks one event and what may quote it, in one transaction."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._connection = transaction.connection
+        file = transaction.file
+        self._table = file.outbox_table if file.outbox_ours else ""
+        self._row = (
+            f"UPDATE {quoted(file.outbox_table)} SET payload = NULL"
+            " WHERE id = ? AND payload IS NOT NULL"
+        )
+
+    def __call__(self, sequence: int, number: int, _: str) -> Counter[str]:
+        connection = self._connection
+        connection.execute(BLANK, (sequence,))
+        excerpts = connection.execute(BLANK_EXCERPTS, (sequence,)).rowcount
+        table = self._table
+        rows = change_row(connection, table, self._row, number) if table else 0
+        return Counter(erased=1, excerpts=excerpts, outbox=rows)

@@ -1,0 +1,118 @@
+"""The part of the daemon's store that makes room: rows, free pages, and the write-ahead log."""
+
+from pathlib import Path
+from typing import Final
+
+from webhookd.core.model import Millis
+from webhookd.core.retention import Retention, Work
+from webhookd.core.storage import NO_STEP, Checkpointed, Pruned, Step
+from webhookd.store import retention
+from webhookd.store.driver import Connection, connect, has_wal_reset_bug, translated
+from webhookd.store.file import FileRow
+from webhookd.store.transaction import Transaction
+
+KEPT_FREE: Final = 1_000
+"""Free pages that stay in the file: what comes next needs them again."""
+PAGES: Final = 100
+"""Pages that one transaction gives back: each is moved, and so is what points to it."""
+
+INCREMENTAL: Final = 2
+"""What `PRAGMA auto_vacuum` says of a file that can give pages back bit by bit."""
+
+
+class Housekeeping:
+    """What `webhookd.store.sqlite.SqliteStore` does beside deliveries."""
+
+    _writer: Connection
+    _reader: Connection
+    _known: FileRow
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._keeper: Connection | None = None
+        """For checkpoints alone, which run in a thread while the others are at work."""
+
+    def _begun(self) -> Transaction:
+        raise NotImplementedError
+
+    def check_file(self) -> None:
+        """Raise DatabaseError when the path no longer leads to the file that was opened."""
+        raise NotImplementedError
+
+    def prune(self, work: Work, kept: Retention, now: Millis) -> Pruned:
+        """Take away a batch of what is kept no longer: see `webhookd.store.retention`."""
+        with translated(self.path):
+            return retention.prune(self._begun(), work, kept, now)
+
+    def may_prune(self, work: Work, kept: Retention, now: Millis) -> bool:
+        """Whether `prune` would find anything."""
+        ours = bool(self._known.outbox_ours)
+        with translated(self.path):
+            return retention.may_prune(self._reader, work, kept, now, outbox_ours=ours)
+
+    def give_back(self) -> Step:
+        """Give a batch of free pages back to the file system."""
+        with translated(self.path):
+            pages = min(PAGES, _spare(self._begun().connection))
+            if pages <= 0:
+                return NO_STEP
+            # One row for each page: it goes on only as they are read.
+            self._writer.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+            return Step(pages, more=_spare(self._writer) > 0)
+
+    def can_give_back(self) -> bool:
+        """Whether the file can give pages back, and has more free ones than it needs."""
+        with translated(self.path):
+            return _spare(self._reader) > 0
+
+    def wal_bytes(self) -> int:
+        """What the write-ahead log takes on disk."""
+        return wal_bytes(self.path)
+
+    def checkpoint(self, *, truncate: bool) -> Checkpointed | None:
+        """Bring the write-ahead log into the database file, as far as nobody is in the way.
+
+        None with a library that could damage the file by it, and outside WAL mode. Blocks for the
+        disk; may run in a thread while the other connections are at work, but not twice at once.
+        """
+        if has_wal_reset_bug():
+            return None
+        with translated(self.path):
+            if self._keeper is None:
+                self.check_file()
+                self._keeper = connect(self.path, mode="rw")
+                self._keeper.execute("PRAGMA wal_autocheckpoint = 0")
+            mode = "TRUNCATE" if truncate else "PASSIVE"
+            # It does not wait for a lock: who is in the way now is out of it the next time.
+            busy, log, done = self._keeper.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        if log < 0:
+            return None
+        return Checkpointed(wal_bytes(self.path), is_whole=not busy and log == done)
+
+    def close(self) -> None:
+        """Close the connection for checkpoints."""
+        if self._keeper is not None:
+            self._keeper.close()
+
+
+def wal_bytes(path: Path) -> int:
+    """The size of the write-ahead log beside the database at `path`; 0 where there is none."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def free_bytes(connection: Connection) -> int:
+    """What the file holds free for what comes: from its first page, without a look at others."""
+    pages = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    size = connection.execute("PRAGMA page_size").fetchone()[0]
+    return int(pages) * int(size)
+
+
+def _spare(connection: Connection) -> int:
+    """Free pages that may be given back."""
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:
+        return 0
+    free: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    return free - KEPT_FREE
