@@ -33,6 +33,7 @@ from webhookd.core.times import to_text
 from webhookd.daemon.clock import Clock, Steadiness
 from webhookd.daemon.pace import Brakes
 from webhookd.daemon.places import HostPlaces, Places
+from webhookd.daemon.progress import UnderWay
 from webhookd.daemon.recorder import Recorder
 from webhookd.daemon.roster import Member
 from webhookd.errors import StoreBusy, WebhookdError
@@ -82,6 +83,8 @@ class Shared:
     """Whether the clock is to be trusted with what cannot be undone."""
     places: Places
     """For the attempts under way at once over all lanes."""
+    under_way: UnderWay
+    """For whoever judges whether attempts end when they must."""
     hosts: HostPlaces
     """For those under way at once to one host."""
     brakes: Brakes

@@ -330,10 +330,13 @@ class Lane:
     async def _attempt(self, channel: Channel, due: Due) -> Record | None:
         """One attempt; None where none could be made and nothing is to be recorded."""
         self._sending += 1
-        self._pace.spend(self.member.subscription.policy)
+        policy = self.member.subscription.policy
+        self._pace.spend(policy)
+        number = self._shared.under_way.begin(policy.timeout)
         try:
             made = await make(lambda: self.member, self._shared, channel, due)
         finally:
+            self._shared.under_way.end(number)
             self._sending -= 1
         if made.missing_secret:
             self.missing_secret = True

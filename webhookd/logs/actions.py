@@ -25,6 +25,13 @@ class Action(StrEnum):
     DAEMON_FAILED = "daemon.failed"
     """It ends because it must: the line says why, the exit code says which kind."""
 
+    DAEMON_STUCK = "daemon.stuck"
+    """A part of it makes no progress and waits for nobody: the watchdog is no longer fed."""
+    DAEMON_TURNS = "daemon.turns"
+    """What was stuck goes on after all."""
+    DAEMON_TASKS = "daemon.tasks"
+    """Where one task is: asked for by SIGUSR1, or told because something is stuck."""
+
     CONFIG_APPLIED = "config.applied"
     """What the configuration changed: in the subscriptions at the start, in all at a reload."""
     CONFIG_REFUSED = "config.refused"
