@@ -44,12 +44,13 @@ test-rest: test-core
 test-all: $(SYNCED) ## every test, the long ones too; no coverage
 	$(BIN)/python -m pytest
 
-check: $(SYNCED) ## lint, format, types, layers, lock file
+check: $(SYNCED) ## lint, format, types, layers, lock file, systemd's units
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/uv lock --check
+	@systemd/check $(CURDIR)/$(BIN)/webhookd
 
 simulate: $(SYNCED) ## the daemon through seeded disasters, judged by a model: SEEDS=2000 FROM=1
 	$(BIN)/python -m tests.simulation --seeds $(FROM)-$$(($(FROM) + $(SEEDS) - 1))
