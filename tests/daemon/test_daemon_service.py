@@ -119,7 +119,7 @@ async def test_E8_ready_comes_although_the_host_holds_the_file(
         await trio.sleep(10 * PATIENCE)
         assert notifier.of("ready")
         assert notifier.silence() <= WATCHDOG / 2
-        assert "waits for the file for 59" in notifier.of("status")[-1][2]
+        assert "waits for the file for 5" in notifier.of("status")[-2][2]
         world.host.execute("ROLLBACK")
         await trio.sleep(10 * PATIENCE)
         assert notifier.silence() <= WATCHDOG / 2

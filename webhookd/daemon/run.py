@@ -32,6 +32,7 @@ from webhookd.daemon.places import HostPlaces, Places
 from webhookd.daemon.progress import Progress, UnderWay
 from webhookd.daemon.recorder import Recorder
 from webhookd.daemon.reload import Load, Reloader, declare, tell
+from webhookd.daemon.repeats import Repeats
 from webhookd.daemon.service import Service
 from webhookd.daemon.storage import AsyncStore
 from webhookd.daemon.supervisor import Supervisor
@@ -239,12 +240,14 @@ class Daemon:
         self._places = Places(_most_in_flight(settings))
         self._steadiness = Steadiness(clock)
         self._under_way = UnderWay()
+        self._repeats = Repeats()
         shared = Shared(
             store=store.store,
             recorder=self.recorder,
             sender=sender,
             clock=clock,
             places=self._places,
+            repeats=self._repeats,
             under_way=self._under_way,
             hosts=self._hosts,
             brakes=Brakes(clock, self._outage),
@@ -374,6 +377,7 @@ class Daemon:
         self.begun.set()
         workers.start_soon(self._keep_lanes, name="lanes")
         workers.start_soon(self.tailer.obey_forever, name="operators")
+        workers.start_soon(self._repeats.run, name="repeats")
         workers.start_soon(self._upkeep.run, name="upkeep")
         workers.start_soon(self._upkeep.watch_clock, name="clock")
         if drain:

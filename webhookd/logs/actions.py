@@ -54,6 +54,8 @@ class Action(StrEnum):
 
     ATTEMPT = "attempt"
     """THE canonical line: one HTTP request and what came of it."""
+    REPEATED = "log.repeated"
+    """Failures of one subscription that had no line of their own: the same again, so many times."""
     OUTCOMES_LOST = "attempt.unrecorded"
     """The file stayed locked until the end: these attempts will be made again at the next start."""
     UNRENDERABLE = "delivery.unrenderable"
