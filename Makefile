@@ -9,6 +9,7 @@ SYNCED := .venv/.synced
 COVERAGE := .cache/coverage
 SEEDS := 500
 FROM := 1
+MINUTES := 30
 
 # uv works on this .venv with this .venv's Python, whatever the shell around it has active.
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
@@ -17,7 +18,7 @@ unexport VIRTUAL_ENV UV_PYTHON PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core test-rest test-all simulate check bench format clean
+.PHONY: help demo test test-core test-rest test-all simulate soak check bench dist dist-smoke format clean
 
 help: ## print the doors
 	@sed -n 's/^\([a-z%-]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
@@ -60,6 +61,16 @@ bench: $(SYNCED) ## measure, and write the figures to bench/results
 
 bench-%: $(SYNCED) ## one of them: drain, store, latency
 	$(BIN)/python -m bench $*
+
+soak: $(SYNCED) ## the real daemon among faults for MINUTES=30; memory, descriptors, WAL and lag stay bounded
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+dist: $(SYNCED) ## webhookd.pyz, wheel and sdist in dist/, each of which must run the demo
+	@packaging/dist $(CURDIR)/$(BIN)/uv
+	@$(MAKE) --no-print-directory dist-smoke
+
+dist-smoke: $(SYNCED) ## the demo with each file in dist/ and a Python that has nothing installed
+	@packaging/smoke "$$($(BIN)/python -c 'import sys; print(sys._base_executable)')"
 
 format: $(SYNCED) ## put the code into the house's form
 	$(BIN)/ruff check --fix
