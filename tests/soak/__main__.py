@@ -177,7 +177,8 @@ def lost(database: Path, received: Path) -> list[str]:
     with opened(database) as connection:
         committed = {n for (n,) in connection.execute("SELECT n FROM business")}
         (events,) = connection.execute(
-            "SELECT count(*) FROM webhook_events WHERE event_type <> 'lock.released'"
+            "SELECT count(*) FROM webhook_events"
+            " WHERE event_type IN ('order.changed', 'supplier.changed')"
         ).fetchone()
     seen: set[int] = set()
     newest: dict[str, int] = {}

@@ -4,7 +4,6 @@ One endpoint that refuses everything fails hundreds of times a second. Its lines
 all others out of the journal; what became of each delivery is in the file anyway.
 """
 
-import logging
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +21,7 @@ TOLD: Final = 20
 @dataclass(slots=True)
 class _Count:
     since: float
+    level: int
     told: int = 0
     more: int = 0
     given_up: int = 0
@@ -52,7 +52,7 @@ class Repeats:
             self._sum_up(key)
             count = None
         if count is None:
-            count = self._counts[key] = _Count(now)
+            count = self._counts[key] = _Count(now, level)
         if count.told < TOLD:
             count.told += 1
             log(action, level, error=error, subscription=subscription, **fields)
@@ -78,7 +78,7 @@ class Repeats:
             action, subscription = key
             log(
                 Action.REPEATED,
-                logging.WARNING,
+                count.level,
                 subscription=subscription,
                 of=action.value,
                 more=count.more,
