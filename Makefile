@@ -11,6 +11,9 @@ SEEDS := 500
 FROM := 1
 MINUTES := 30
 
+# What a person reads who has no network; the rest is in the file that it names.
+no_index = { echo "make: $(1) cannot be had from the package index (is there a network?): see .venv/.said" >&2; exit 1; }
+
 # uv works on this .venv with this .venv's Python, whatever the shell around it has active.
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 export UV_PYTHON_DOWNLOADS := never
@@ -81,7 +84,7 @@ clean: ## remove all that make made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SYNCED): $(UV) pyproject.toml uv.lock
-	@$(BIN)/uv sync --frozen --quiet
+	@$(BIN)/uv sync --frozen --quiet 2>.venv/.said || $(call no_index,the dependencies)
 	@touch $@
 
 # A .venv that uv made has no place for uv itself (a sync removes it), so only our own is kept.
@@ -99,5 +102,6 @@ $(UV):
 	  fi; \
 	  $$python -m venv --clear .venv; \
 	fi
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 \
+	  uv==$(UV_VERSION) 2>.venv/.said || $(call no_index,uv)
 	@rm -f .venv/.uv-* && touch $@
