@@ -11,6 +11,10 @@ NODE := .cache/node
 NPM_PACKAGE := standardwebhooks@1.0.0
 SEEDS := 500
 FROM := 1
+MINUTES := 30
+
+# What a person reads who has no network; the rest is in the file that it names.
+no_index = { echo "make: $(1) cannot be had from the package index (is there a network?): see .venv/.said" >&2; exit 1; }
 
 # uv works on this .venv with this .venv's Python, whatever the shell around it has active.
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
@@ -19,7 +23,7 @@ unexport VIRTUAL_ENV UV_PYTHON PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core test-rest test-all interop simulate check bench format clean
+.PHONY: help demo test test-core test-rest test-all interop simulate soak check bench dist dist-smoke format clean
 
 help: ## print the doors
 	@sed -n 's/^\([a-z%-]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
@@ -46,12 +50,13 @@ test-rest: test-core
 test-all: $(SYNCED) $(NODE)/.$(NPM_PACKAGE) ## every test, the long ones too; no coverage
 	$(BIN)/python -m pytest
 
-check: $(SYNCED) ## lint, format, types, layers, lock file
+check: $(SYNCED) ## lint, format, types, layers, lock file, systemd's units
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/uv lock --check
+	@systemd/check $(CURDIR)/$(BIN)/webhookd
 
 # hypercorn is no dependency, not even of the tests: it goes into a directory of its own.
 interop: $(SYNCED) ## the sender against nginx, hypercorn, Node and http.server, as far as they are here
@@ -67,6 +72,16 @@ bench: $(SYNCED) ## measure, and write the figures to bench/results
 bench-%: $(SYNCED) ## one of them: sender, drain, store, latency
 	$(BIN)/python -m bench $*
 
+soak: $(SYNCED) ## the real daemon among faults for MINUTES=30; memory, descriptors, WAL and lag stay bounded
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+dist: $(SYNCED) ## webhookd.pyz, wheel and sdist in dist/, each of which must run the demo
+	@packaging/dist $(CURDIR)/$(BIN)/uv
+	@$(MAKE) --no-print-directory dist-smoke
+
+dist-smoke: $(SYNCED) ## the demo with each file in dist/ and a Python that has nothing installed
+	@packaging/smoke "$$($(BIN)/python -c 'import sys; print(sys._base_executable)')"
+
 format: $(SYNCED) ## put the code into the house's form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -76,7 +91,7 @@ clean: ## remove all that make made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SYNCED): $(UV) pyproject.toml uv.lock
-	@$(BIN)/uv sync --frozen --quiet
+	@$(BIN)/uv sync --frozen --quiet 2>.venv/.said || $(call no_index,the dependencies)
 	@touch $@
 
 # What receivers in Node verify with. Without npm, or its registry, one test is skipped and says so.
@@ -102,5 +117,6 @@ $(UV):
 	  fi; \
 	  $$python -m venv --clear .venv; \
 	fi
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 \
+	  uv==$(UV_VERSION) 2>.venv/.said || $(call no_index,uv)
 	@rm -f .venv/.uv-* && touch $@

@@ -12,7 +12,7 @@ import trio
 from webhookd.config.settings import Outbox
 from webhookd.core.profiles import BUILT_IN, own
 from webhookd.core.storage import StoredSecret
-from webhookd.daemon import roster, run
+from webhookd.daemon import heartbeat, roster, run
 from webhookd.daemon.roster import HeldBack, Member
 from webhookd.errors import EXIT_BUG, EXIT_OK, AnotherDaemon, DatabaseError
 from webhookd.logs.actions import Action
@@ -163,7 +163,7 @@ async def test_the_heartbeat_says_how_it_is(world, autojump_clock, expected_logs
     try:
         world.subscribe("a", secret="env:WEBHOOKD_NO_SUCH_SECRET")
         async with world.running() as daemon, trio.open_nursery() as nursery:
-            nursery.start_soon(run._beat, daemon, lock)
+            nursery.start_soon(heartbeat.beat, daemon, lock)
             await trio.sleep(2.5)
             first = lockfile.read(world.path)
             await trio.sleep(1)

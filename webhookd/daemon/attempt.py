@@ -35,7 +35,9 @@ from webhookd.core.times import to_text
 from webhookd.daemon.clock import Clock, Steadiness
 from webhookd.daemon.pace import Brakes
 from webhookd.daemon.places import HostPlaces, Places
+from webhookd.daemon.progress import UnderWay
 from webhookd.daemon.recorder import Recorder
+from webhookd.daemon.repeats import Repeats
 from webhookd.daemon.roster import Member
 from webhookd.errors import StoreBusy, WebhookdError
 from webhookd.logs.actions import Action, log
@@ -90,6 +92,10 @@ class Shared:
     """Whether the clock is to be trusted with what cannot be undone."""
     places: Places
     """For the attempts under way at once over all lanes."""
+    repeats: Repeats
+    """Through which failures are told."""
+    under_way: UnderWay
+    """For whoever judges whether attempts end when they must."""
     hosts: HostPlaces
     """For those under way at once to one host."""
     brakes: Brakes
@@ -173,11 +179,11 @@ async def make(
         raise
     except Unrenderable as error:
         await trio.lowlevel.checkpoint()  # nothing was sent, so nothing was waited for
-        return Made(_unrenderable(member, due, event, str(error), started))
+        return Made(_unrenderable(member, shared, due, event, error))
     except MissingSecret:
         return Made(missing_secret=True)
     except Exception as error:  # noqa: BLE001 - a bug must cost one attempt, not the lane
-        log(
+        shared.repeats.tell(
             Action.LANE_CRASHED,
             logging.CRITICAL,
             error=error,
@@ -233,7 +239,8 @@ def _record(attempt: _Attempt, policy: Policy, shared: Shared, result: Answer | 
         excerpt=result.excerpt if isinstance(result, Answer) else b"",
         body_hash=b"" if attempt.request is None else attempt.request.body_hash,
     )
-    log(
+    tell = log if succeeded else shared.repeats.tell
+    tell(
         Action.ATTEMPT,
         logging.INFO,
         subscription=subscription.name,
@@ -263,16 +270,19 @@ def _put_off(member: Member, shared: Shared, due: Due, fault: Fault) -> Made:
     return Made(Record(due.id, move, None, since=due.since))
 
 
-def _unrenderable(member: Member, due: Due, event: Event | None, error: str, now: Millis) -> Record:
-    log(
+def _unrenderable(
+    member: Member, shared: Shared, due: Due, event: Event | None, error: Unrenderable
+) -> Record:
+    shared.repeats.tell(
         Action.UNRENDERABLE,
         logging.WARNING,
         subscription=member.subscription.name,
         delivery=due.id,
         event=event.event_id if event else None,
-        fault=error,
+        fault=str(error),
     )
-    move = Move(Happening.FAILED, now, Reason.UNRENDERABLE, error=printable(error, MAX_ERROR))
+    now, said = shared.clock.now(), printable(str(error), MAX_ERROR)
+    move = Move(Happening.FAILED, now, Reason.UNRENDERABLE, error=said)
     return Record(due.id, move, None, since=due.since)
 
 

@@ -330,9 +330,12 @@ class Lane:
     async def _attempt(self, channel: Channel, due: Due) -> Record | None:
         """One attempt; None where none could be made and nothing is to be recorded."""
         self._sending += 1
+        policy = self.member.subscription.policy
+        number = self._shared.under_way.begin(policy.timeout)
         try:
             made = await make(lambda: self.member, self._spend, self._shared, channel, due)
         finally:
+            self._shared.under_way.end(number)
             self._sending -= 1
         if made.missing_secret:
             self.missing_secret = True

@@ -63,6 +63,8 @@ class Recorder:
         """Attempts that wait for room; who is woken has it already."""
         self._attempts = 0
         self._closing = False
+        self.recorded = 0
+        """Outcomes that the file has got so far."""
 
     @property
     def unrecorded(self) -> int:
@@ -129,6 +131,7 @@ class Recorder:
             lambda: self._store.store.record(records, self._clock.now())
         )
         del self._outcomes[: len(batch)]
+        self.recorded += len(batch)
         for delivery in done.body_changed:
             log(Action.BODY_CHANGED, logging.WARNING, delivery=delivery)
         if done.notices:

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from functools import partial
 from typing import Final, Protocol
@@ -104,10 +105,19 @@ async def declare(
 class Reloader:
     """Reloads when it is asked to, one reload at a time."""
 
-    def __init__(self, daemon: Reloadable, load: Load | None) -> None:
-        """Without `load` no file was read at the start, so there is none to read again."""
+    def __init__(
+        self,
+        daemon: Reloadable,
+        load: Load | None,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """Without `load` no file was read at the start, so there is none to read again.
+
+        `around` is entered for as long as each reload takes.
+        """
         self._daemon = daemon
         self._load = load
+        self._around = around
         self._asked = trio.Event()
 
     def ask(self) -> None:
@@ -124,7 +134,8 @@ class Reloader:
         while True:
             await self._asked.wait()
             self._asked = trio.Event()
-            await self.reload()
+            with self._around():
+                await self.reload()
 
     async def reload(self) -> None:
         """One reload: THE place where it begins and ends, whichever way. It is told in one line."""

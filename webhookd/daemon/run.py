@@ -8,9 +8,7 @@ Then the recorder writes down what it still has, and only after that the file is
 import logging
 import os
 import random
-import signal
 import sys
-from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -21,16 +19,22 @@ from webhookd import __version__
 from webhookd.config.catalog import validation
 from webhookd.config.settings import Settings
 from webhookd.core.times import to_text
+from webhookd.daemon import signals
 from webhookd.daemon.alarms import Alarms
 from webhookd.daemon.attempt import LINGER, READ_AGAIN, Sender, Shared
 from webhookd.daemon.clock import Clock, Steadiness, SystemClock
+from webhookd.daemon.heartbeat import beat
 from webhookd.daemon.inotify import Watch
 from webhookd.daemon.janitor import Janitor
+from webhookd.daemon.notify import Notifier
 from webhookd.daemon.outage import Outage
 from webhookd.daemon.pace import Brakes
 from webhookd.daemon.places import HostPlaces, Places
+from webhookd.daemon.progress import Progress, UnderWay
 from webhookd.daemon.recorder import BATCH, Recorder
 from webhookd.daemon.reload import Load, Reloader, declare, tell
+from webhookd.daemon.repeats import Repeats
+from webhookd.daemon.service import Service
 from webhookd.daemon.storage import AsyncStore
 from webhookd.daemon.supervisor import Supervisor
 from webhookd.daemon.tailer import POLL, Hints, Tailer
@@ -42,15 +46,13 @@ from webhookd.store import create, lockfile, preflight
 from webhookd.store.driver import has_wal_reset_bug, library_version
 from webhookd.store.sqlite import SqliteStore, open_checked
 
-HEARTBEAT: Final = 1.0
-"""Seconds between two heartbeats in the lock file."""
-
-MOST_PROBLEMS: Final = 20
-"""Problems that the lock file names one by one."""
-
 DRAIN_LINGER: Final = 0.2
 """Seconds that a connection is kept with nothing to send while draining: the next commit brings
 more, and dialling again would cost more than the wait at the end."""
+
+LONGEST_UPGRADE: Final = 3600.0
+"""Seconds that a service manager is asked to wait for an upgrade of the schema: seconds a million
+deliveries on a disk that is fast."""
 
 LAST_WORDS: Final = 10.0
 """Seconds that recording may take at the end, when the host holds its lock; after that what is
@@ -76,11 +78,15 @@ def main(settings: Settings, *, drain: bool, load: Load | None = None) -> int:
     path = preflight.real_path(settings.database)
     preflight.check(path)
     with ExitStack() as stack:
+        notifier = Notifier.of(os.environ)
+        stack.callback(notifier.close)
         lock = lockfile.LockFile.acquire(path)
         stack.callback(lock.release)
         ahead = create.upgrade_ahead(path)
         if ahead is not None:
             log(Action.STORE_UPGRADING, logging.WARNING, database=str(path), deliveries=ahead)
+            notifier.status(f"upgrades the schema, with {ahead} deliveries")
+            notifier.needs_longer(LONGEST_UPGRADE)
         store = open_checked(
             path,
             default_tenant=settings.outbox.default_tenant,
@@ -94,7 +100,7 @@ def main(settings: Settings, *, drain: bool, load: Load | None = None) -> int:
         stack.callback(store.close)
         sys.setswitchinterval(SWITCH_INTERVAL)
         try:
-            trio.run(_serve, settings, path, lock, store, drain, load)
+            trio.run(_serve, settings, path, lock, store, drain, load, notifier)
         except BaseExceptionGroup as group:
             return _ended_badly(group)
     return EXIT_OK
@@ -120,6 +126,7 @@ async def _serve(
     store: SqliteStore,
     drain: bool,
     load: Load | None,
+    notifier: Notifier,
 ) -> None:
     """Everything between the lock and the exit."""
     started = SystemClock().now()
@@ -164,17 +171,15 @@ async def _serve(
         hints=watch,
         linger=DRAIN_LINGER if drain else LINGER,
     )
-    reloader = Reloader(daemon, load)
+    service = Service.here(daemon, notifier)
+    reloader = Reloader(daemon, load, service.reloading)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_beat, daemon, lock, name="heartbeat")
+            nursery.start_soon(beat, daemon, lock, name="heartbeat")
             nursery.start_soon(reloader.run, name="reload")
-            # A habit from other daemons must not kill this one.
-            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-            # Nor must a SIGHUP that comes when nobody listens for it any more.
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-                nursery.start_soon(_obey_signals, daemon, reloader, signals, name="signals")
+            nursery.start_soon(service.run, name="service")
+            with signals.received() as received:
+                nursery.start_soon(signals.obey, daemon, reloader.ask, received, name="signals")
                 await daemon.run(drain=drain)
             nursery.cancel_scope.cancel()
     finally:
@@ -186,52 +191,6 @@ async def _serve(
             "on the same file; leave it alone, and start webhookd again"
         )
     log(Action.DAEMON_STOPPED, logging.INFO)
-
-
-async def _beat(daemon: "Daemon", lock: lockfile.LockFile) -> None:
-    """Say once a second that the loop turns, and how it is doing.
-
-    Stops the daemon if the lock file was taken away: it may no longer be alone.
-    """
-    while True:
-        if not lock.is_ours():
-            # What is known already is recorded first: to forget it would be to send it again.
-            daemon.stop()
-            return
-        caught_up = daemon.tailer.caught_up_at
-        lock.write(
-            heartbeat_at=to_text(daemon.clock.now()),
-            write_wait_seconds=round(daemon.store.wait_seconds, 3),
-            unrecorded=daemon.recorder.unrecorded,
-            caught_up_at=None if caught_up is None else to_text(caught_up),
-            problems=_shortened(daemon.problems),
-            **daemon.store.store.mark(),
-        )
-        await trio.sleep(HEARTBEAT)
-
-
-def _shortened(problems: list[str]) -> list[str]:
-    """What fits into the lock file, which is written at every commit."""
-    if len(problems) <= MOST_PROBLEMS:
-        return problems
-    return [*problems[:MOST_PROBLEMS], f"and {len(problems) - MOST_PROBLEMS} more; see the log"]
-
-
-async def _obey_signals(daemon: "Daemon", reloader: Reloader, signals: AsyncIterator[int]) -> None:
-    """The first SIGTERM or SIGINT stops gently, the second at once; SIGHUP reloads."""
-    async for number in signals:
-        name = signal.Signals(number).name
-        if number == signal.SIGHUP:
-            if not daemon.stop_asked:
-                reloader.ask()
-            continue
-        if daemon.stop_asked:
-            log(Action.DAEMON_STOPPING, logging.WARNING, signal=name, grace_s=0)
-            daemon.cut_off()
-            return
-        grace = daemon.grace
-        log(Action.DAEMON_STOPPING, logging.INFO, signal=name, grace_s=grace)
-        daemon.stop()
 
 
 def _most_in_flight(settings: Settings) -> int:
@@ -264,7 +223,10 @@ class Daemon:
         self.store = store
         self.clock = clock
         self._sender = sender
-        self._stop = trio.Event()
+        self.stopping = trio.Event()
+        """`stop` was called."""
+        self._turns = 0
+        """Times that lanes were looked after, for `stuck`."""
         self._lanes_scope = trio.CancelScope()
         self._alarms = Alarms(clock.now)
         self.recorder = Recorder(
@@ -278,12 +240,16 @@ class Daemon:
         self._outage = Outage(on_end=lambda keys: self._supervisor.look_at(keys))
         self._places = Places(_most_in_flight(settings))
         self._steadiness = Steadiness(clock)
+        self._under_way = UnderWay()
+        self._repeats = Repeats()
         shared = Shared(
             store=store.store,
             recorder=self.recorder,
             sender=sender,
             clock=clock,
             places=self._places,
+            repeats=self._repeats,
+            under_way=self._under_way,
             hosts=self._hosts,
             brakes=Brakes(clock, self._outage),
             trouble=lambda name: self._supervisor.trouble(name),
@@ -295,9 +261,19 @@ class Daemon:
         self._supervisor = Supervisor(shared, self._alarms, settings.profiles)
         store.on_doubt = self._supervisor.look_at_all
         self.tailer = Tailer(store, self._supervisor, clock, hints)
+        self.read = self.tailer.read
         self._upkeep = Upkeep(store, self._supervisor, clock, self._steadiness)
         self._janitor = Janitor(
             store, clock, self._steadiness, kept=settings.retention, is_busy=self._is_busy
+        )
+        self._progress = Progress(
+            {
+                "ingest": lambda: self.tailer.turns if self.begun.is_set() else None,
+                "recorder": lambda: self.recorder.recorded if self.recorder.unrecorded else None,
+                "lanes": lambda: self._supervisor.turns,
+                "alarms": lambda: self._turns if self.begun.is_set() else None,
+            },
+            is_excused=lambda: self.stop_asked or self.store.is_held_up or self.tailer.is_kept_out,
         )
 
     @property
@@ -306,9 +282,14 @@ class Daemon:
         return self.settings.delivery.shutdown_grace / 1000
 
     @property
+    def longest_end(self) -> float:
+        """Seconds that it may take from `stop` to its end."""
+        return self.grace + LAST_WORDS
+
+    @property
     def stop_asked(self) -> bool:
         """Whether `stop` was called."""
-        return self._stop.is_set()
+        return self.stopping.is_set()
 
     @property
     def problems(self) -> list[str]:
@@ -318,13 +299,30 @@ class Daemon:
             found.append("the file cannot be written: free space or rights are needed")
         if self._outage.is_on:
             found.append("this machine cannot reach anyone: see the log; no attempt counts for it")
+        for part, seconds in self.stuck().items():
+            found.append(f"{part} has made no progress for {seconds:.0f} s: a bug; restart it")
         if self.refused:
             found.append(f"the configuration was not reloaded, the old one counts: {self.refused}")
         return found
 
     def _is_busy(self) -> bool:
         """Whether there is much to take in or to record just now."""
-        return self.recorder.unrecorded >= BATCH or self.tailer.is_behind
+        return self.recorder.unrecorded >= BATCH or self.tailer.has_more
+
+    @property
+    def figures(self) -> str:
+        """How it is doing, in one line."""
+        said = (
+            f"{len(self._supervisor.subscriptions)} subscriptions, "
+            f"{len(self._under_way)} attempts under way, {self.recorder.unrecorded} unrecorded, "
+            f"{self.recorder.recorded} recorded"
+        )
+        waited = self.store.wait_seconds
+        return f"{said}; waits for the file for {waited:.0f} s" if waited >= 1 else said
+
+    def stuck(self) -> dict[str, float]:
+        """The parts that make no progress, with the seconds since they made any."""
+        return self._progress.stuck()
 
     def use(self, settings: Settings) -> None:
         """Put these in force, as far as that can be done at work; attempts under way go on.
@@ -350,11 +348,11 @@ class Daemon:
 
     def stop(self) -> None:
         """Take nothing new, finish what is under way within the grace, record it, and end."""
-        self._stop.set()
+        self.stopping.set()
 
     def cut_off(self) -> None:
         """Do not even wait for what is under way: it is due again at the next start."""
-        self._stop.set()
+        self.stopping.set()
         self._lanes_scope.cancel()
 
     async def run(self, *, drain: bool = False) -> None:
@@ -369,7 +367,7 @@ class Daemon:
             keepers.start_soon(self.recorder.run, name="recorder")
             async with trio.open_nursery() as workers:
                 workers.start_soon(self._begin, workers, drain, name="start")
-                await self._stop.wait()
+                await self.stopping.wait()
                 self._supervisor.stop()
                 with trio.move_on_after(self.grace):
                     await self._supervisor.quiet()
@@ -388,6 +386,7 @@ class Daemon:
         self.begun.set()
         workers.start_soon(self._keep_lanes, name="lanes")
         workers.start_soon(self.tailer.obey_forever, name="operators")
+        workers.start_soon(self._repeats.run, name="repeats")
         workers.start_soon(self._upkeep.run, name="upkeep")
         workers.start_soon(self._upkeep.watch_clock, name="clock")
         workers.start_soon(self._janitor.run, name="janitor")
@@ -403,6 +402,7 @@ class Daemon:
                 self._supervisor.open(nursery)
                 try:
                     while True:
+                        self._turns += 1
                         await self._alarms.wait()
                         self._supervisor.look_at(self._alarms.due())
                 finally:

@@ -35,6 +35,9 @@ UNWRITABLE_PAUSE: Final = 1.0
 SAID_AFTER: Final = 5.0
 """Seconds of waiting after which the log says so, once a wait."""
 
+LONGEST_COMMIT: Final = 300.0
+"""Seconds after which a commit that has not come back is no longer the disk's slowness."""
+
 T = TypeVar("T")
 Commit = Callable[[Callable[[], None]], Awaitable[None]]
 
@@ -76,6 +79,7 @@ class AsyncStore:
         self._held = 0.0
         self._counting_since = -HOST_EVERY
         self._waiting_since: float | None = None
+        self._committing_since: float | None = None
         self._said = False
         self._in_doubt = False
         self.on_doubt: Callable[[], None] = lambda: None
@@ -89,6 +93,13 @@ class AsyncStore:
         """How long the write that is waiting for the file has waited; 0 when none does."""
         since = self._waiting_since
         return 0.0 if since is None else trio.current_time() - since
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether writes wait for the host, for room or rights, or for the disk."""
+        since = self._committing_since
+        commits = since is not None and trio.current_time() - since < LONGEST_COMMIT
+        return commits or self._waiting_since is not None
 
     async def write(self, work: Callable[[], T]) -> T:
         """Run `work` in a transaction of its own and make it durable.
@@ -174,7 +185,11 @@ class AsyncStore:
         self._counting_since = trio.current_time()
 
     async def _make_durable(self) -> None:
-        await self._run(self.store.commit)
+        self._committing_since = trio.current_time()
+        try:
+            await self._run(self.store.commit)
+        finally:
+            self._committing_since = None
 
     async def _run(self, blocking: Callable[[], None]) -> None:
         with trio.CancelScope(shield=True):

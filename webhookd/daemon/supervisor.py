@@ -115,6 +115,19 @@ class Supervisor:
         """Whether any lane runs, or may be about to."""
         return bool(self._lanes) or not self._rounds.is_idle
 
+    @property
+    def turns(self) -> int | None:
+        """Differs after each attempt that began or ended; None while nobody has to.
+
+        One that is under way for longer than it can be stops it, whatever the others do.
+        """
+        under_way = self._shared.under_way
+        if under_way.is_overdue:
+            return -1
+        if under_way or self._shared.recorder.unrecorded or not self._lanes:
+            return None
+        return under_way.turns
+
     def open(self, nursery: trio.Nursery) -> None:
         """Start lanes in `nursery` from now on: cancel it, and every attempt is cut off."""
         self._nursery = nursery

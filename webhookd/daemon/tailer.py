@@ -78,9 +78,15 @@ class Tailer:
         self._broken: str = ""
         self._work_is_left = False
         """A removed subscription may still be owed something, which is to be cancelled."""
+        self.turns = 0
+        """Grows with every look, and with every batch of one."""
+        self.is_kept_out = False
+        """A writer outside WAL mode kept the last look out of the file."""
+        self.read = trio.Event()
+        """The outbox was looked at for the first time."""
         self.caught_up_at: Millis | None = None
         """The latest moment at which nothing was waiting in the outbox."""
-        self.is_behind = False
+        self.has_more = False
         """The last batch was full: more waits in the outbox."""
 
     @property
@@ -107,20 +113,25 @@ class Tailer:
             Whether it saw all: a writer outside WAL mode keeps readers out, and what operators
             changed may have to wait for a moment. If not, look again soon.
         """
+        self.turns += 1
         try:
             self._store.store.changed()  # only what comes after this is news to the next hint
             begun = trio.current_time()
             while await self._step():
                 begun = await _breathe(begun)
         except StoreBusy:
+            self.is_kept_out = True
             return False
+        self.is_kept_out = False
         return not self._is_behind
 
     async def _step(self) -> bool:
         """Obey what operators changed, then take in one batch; returns whether there is more."""
         store = self._store.store
+        self.turns += 1
         store.check_file()
         outlook = await self._obey()
+        self.read.set()
         more = await self._take_in(outlook)
         if self._work_is_left:
             # A command may have died half-way; the lanes that it concerns have stopped already.
@@ -148,7 +159,7 @@ class Tailer:
             self._is_broken(str(error))
             return False
         self._is_whole()
-        self.is_behind = more
+        self.has_more = more
         if not more:
             self.caught_up_at = self._clock.now()
         return more

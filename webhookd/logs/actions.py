@@ -25,6 +25,13 @@ class Action(StrEnum):
     DAEMON_FAILED = "daemon.failed"
     """It ends because it must: the line says why, the exit code says which kind."""
 
+    DAEMON_STUCK = "daemon.stuck"
+    """A part of it makes no progress and waits for nobody: the watchdog is no longer fed."""
+    DAEMON_TURNS = "daemon.turns"
+    """What was stuck goes on after all."""
+    DAEMON_TASKS = "daemon.tasks"
+    """Where one task is: asked for by SIGUSR1, or told because something is stuck."""
+
     CONFIG_APPLIED = "config.applied"
     """What the configuration changed: in the subscriptions at the start, in all at a reload."""
     CONFIG_REFUSED = "config.refused"
@@ -47,6 +54,8 @@ class Action(StrEnum):
 
     ATTEMPT = "attempt"
     """THE canonical line: one HTTP request and what came of it."""
+    REPEATED = "log.repeated"
+    """Failures of one subscription that had no line of their own: the same again, so many times."""
     OUTCOMES_LOST = "attempt.unrecorded"
     """The file stayed locked until the end: these attempts will be made again at the next start."""
     UNRENDERABLE = "delivery.unrenderable"

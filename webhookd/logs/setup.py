@@ -140,10 +140,19 @@ class LineHandler(logging.Handler):
         self._torn = False
         self._encoding = stream.encoding or "utf-8"
         self._fd: int | None = None
+        self._own_fd: int | None = None
         self._poll = select.poll()
         with suppress(AttributeError, UnsupportedOperation, ValueError):
-            self._fd = stream.fileno()
+            self._own_fd = _terminal(stream.fileno())
+            self._fd = stream.fileno() if self._own_fd is None else self._own_fd
             self._poll.register(self._fd, select.POLLOUT)
+
+    def close(self) -> None:
+        """Let go of what was opened here; the stream is its owner's."""
+        super().close()
+        if self._own_fd is not None:
+            os.close(self._own_fd)
+            self._fd = self._own_fd = None
 
     def take_over(self, before: "LineHandler") -> None:
         """Go on where another one on the same stream stopped; more than once is the same."""
@@ -180,6 +189,21 @@ class LineHandler(logging.Handler):
                 done += os.write(self._fd, data[done : done + PIPE_ROOM])
         finally:
             self._torn = 0 < done < len(data) or (self._torn and done == 0)
+
+
+def _terminal(descriptor: int) -> int | None:
+    """The terminal behind `descriptor`, opened anew so that no write waits; None if it is none.
+
+    `poll` calls a terminal writable that has room for a byte. To make the one that we were given
+    non-blocking would make it so for the shell around us, too.
+    """
+    try:
+        if not os.isatty(descriptor):
+            return None
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        return os.open(os.ttyname(descriptor), flags)
+    except OSError:
+        return None
 
 
 def _finite(value: object) -> object:
