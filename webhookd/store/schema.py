@@ -13,11 +13,12 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from webhookd.store.driver import Connection
+from webhookd.store.schema_mapped import MAPPED
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """The number of migrations below; the file remembers the highest that it has seen."""
 
 MIGRATIONS_TABLE: Final = "webhookd_migrations"
@@ -36,17 +37,6 @@ CREATE TABLE {table} (
     event_id       TEXT   -- the host's own idempotency key; absent: webhookd makes one
 )
 """
-
-OUTBOX_COLUMNS: Final = (
-    "id",
-    "event_type",
-    "aggregate_type",
-    "aggregate_id",
-    "tenant",
-    "payload",
-    "occurred_at",
-    "event_id",
-)
 
 FIRST: Final = """
 -- One row: what webhookd knows of the file as a whole. Read at the start of every writing
@@ -385,7 +375,7 @@ SELECT sequence,
 FROM webhookd_events;
 """
 
-MIGRATIONS: Final = (("0001_first", FIRST), ("0002_engine", ENGINE))
+MIGRATIONS: Final = (("0001_first", FIRST), ("0002_engine", ENGINE), ("0003_mapped", MAPPED))
 
 
 _CREATED: Final = re.compile(r"^CREATE (?:TABLE|VIEW|(?:UNIQUE )?INDEX) (\w+)", re.MULTILINE)
