@@ -8,6 +8,7 @@ from webhookd.config import declared
 from webhookd.config.load import load
 from webhookd.config.settings import Settings
 from webhookd.core import policy
+from webhookd.core.columns import NAMES
 from webhookd.core.egress import parse_policy
 from webhookd.core.policy import PARSERS
 from webhookd.core.profiles import BUILT_IN
@@ -54,6 +55,16 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         default_tenant = "main"
         validate = "warn"
         catalog = ["onestock", "ntropy", "onestock"]
+        order_column = "nr"
+        [outbox.columns]
+        id = "key"
+        event_type = { value = "order.changed" }
+        aggregate_type = "kind"
+        aggregate_id = "order"
+        tenant = ""
+        payload = "body"
+        occurred_at = "at"
+        event_id = "key"
         [delivery]
         shutdown_grace = 2.5
         max_in_flight = 7
@@ -80,6 +91,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "main",
         "warn",
         ("onestock", "ntropy"),
+        ("key", ("order.changed",), "kind", "order", "", "body", "at", "key", "nr"),
     )
     assert dataclasses.astuple(settings.delivery) == (2_500, 7, 6, 8)
     assert settings.egress == parse_policy(["10.1.0.0/16", "erp-gw.local"], ["198.51.100.7"])
@@ -103,6 +115,8 @@ def test_the_example_is_the_defaults_and_names_every_key() -> None:
     fields |= {f"profiles.acme.{name}" for name in ("base", "signature_header", "timeout")}
     for part in ("outbox", "delivery", "log", "status", "retention"):
         fields |= {f"{part}.{name.name}" for name in dataclasses.fields(getattr(settings, part))}
+    fields -= {"outbox.columns"}
+    fields |= {f"outbox.columns.{name}" for name in NAMES} | {"outbox.order_column"}
     fields |= {f"subscriptions.{name}" for name in (*declared.FIELDS, *PARSERS)}
     assert named == fields
 

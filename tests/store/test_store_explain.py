@@ -9,6 +9,7 @@ from webhookd.core.model import SubscriptionState
 from webhookd.errors import NotFound, OutboxUnreadable
 from webhookd.store import explain, lockfile, subscriptions
 from webhookd.store.explain import Rules
+from webhookd.store.outbox import Outbox
 from webhookd.store.transaction import Session
 
 
@@ -223,10 +224,10 @@ def test_a_row_that_waits(box: Box) -> None:
 def test_a_row_that_sqlite_cannot_read(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     box.put("a")
 
-    def too_big(self: explain.Outbox, connection: Any, first: int, last: int) -> Any:
+    def too_big(self: Outbox, connection: Any, first: int, last: int) -> Any:
         return [self._too_big(connection, first, last)], True
 
-    monkeypatch.setattr(explain.Outbox, "batch", too_big)
+    monkeypatch.setattr(Outbox, "batch", too_big)
     assert row(box, 1)["would_be_rejected"]["reason"] == "payload_too_large"
 
 

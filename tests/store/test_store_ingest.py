@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.store.conftest import LIMIT, NOW, Box
+from webhookd.core.columns import TEXTS
 from webhookd.core.times import to_text
 from webhookd.errors import OutboxUnreadable
-from webhookd.store import create, driver, outbox
+from webhookd.store import create, driver
 from webhookd.store import status as facts_of
 from webhookd.store.transaction import Session
 
@@ -216,7 +217,7 @@ def test_A21_numbers_become_text_as_sqlite_makes_it(
 ) -> None:
     host = driver.connect(path, mode="rw")
     host.execute("DROP TABLE outbox")
-    columns = ", ".join(f"{name} BLOB" for name in outbox.OUTBOX_COLUMNS[1:])
+    columns = ", ".join(f"{name} BLOB" for name in TEXTS)
     host.execute(f"CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, {columns})")
     host.close()
     box = Box(path)
@@ -232,7 +233,7 @@ def test_A21_a_number_that_is_no_text_is_rejected_with_the_column(box: Box) -> N
     assert done.rejected[0].detail == "tenant is not UTF-8 at byte 0"
 
 
-@pytest.mark.parametrize("column", outbox.OUTBOX_COLUMNS[1:])
+@pytest.mark.parametrize("column", TEXTS)
 def test_A22_a_column_that_is_gone_stops_ingest_alone(box: Box, column: str) -> None:
     box.subscribe()
     box.put()

@@ -8,8 +8,9 @@ import pytest
 
 from tests.store.conftest import NOW, Box
 from webhookd.errors import DatabaseError
-from webhookd.store import create, driver, lockfile, ranges, schema
+from webhookd.store import driver, lockfile, ranges, schema
 from webhookd.store.create import Prepared, prepare
+from webhookd.store.host_table import quoted
 
 HOSTS_OWN = """
 CREATE TABLE suppliers (code TEXT PRIMARY KEY, name TEXT NOT NULL);
@@ -275,7 +276,7 @@ def test_any_name_will_do_for_the_outbox(tmp_path: Path, table: str) -> None:
     path = tmp_path / "new.db"
     init(path, table=table)
     box = Box(path)
-    box.host.execute(f"INSERT INTO {create.outbox.quoted(table)} (event_type) VALUES ('a')")
+    box.host.execute(f"INSERT INTO {quoted(table)} (event_type) VALUES ('a')")
     assert box.ingest().events == 1
     assert box.store.outlook().outbox_end == 1
     box.close()

@@ -88,12 +88,16 @@ class App:
         """
         if write:
             settings = self.settings
-            return open_session(settings.database, write=True, profiles=settings.profiles)
+            columns = settings.outbox.columns
+            return open_session(
+                settings.database, write=True, profiles=settings.profiles, columns=columns
+            )
         database, profiles = self.readable.database, self.readable.profiles
+        columns = self.readable.outbox.columns
         if self.fault and tell:
             complain(f"warning: {self.fault}; looking at {database} all the same")
         try:
-            return open_session(database, write=False, profiles=profiles)
+            return open_session(database, write=False, profiles=profiles, columns=columns)
         except DatabaseError as error:
             if self._is_there(database) or self._database is not None:
                 raise

@@ -38,6 +38,7 @@ _COMMANDS: Final = {
         ("results", "feeds", "results"),
         ("changes", "feeds", "changes"),
         ("feed-events", "feeds", "feed_events"),
+        ("capture", "capture", "capture"),
         ("catalog", "catalog", "catalog"),
         ("listen", "listen", "listen"),
         ("verify", "verify", "verify"),

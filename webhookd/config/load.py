@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from webhookd.config import declared, profiles
+from webhookd.config import columns, declared, profiles
 from webhookd.config.faults import advice, line, shown
-from webhookd.config.settings import SYSTEMS, Delivery, Log, Outbox, Settings, Status
+from webhookd.config.settings import SYSTEMS, Delivery, Log, Settings, Status
 from webhookd.core import proxies
 from webhookd.core.egress import EgressPolicy, parse_policy
 from webhookd.core.model import Millis, Proxy
@@ -262,14 +262,14 @@ def _later(value: object) -> object:
 
 
 _TABLES: Final[dict[str, Callable[..., Any]]] = {
-    "outbox": Outbox,
+    "outbox": columns.outbox,
     "delivery": Delivery,
     "log": Log,
     "status": Status,
     "retention": Retention,
 }
 
-_KEYS: Final[dict[str, Reader | dict[str, Reader]]] = {
+_KEYS: Final[dict[str, Any]] = {
     "database": _path,
     "outbox": {
         "table": _table,
@@ -279,6 +279,8 @@ _KEYS: Final[dict[str, Reader | dict[str, Reader]]] = {
         "default_tenant": _tenant,
         "validate": partial(_choice, ("off", "warn", "reject")),
         "catalog": _systems,
+        "order_column": columns.name,
+        "columns": columns.READERS,
     },
     "delivery": {
         "shutdown_grace": partial(_span, 0),

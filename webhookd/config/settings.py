@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from webhookd.core.columns import OWN, Columns
 from webhookd.core.declaration import Declared
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.model import Millis
@@ -34,6 +35,8 @@ class Outbox:
     """What comes of a payload that is not made as its event type's catalogue says."""
     catalog: tuple[str, ...] = SYSTEMS
     """The systems whose event types `validate` knows."""
+    columns: Columns = OWN
+    """Where in the host's own table the columns are: `[outbox.columns]` and `order_column`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ _CONTROL: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
 
 _ID_DOMAIN: Final = b"webhookd event id 1\0"
 """Keeps these hashes apart from any other use of the same values, and names their version."""
+_KEY_DOMAIN: Final = b"webhookd event id of a key 1\0"
 _ID_HEAD: Final = Struct(">q7q")
 _NO_PAYLOAD: Final = -1
 _LAST_48_BITS: Final = (1 << 48) - 1
@@ -52,6 +53,8 @@ class RawRow:
     event_id: bytes | None
     payload_size: int
     """The payload's length in bytes as it is in the file, loaded or not; 0 for NULL."""
+    key: bytes | None = None
+    """What tells the row from others where `outbox_id` is a number that webhookd gave it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,8 @@ def made_event_id(row: RawRow, file_uuid: str, occurred: Millis | None) -> str:
     Its 48 bits of time are `occurred` (`occurred_at` as ms, held within 1970 to 10889). A row
     without a usable one has no moment that a second ingest would find again, so the outbox id
     stands there: such ids sort as their rows were inserted, and read as a time they say 1970, which
-    nobody takes for a real one.
+    nobody takes for a real one. Where the host's key is no number, it has the outbox id's part in
+    the hash, and 0 stands for the time: after a restore a row may get another number.
     """
     occurred_at = row.occurred_at or b""
     event_type = row.event_type or b""
@@ -203,8 +207,9 @@ def made_event_id(row: RawRow, file_uuid: str, occurred: Millis | None) -> str:
     aggregate_id = row.aggregate_id or b""
     payload = row.payload
     file = file_uuid.encode()
+    key = row.key
     head = _ID_HEAD.pack(
-        row.outbox_id,
+        row.outbox_id if key is None else len(key),
         len(file),
         len(occurred_at),
         len(event_type),
@@ -214,8 +219,9 @@ def made_event_id(row: RawRow, file_uuid: str, occurred: Millis | None) -> str:
         _NO_PAYLOAD if payload is None else len(payload),
     )
     parts = (
-        _ID_DOMAIN,
+        _ID_DOMAIN if key is None else _KEY_DOMAIN,
         head,
+        key or b"",
         file,
         occurred_at,
         event_type,
@@ -225,7 +231,9 @@ def made_event_id(row: RawRow, file_uuid: str, occurred: Millis | None) -> str:
         payload or b"",
     )
     bits = sha256(b"".join(parts)).hexdigest()
-    time = min(max(row.outbox_id if occurred is None else occurred, 0), _LAST_48_BITS)
+    if occurred is None:
+        occurred = row.outbox_id if key is None else 0
+    time = min(max(occurred, 0), _LAST_48_BITS)
     clock = f"{time:012x}"
     return f"{clock[:8]}-{clock[8:]}-7{bits[:3]}-{_VARIANT[bits[3]]}{bits[4:7]}-{bits[7:19]}"
 

@@ -30,7 +30,7 @@ from webhookd.errors import ConfigError, StoreBusy
 from webhookd.logs.actions import Action, log
 from webhookd.logs.setup import setup
 
-FIXED: Final = ("table", "ids", "start")
+FIXED: Final = ("table", "columns", "ids", "start")
 """Keys of `[outbox]` by which the file was opened: another value needs another start."""
 
 MOST_NAMES: Final = 50
@@ -240,7 +240,7 @@ def _check_fixed(before: Settings, new: Settings) -> None:
 
 
 def _shown(name: str, value: object) -> str:
-    if value == "":
+    if str(value) == "":
         return "unset"
     if isinstance(value, tuple):
         return printable(f"[{', '.join(value)}]", _VALUE)

@@ -94,6 +94,7 @@ def main(settings: Settings, *, drain: bool, load: Load | None = None) -> int:
             ids_never_reused=settings.outbox.ids == "never-reused",
             known_mark=lockfile.read(path),
             table=settings.outbox.table,
+            columns=settings.outbox.columns,
             profiles=settings.profiles,
             validation=validation(settings.outbox),
         )

@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from webhookd.core.columns import OWN, Columns
 from webhookd.core.matching import Matcher
 from webhookd.core.model import Millis
 from webhookd.core.profiles import BUILT_IN
 from webhookd.core.structure import Validation
 from webhookd.errors import DatabaseError, Refused
-from webhookd.store import deliveries, instructions, lockfile, preflight, ranges
+from webhookd.store import deliveries, instructions, lockfile, preflight, ranges, sources
 from webhookd.store import file as files
 from webhookd.store.ingest import take
-from webhookd.store.outbox import Outbox
 from webhookd.store.recipients import Terms
 from webhookd.store.transaction import Session
 
@@ -81,6 +81,7 @@ def accept_clone(
     max_payload: int,
     now: Millis,
     validation: Validation | None = None,
+    columns: Columns = OWN,
 ) -> Cloned:
     """Make a copy a file of its own, to which nobody is owed what the original owes.
 
@@ -93,7 +94,7 @@ def accept_clone(
         OutboxUnreadable: the outbox is not as it was agreed.
     """
     terms = Terms(Matcher(()), {}, BUILT_IN, default_tenant, max_payload, validation)
-    with _locked(database) as (session, lock):
+    with _locked(database, columns) as (session, lock):
         if _at_home(session):
             raise Refused(
                 f"{session.path}: was prepared on this machine and at this path, so it is no copy; "
@@ -132,7 +133,11 @@ def _take_in(session: Session, terms: Terms, now: Millis) -> int:
 
     Those below the cursor too, that no sweep has found yet: a sweep of the copy's would send them.
     """
-    outbox = Outbox(session.path, session.file.outbox_table, terms.max_payload)
+    with session.write() as transaction:
+        connection, file, columns = transaction.connection, transaction.file, session.columns
+        sources.check(connection, session.path, file, columns)
+        outbox = sources.open_outbox(connection, session.path, file, columns, terms.max_payload)
+        outbox.adopt(connection)
     total, position = 0, ranges.LOWEST
     while True:
         with session.write() as transaction:
@@ -156,13 +161,13 @@ def _take_in(session: Session, terms: Terms, now: Millis) -> int:
 
 
 @contextlib.contextmanager
-def _locked(database: Path) -> Iterator[tuple[Session, lockfile.LockFile]]:
+def _locked(database: Path, columns: Columns = OWN) -> Iterator[tuple[Session, lockfile.LockFile]]:
     """A session on a file that no daemon can start on."""
     path = preflight.real_path(database)
     preflight.check(path)
     lock = lockfile.LockFile.acquire(path)
     try:
-        with Session(path, write=True) as session:
+        with Session(path, write=True, columns=columns) as session:
             session.marks = False
             yield session, lock
     finally:

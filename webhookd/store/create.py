@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from webhookd.core.columns import OWN, Columns
 from webhookd.core.model import Millis
 from webhookd.errors import DatabaseError
 from webhookd.store import file as files
-from webhookd.store import lockfile, outbox, preflight, ranges, schema
+from webhookd.store import host_table, lockfile, preflight, ranges, schema, sources
 from webhookd.store.driver import CLI_BUSY_SECONDS, Connection, connect, translated
 from webhookd.store.transaction import undo
 
@@ -41,11 +42,12 @@ def prepare(
     ids_never_reused: bool,
     may_create: bool,
     now: Millis,
+    columns: Columns = OWN,
 ) -> Prepared:
     """Create or upgrade everything of webhookd's in the file, in one transaction.
 
     A file that is created gets WAL mode, and can give pages back; an existing one stays as the
-    host has it.
+    host has it. `columns` says where in a table of the host's the columns of the outbox are.
 
     Raises:
         DatabaseError: missing and not to be created, unusable, newer, or the outbox does not fit.
@@ -67,7 +69,7 @@ def prepare(
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
             try:
-                done = _prepare(connection, real, table, start, ids_never_reused, now)
+                done = _prepare(connection, real, table, start, columns, ids_never_reused, now)
                 connection.execute("COMMIT")
             except BaseException:
                 undo(connection)
@@ -142,6 +144,7 @@ def _prepare(
     path: Path,
     table: str,
     start: Start | None,
+    columns: Columns,
     ids_never_reused: bool,
     now: Millis,
 ) -> Prepared:
@@ -153,20 +156,24 @@ def _prepare(
             f"{path}: {gone[0]} was dropped, and what it held is lost; restore a backup, or drop "
             "all that begins with webhookd_ or webhook_ and run `webhookd init` for a new start"
         )
+    host_table.check_kind(connection, table, path)
+    absent = host_table.inspect(connection, table) is None
     if known is not None:
         files.check_outbox(known, path, table)
-        if known.outbox_ours and outbox.inspect(connection, table) is None:
-            connection.execute(schema.OUTBOX.format(table=outbox.quoted(table)))
+        if known.outbox_ours and absent:
+            connection.execute(schema.OUTBOX.format(table=host_table.quoted(table)))
             _go_on_after(connection, table, known.cursor)
-        outbox.check_table(connection, table, path, ids_never_reused=ids_never_reused)
+        host_table.check_table(connection, table, path, columns, ids_never_reused=ids_never_reused)
+        sources.renew(connection, path, known, columns)
         return Prepared(path, False, applied, table, bool(known.outbox_ours), None)
-    ours = outbox.inspect(connection, table) is None
+    ours = absent and not columns.mapped
     if ours:
-        connection.execute(schema.OUTBOX.format(table=outbox.quoted(table)))
-    outbox.check_table(connection, table, path, ids_never_reused=ids_never_reused)
+        connection.execute(schema.OUTBOX.format(table=host_table.quoted(table)))
+    host_table.check_table(connection, table, path, columns, ids_never_reused=ids_never_reused)
     files.create(connection, path, table=table, ours=ours, now=now)
+    sources.fix(connection, table, columns)
     begin = start if start is not None else ("beginning" if ours else "end")
-    after = _fix_start(connection, path, table, begin)
+    after = _fix_start(connection, path, columns, begin)
     if ours and after is not None:
         _go_on_after(connection, table, after)
     return Prepared(path, False, applied, table, ours, after)
@@ -178,17 +185,22 @@ def _go_on_after(connection: Connection, table: str, number: int) -> None:
         connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, number))
 
 
-def _fix_start(connection: Connection, path: Path, table: str, start: Start) -> int | None:
+def _fix_start(connection: Connection, path: Path, columns: Columns, start: Start) -> int | None:
     if start == "beginning":
         return None
+    row = files.reread(connection, path)
+    source = sources.open_outbox(connection, path, row, columns, 0)
     if start == "end":
-        highest = connection.execute(f"SELECT max(id) FROM {outbox.quoted(table)}").fetchone()[0]
-        if highest is None:
+        if source.end(connection, ranges.LOWEST) is None:
             return None
-        after = int(highest)
+        after = source.adopt(connection)
+    elif sources.read(connection).kind == "ledger":
+        raise DatabaseError(
+            f"{path}: the keys of {row.outbox_table} are no growing ids, so ingest cannot begin at "
+            f'{start}; set `start` in [outbox] to "beginning" or "end"'
+        )
     else:
         after = start - 1
-    row = files.reread(connection, path)
     files.write_back(connection, replace(row, cursor=after))
     ranges.add(connection, ranges.LOWEST, after)
     return after

@@ -7,7 +7,7 @@ from webhookd.core.model import Millis
 from webhookd.core.rows import Draft, RawRow, Rejection, judge, mismatch
 from webhookd.core.structure import Validation
 from webhookd.errors import Refused, UsageError
-from webhookd.store.outbox import quoted
+from webhookd.store.host_table import quoted
 from webhookd.store.transaction import Transaction
 
 _COLUMNS: Final = (

@@ -20,7 +20,8 @@ from webhookd.core.rows import OWN_TYPES
 from webhookd.store import aggregates, replay
 from webhookd.store.acceptance import BREATH
 from webhookd.store.driver import Connection
-from webhookd.store.outbox import change_row, quoted
+from webhookd.store.host_table import quoted
+from webhookd.store.outbox import change_row
 from webhookd.store.retention import A_MOMENT
 from webhookd.store.transaction import Session, Transaction
 

@@ -17,10 +17,9 @@ from webhookd.core.profiles import Known
 from webhookd.core.structure import Validation
 from webhookd.core.times import format_duration
 from webhookd.errors import NotFound
-from webhookd.store import aggregates, deliveries, lockfile, waiting
+from webhookd.store import aggregates, deliveries, lockfile, sources, waiting
 from webhookd.store import file as files
 from webhookd.store.driver import Connection
-from webhookd.store.outbox import Outbox
 from webhookd.store.transaction import Session
 from webhookd.store.waiting import rows_of
 
@@ -118,7 +117,10 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
     running = lockfile.is_held(session.path)
     with _snapshot(session) as connection:
         file = files.reread(connection, session.path)
-        outbox = Outbox(session.path, file.outbox_table, rules.max_payload)
+        sources.check(connection, session.path, file, session.columns)
+        outbox = sources.open_outbox(
+            connection, session.path, file, session.columns, rules.max_payload
+        )
         outbox.end(connection, file.cursor)
         raw, _ = outbox.batch(connection, number, number)
         rejected = rows_of(connection, REJECTED, number)

@@ -13,7 +13,7 @@ from webhookd.core.retention import FINISHED, Retention, before
 from webhookd.core.rows import OWN_TYPES
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
-from webhookd.store.outbox import quoted
+from webhookd.store.host_table import quoted
 
 PAGE: Final = 2_000
 """Rows read at once: some milliseconds."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from webhookd.core.columns import Columns
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.findings import Finding, Level, Resolve, of_subscription
 from webhookd.core.model import Millis, SubscriptionState
@@ -12,7 +13,16 @@ from webhookd.core.storage import StoredSubscription
 from webhookd.core.text import counted
 from webhookd.core.times import to_text
 from webhookd.errors import DatabaseError, OutboxUnreadable, StoreBusy, StoreUnwritable
-from webhookd.store import checkup, lockfile, outbox, preflight, ranges, subscriptions
+from webhookd.store import (
+    captures,
+    checkup,
+    host_table,
+    lockfile,
+    preflight,
+    ranges,
+    sources,
+    subscriptions,
+)
 from webhookd.store import file as files
 from webhookd.store.driver import (
     FIXED_WAL_RESET,
@@ -23,6 +33,9 @@ from webhookd.store.driver import (
     translated,
 )
 from webhookd.store.file import FileRow
+from webhookd.store.host_table import quoted
+from webhookd.store.ledger import LedgerOutbox
+from webhookd.store.outbox import Outbox
 from webhookd.store.schema import SCHEMA_VERSION
 
 WAIT: Final = 2.0
@@ -36,6 +49,7 @@ def inspect(
     database: Path,
     *,
     table: str,
+    columns: Columns,
     ids_never_reused: bool,
     egress: EgressPolicy,
     profiles: Known,
@@ -47,6 +61,7 @@ def inspect(
     Args:
         database: as configured.
         table: the outbox as configured.
+        columns: where in the outbox its columns are, as configured.
         ids_never_reused: the host vouches for a key that is no AUTOINCREMENT.
         egress: what subscriptions may connect to.
         profiles: those that the configuration has.
@@ -69,7 +84,8 @@ def inspect(
                 *_lockable(path),
                 *_writable(connection, path),
                 *_journal(connection),
-                *_outbox(connection, row, path, table, ids_never_reused),
+                *_outbox(connection, row, path, table, columns, ids_never_reused),
+                *captures.findings(connection, row),
                 *_subscriptions(connection, egress, profiles, resolve, now),
             ]
     except DatabaseError as error:
@@ -144,7 +160,12 @@ def _journal(connection: Connection) -> Iterator[Finding]:
 
 
 def _outbox(
-    connection: Connection, row: FileRow, path: Path, table: str, ids_never_reused: bool
+    connection: Connection,
+    row: FileRow,
+    path: Path,
+    table: str,
+    columns: Columns,
+    ids_never_reused: bool,
 ) -> Iterator[Finding]:
     if table != row.outbox_table:
         yield Finding(
@@ -154,18 +175,20 @@ def _outbox(
             f"{table}; set it back",
         )
     try:
-        outbox.check_table(connection, row.outbox_table, path, ids_never_reused=ids_never_reused)
-        highest = _highest_id(connection, row, path)
+        host_table.check_table(
+            connection, row.outbox_table, path, columns, ids_never_reused=ids_never_reused
+        )
+        sources.check(connection, path, row, columns)
+        source = sources.open_outbox(connection, path, row, columns, 0)
+        source.probe(connection)
+        end = source.end(connection, row.cursor)
+        if isinstance(source, LedgerOutbox):
+            yield from _ledger(connection, source)
+        else:
+            yield from _highest_id(connection, row, source, end or 0)
     except (DatabaseError, OutboxUnreadable) as error:
         yield _fault(_OUTBOX, error)
         return
-    if highest >= ranges.HIGHEST:
-        yield Finding(
-            Level.WARNING,
-            _OUTBOX,
-            f"{row.outbox_table}.id has reached {highest}, so AUTOINCREMENT is exhausted and the "
-            "host's next INSERT fails; empty the table into a new one with lower ids",
-        )
     if row.rejected:
         yield Finding(
             Level.WARNING,
@@ -176,17 +199,50 @@ def _outbox(
     yield Finding(Level.OK, _OUTBOX, f"table {row.outbox_table} can be read")
 
 
-def _highest_id(connection: Connection, row: FileRow, path: Path) -> int:
-    """The highest id that the outbox has, or ever had where SQLite remembers it."""
-    end = outbox.Outbox(path, row.outbox_table, 0).end(connection, row.cursor)
-    facts = outbox.inspect(connection, row.outbox_table)
-    ever = None
+def _highest_id(
+    connection: Connection, row: FileRow, source: Outbox, highest: int
+) -> Iterator[Finding]:
+    """Whether the ids, those too that SQLite only remembers, have come to their end."""
+    facts = host_table.inspect(connection, row.outbox_table)
     if facts is not None and facts.autoincrement:
         ever = connection.execute(
-            "SELECT max(seq) FROM sqlite_sequence WHERE lower(name) = lower(?)",
+            "SELECT max(seq) FROM sqlite_sequence WHERE name = ? COLLATE NOCASE",
             (row.outbox_table,),
         ).fetchone()[0]
-    return max(end or 0, ever or 0)
+        highest = max(highest, ever or 0)
+    if highest >= ranges.HIGHEST:
+        yield Finding(
+            Level.WARNING,
+            _OUTBOX,
+            f"{row.outbox_table}.{source.key} has reached {highest}, so AUTOINCREMENT is exhausted "
+            "and the host's next INSERT fails; empty the table into a new one with lower ids",
+        )
+
+
+def _ledger(connection: Connection, source: LedgerOutbox) -> Iterator[Finding]:
+    """What a key that is no growing number costs."""
+    name, columns = source.table, source.columns
+    if not columns.order_column:
+        yield Finding(
+            Level.WARNING,
+            _OUTBOX,
+            f"the keys of {name} do not grow and it has no order column, so its events have no "
+            "promise of order; name one with `order_column` in [outbox]",
+        )
+    if source.only_rear:
+        yield Finding(
+            Level.WARNING,
+            _OUTBOX,
+            f"{name} has no row numbers and no order column, so new rows are found by reading all "
+            "of it, piece by piece; name one with `order_column` in [outbox]",
+        )
+    if source.rows_without_key(connection):
+        yield Finding(
+            Level.WARNING,
+            _OUTBOX,
+            f"{name} has rows whose {columns.id} is NULL, which wait until they have a key; "
+            f"let the host set it: SELECT * FROM {quoted(name)} WHERE {quoted(columns.id)} IS NULL",
+        )
 
 
 def _subscriptions(

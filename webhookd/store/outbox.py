@@ -4,15 +4,15 @@ Text is read as bytes, because one row of invalid UTF-8 would make a whole `fetc
 JSON function of SQLite's is used on it, because one malformed row would abort the query.
 """
 
-import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from webhookd.core.columns import OWN, Columns, Constant, Source
 from webhookd.core.rows import RawRow, Rejection, RejectionReason
-from webhookd.errors import DatabaseError, OutboxUnreadable
+from webhookd.errors import OutboxUnreadable
+from webhookd.store import ranges
 from webhookd.store.driver import Connection, sqlite3, translated
-from webhookd.store.schema import OUTBOX_COLUMNS
+from webhookd.store.host_table import quoted
 
 BATCH_ROWS: Final = 250
 """Rows a transaction: about 10 ms of work, so that the host's own commits hardly wait."""
@@ -24,84 +24,6 @@ TOO_BIG: Final = 18
 
 LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = ?"
 """The highest id that an AUTOINCREMENT table ever had; no row before the first."""
-
-_NOT_CODE: Final = re.compile(
-    r"""--[^\n]*|/\*.*?(?:\*/|$)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^]]*\]""", re.DOTALL
-)
-"""Comments, strings and quoted names in a statement."""
-
-
-def quoted(name: str) -> str:
-    """An SQL identifier, whatever is in it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-@dataclass(frozen=True, slots=True)
-class TableFacts:
-    """What the file says of a table that is, or is to be, the outbox."""
-
-    columns: frozenset[str]
-    integer_key: bool
-    """Its `id` is SQLite's own row number: INTEGER PRIMARY KEY."""
-    autoincrement: bool
-    """And one that is never given out twice."""
-
-
-def inspect(connection: Connection, table: str) -> TableFacts | None:
-    """The facts of `table`; None if there is none."""
-    found = connection.execute(
-        "SELECT sql FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?)", (table,)
-    ).fetchone()
-    if found is None:
-        return None
-    rows = connection.execute(f"PRAGMA table_info({quoted(table)})").fetchall()
-    key = [(row[1].lower(), row[2].upper()) for row in rows if row[5]]
-    words = re.findall(r"\w+", _NOT_CODE.sub(" ", found[0]).upper())
-    integer_key = key == [("id", "INTEGER")] and words[-2:] != ["WITHOUT", "ROWID"]
-    return TableFacts(
-        columns=frozenset(row[1].lower() for row in rows),
-        integer_key=integer_key,
-        autoincrement=integer_key and "AUTOINCREMENT" in words,
-    )
-
-
-def check_table(connection: Connection, table: str, path: Path, *, ids_never_reused: bool) -> None:
-    """Refuse a table that cannot serve as an outbox.
-
-    Raises:
-        DatabaseError: missing, lacking a column, or with keys that can come back.
-    """
-    facts = inspect(connection, table)
-    if facts is None:
-        raise DatabaseError(f"{path}: there is no table {table}; `webhookd init` creates it")
-    missing = [column for column in OUTBOX_COLUMNS if column not in facts.columns]
-    if missing:
-        raise DatabaseError(
-            f"{path}: table {table} has no column {missing[0]}; add it, "
-            "or name another table with `table` in [outbox]"
-        )
-    check_key(connection, table, path, ids_never_reused=ids_never_reused)
-
-
-def check_key(connection: Connection, table: str, path: Path, *, ids_never_reused: bool) -> None:
-    """Refuse a table whose ids can come back. One that is gone, or lacks a column, passes.
-
-    Raises:
-        DatabaseError: its key gives no order, or one that cannot be relied on.
-    """
-    facts = inspect(connection, table)
-    if facts is None or "id" not in facts.columns:
-        return
-    if not facts.integer_key:
-        raise DatabaseError(
-            f"{path}: {table}.id is no INTEGER PRIMARY KEY, so it gives rows no order; "
-            "name another table with `table` in [outbox]"
-        )
-    if not facts.autoincrement and not ids_never_reused:
-        raise DatabaseError(
-            f"{path}: {table}.id is no INTEGER PRIMARY KEY AUTOINCREMENT, so an id can come back "
-            'after a delete; if the host never reuses one say ids = "never-reused" in [outbox]'
-        )
 
 
 def change_row(connection: Connection, table: str, sql: str, number: int) -> int:
@@ -131,16 +53,41 @@ class Outbox:
     Not thread-safe: while it reads, it changes how its connection returns text.
     """
 
-    def __init__(self, path: Path, table: str, max_payload: int) -> None:
+    def __init__(self, path: Path, table: str, max_payload: int, columns: Columns = OWN) -> None:
+        """For a table whose `columns.order_column`, or `columns.id`, is its INTEGER PRIMARY KEY."""
         self.path = path
         self.table = table
-        self._select = _select(table, max_payload)
+        self.columns = columns
+        self.key = columns.order_column or columns.id
+        number = f"t.{quoted(self.key)}"
+        self._rows = Rows(f"{quoted(table)} AS t", number, columns, max_payload)
         self._has_sequence: bool | None = None
+
+    def limited(self, max_payload: int) -> "Outbox":
+        """The same outbox, with another limit to payloads."""
+        return Outbox(self.path, self.table, max_payload, self.columns)
 
     def probe(self, connection: Connection) -> None:
         """Pass if the outbox can be read. Raises OutboxUnreadable as `batch` does."""
         with self._explained():
-            connection.execute(self._select, (0, -1, 0)).close()
+            connection.execute(self._rows.select, (0, -1, 0)).close()
+
+    def adopt(self, connection: Connection) -> int:
+        """Give every row its outbox id, taken in or not; returns the highest, or 0 for none.
+
+        To be called in a writing transaction. Here rows have their ids already.
+
+        Raises:
+            OutboxUnreadable: as `end`.
+        """
+        return self.end(connection, ranges.LOWEST) or 0
+
+    def fresh(self, connection: Connection, cursor: int) -> tuple[list[RawRow | Rejection], bool]:
+        """What `batch` finds above `cursor`: the rows that ingest takes in next.
+
+        To be called in a writing transaction.
+        """
+        return self.batch(connection, cursor + 1, ranges.HIGHEST)
 
     def batch(
         self, connection: Connection, first: int, last: int
@@ -180,11 +127,11 @@ class Outbox:
         size = count = 0
         cursor = connection.cursor()
         try:
-            for *values, length in cursor.execute(self._select, (first, last, limit)):
+            for *values, length, key in cursor.execute(self._rows.select, (first, last, limit)):
                 size += sum(map(len, filter(None, values[1:])))
                 count += 1
-                payload = values[5]
-                values.append(length if payload is None else len(payload))
+                payload = values[1 + PAYLOAD]
+                values += (length if payload is None else len(payload), key)
                 found.append(RawRow(*values))
                 if size >= BATCH_BYTES:
                     return True
@@ -204,7 +151,9 @@ class Outbox:
                 begin again among those that are done with.
         """
         with self._explained():
-            found = connection.execute(f"SELECT max(id) FROM {quoted(self.table)}").fetchone()
+            found = connection.execute(
+                f"SELECT max(t.{quoted(self.key)}) FROM {quoted(self.table)} AS t"
+            ).fetchone()
             if self._has_sequence is None:
                 self._has_sequence = _has_sequence(connection)
             last = (
@@ -221,11 +170,22 @@ class Outbox:
             )
         return highest
 
+    def lag(self, connection: Connection, cursor: int, most: int) -> int:
+        """How many rows wait above `cursor`; over `most` it is the span of their ids.
+
+        Raises:
+            OutboxUnreadable: as `end`.
+        """
+        end = self.end(connection, cursor)
+        if end is None or end <= cursor:
+            return 0
+        counted, first = connection.execute(
+            f"SELECT count(*), min(n) FROM ({self._rows.numbers})", (cursor + 1, end, most)
+        ).fetchone()
+        return int(counted) if counted < most else int(end) - int(first) + 1
+
     def _too_big(self, connection: Connection, first: int, last: int) -> Rejection:
-        number = connection.execute(
-            f"SELECT id FROM {quoted(self.table)} WHERE id >= ? AND id <= ? ORDER BY id LIMIT 1",
-            (first, last),
-        ).fetchone()[0]
+        number = connection.execute(self._rows.numbers, (first, last, 1)).fetchone()[0]
         detail = "the row has a value that is longer than SQLite can read"
         return Rejection(number, RejectionReason.PAYLOAD_TOO_LARGE, detail, "")
 
@@ -251,6 +211,8 @@ class _Explained:
             if text.startswith(gone):
                 what = "column " + table + "." if "column" in gone else "table "
                 name = text.removeprefix(gone).removeprefix("t.").removeprefix("main.")
+                if name.startswith(("webhookd_", "l.")):  # not the host's doing: see `translated`
+                    break
                 raise OutboxUnreadable(f"schema: {what}{name} missing") from error
         with translated(self._outbox.path):
             raise error
@@ -262,29 +224,59 @@ def _has_sequence(connection: Connection) -> bool:
     return connection.execute(sql).fetchone() is not None
 
 
-def _select(table: str, max_payload: int) -> str:
-    # A number in a text column becomes text as SQLite itself would make it. A payload far over the
-    # limit is not loaded at all: only its size is. Twice the limit, because a file in UTF-16 has
-    # two bytes for a character that is one when it is read.
-    if sqlite3.sqlite_version_info >= (3, 43):
-        size = "octet_length(t.payload)"
-    else:
-        size = "length(CAST(t.payload AS BLOB))"
+class Rows:
+    """The statements that read rows by their outbox ids: parameters are first, last and a limit."""
 
-    def text(column: str) -> str:
-        name = f"t.{column}"
-        return (
-            f"CASE WHEN typeof({name}) IN ('integer', 'real')"
-            f" THEN CAST({name} AS TEXT) ELSE {name} END"
+    def __init__(
+        self, source: str, number: str, columns: Columns, max_payload: int, key: str = "NULL"
+    ) -> None:
+        """Build them.
+
+        Args:
+            source: what stands after FROM; the host's table is `t` in it.
+            number: the outbox id, as an expression.
+            columns: where the rest of a row is.
+            max_payload: bytes.
+            key: the bytes that tell the row from others, where its number does not.
+        """
+        within = f" FROM {source} WHERE {number} >= ? AND {number} <= ? ORDER BY {number} LIMIT ?"
+        self.numbers: Final = f"SELECT {number} AS n{within}"
+        # A payload far over the limit is not loaded at all: only its size is. Twice the limit,
+        # because a file in UTF-16 has two bytes for a character that is one when it is read.
+        size = _size(columns.payload)
+        texts = [_text(one) for one in columns.texts]
+        texts[PAYLOAD] = (
+            f"CASE WHEN {size} > {2 * int(max_payload)} THEN NULL ELSE {texts[PAYLOAD]} END"
         )
+        self.select: Final = f"SELECT {number}, {', '.join(texts)}, {size}, {key}{within}"
 
-    payload = (
-        f"CASE WHEN coalesce({size}, 0) > {2 * int(max_payload)} THEN NULL"
-        f" ELSE {text('payload')} END"
-    )
+
+PAYLOAD: Final = 4
+"""Its place in `Columns.texts`."""
+
+
+def _text(source: Source) -> str:
+    """A number in a text column becomes text as SQLite itself would make it."""
+    if isinstance(source, Constant):
+        return literal(source.text)
+    if not source:
+        return "NULL"
+    name = f"t.{quoted(source)}"
     return (
-        f"SELECT t.id, {text('event_type')}, {text('aggregate_type')}, {text('aggregate_id')},"
-        f" {text('tenant')}, {payload}, {text('occurred_at')}, {text('event_id')},"
-        f" coalesce({size}, 0) FROM {quoted(table)} AS t"
-        " WHERE t.id >= ? AND t.id <= ? ORDER BY t.id LIMIT ?"
+        f"CASE WHEN typeof({name}) IN ('integer', 'real') THEN CAST({name} AS TEXT) ELSE {name} END"
     )
+
+
+def _size(source: Source) -> str:
+    if isinstance(source, Constant):
+        return str(len(source.text.encode()))
+    if not source:
+        return "0"
+    if sqlite3.sqlite_version_info >= (3, 43):
+        return f"coalesce(octet_length(t.{quoted(source)}), 0)"
+    return f"coalesce(length(CAST(t.{quoted(source)} AS BLOB)), 0)"
+
+
+def literal(text: str) -> str:
+    """A text in SQL, whatever is in it."""
+    return "'" + text.replace("'", "''") + "'"

@@ -15,11 +15,11 @@ from webhookd.core.rows import RawRow, Rejection
 from webhookd.core.storage import DoubtedRow, RejectedRow
 from webhookd.core.structure import Validation
 from webhookd.store import file as files
-from webhookd.store import ranges, terms
+from webhookd.store import ranges, sources, terms
 from webhookd.store.acceptance import BREATH
 from webhookd.store.driver import Connection, translated
 from webhookd.store.ingest import take
-from webhookd.store.outbox import BATCH_BYTES, Outbox, check_key
+from webhookd.store.outbox import BATCH_BYTES
 from webhookd.store.recipients import Terms
 from webhookd.store.transaction import Session, Transaction
 
@@ -85,11 +85,11 @@ class Retry:
         Raises:
             DatabaseError: the outbox's ids can come back, so a row may be another one.
         """
-        table = session.file.outbox_table
+        path, file, columns = session.path, session.file, session.columns
         with session.read() as connection:
-            check_key(connection, table, session.path, ids_never_reused=ids_never_reused)
+            sources.check_ready(connection, path, file, columns, ids_never_reused=ids_never_reused)
+            self._outbox = sources.open_outbox(connection, path, file, columns, max_payload)
         self._session = session
-        self._outbox = Outbox(session.path, table, max_payload)
         self._default_tenant = default_tenant
         self._max_payload = max_payload
         self._clock = clock

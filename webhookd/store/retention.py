@@ -30,7 +30,8 @@ from webhookd.core.rows import OWN_TYPES
 from webhookd.core.storage import Pruned
 from webhookd.store.ages import CHANGES, EVENTS, LAST_CHANGE, LAST_EVENT, Ages, Terms
 from webhookd.store.driver import Connection
-from webhookd.store.outbox import change_row, quoted
+from webhookd.store.host_table import quoted
+from webhookd.store.outbox import change_row
 from webhookd.store.transaction import Transaction
 
 ROWS: Final = 200

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from webhookd.store.additions import RETENTION
 from webhookd.store.driver import Connection
+from webhookd.store.schema_mapped import MAPPED
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """The number of migrations below; the file remembers the highest that it has seen."""
 
 MIGRATIONS_TABLE: Final = "webhookd_migrations"
@@ -37,17 +38,6 @@ CREATE TABLE {table} (
     event_id       TEXT   -- the host's own idempotency key; absent: webhookd makes one
 )
 """
-
-OUTBOX_COLUMNS: Final = (
-    "id",
-    "event_type",
-    "aggregate_type",
-    "aggregate_id",
-    "tenant",
-    "payload",
-    "occurred_at",
-    "event_id",
-)
 
 _RESULTS: Final = """\
 CREATE VIEW webhook_results AS
@@ -383,7 +373,12 @@ SELECT sequence,
 FROM webhookd_events;
 """
 
-MIGRATIONS: Final = (("0001_first", FIRST), ("0002_engine", ENGINE), ("0003_retention", RETENTION))
+MIGRATIONS: Final = (
+    ("0001_first", FIRST),
+    ("0002_engine", ENGINE),
+    ("0003_retention", RETENTION),
+    ("0004_mapped", MAPPED),
+)
 
 
 _CREATED: Final = re.compile(r"^CREATE (?:TABLE|VIEW|(?:UNIQUE )?INDEX) (\w+)", re.MULTILINE)

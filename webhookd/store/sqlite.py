@@ -4,8 +4,9 @@ from collections.abc import Collection
 from collections.abc import Sequence as Many
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Unpack
 
+from webhookd.core.columns import OWN, Columns
 from webhookd.core.declaration import Declared, Difference
 from webhookd.core.health import Health
 from webhookd.core.model import DeliveryId, Event, Millis, Sequence, SubscriptionKey
@@ -29,6 +30,7 @@ from webhookd.store import (
     preflight,
     queue,
     ranges,
+    sources,
     subscriptions,
     terms,
     upkeep,
@@ -39,7 +41,7 @@ from webhookd.store.driver import Connection, connect, translated
 from webhookd.store.file import FileRow
 from webhookd.store.housekeeping import Housekeeping
 from webhookd.store.ingest import take
-from webhookd.store.outbox import Outbox, check_key
+from webhookd.store.options import Options
 from webhookd.store.recipients import Terms
 from webhookd.store.record import record
 from webhookd.store.transaction import Transaction, undo
@@ -69,6 +71,7 @@ class SqliteStore(Housekeeping):
         ids_never_reused: bool,
         known_mark: dict[str, object] | None,
         table: str | None = None,
+        columns: Columns = OWN,
         profiles: Known = BUILT_IN,
         validation: Validation | None = None,
     ) -> None:
@@ -82,6 +85,7 @@ class SqliteStore(Housekeeping):
             validation: what payloads are held against; None where they are not.
             known_mark: what the lock file said before this start; None where there was none.
             table: the outbox that the file must have been prepared with; None for any.
+            columns: where in that table the columns of the outbox are.
             profiles: by which ordering and policy of subscriptions are known.
 
         Raises:
@@ -105,7 +109,10 @@ class SqliteStore(Housekeeping):
                     files.check_outbox(row, path, table)
                 self.applied = create.upgrade(self._writer, path)
                 row = files.read(self._writer, path)
-                check_key(self._writer, row.outbox_table, path, ids_never_reused=ids_never_reused)
+                sources.check_ready(
+                    self._writer, path, row, columns, ids_never_reused=ids_never_reused
+                )
+                self._outbox = sources.open_outbox(self._writer, path, row, columns, max_payload)
                 # From here on nothing waits inside SQLite: the daemon's loop must turn.
                 for connection in (self._writer, self._reader):
                     connection.execute("PRAGMA busy_timeout = 0")
@@ -119,7 +126,6 @@ class SqliteStore(Housekeeping):
         self._max_payload = max_payload
         self._profiles = profiles
         self._validation = validation
-        self._outbox = Outbox(path, row.outbox_table, max_payload)
         self._transaction: Transaction | None = None
         self._terms: tuple[int, Terms] | None = None
         self._terms_in_doubt = False
@@ -183,7 +189,7 @@ class SqliteStore(Housekeeping):
             cursor = transaction.file.cursor
             if cursor >= ranges.HIGHEST:
                 return _NOTHING
-            raw, full = self._outbox.batch(self._writer, cursor + 1, ranges.HIGHEST)
+            raw, full = self._outbox.fresh(self._writer, cursor)
             if not raw:
                 return _NOTHING
             rules = self._current_terms(transaction)
@@ -358,7 +364,7 @@ class SqliteStore(Housekeeping):
         self._profiles = profiles
         if self._transaction is not None:
             self._transaction.profiles = profiles
-        self._outbox = Outbox(self.path, self._outbox.table, max_payload)
+        self._outbox = self._outbox.limited(max_payload)
         self._terms = None
 
     def check_file(self) -> None:
@@ -422,26 +428,7 @@ class SqliteStore(Housekeeping):
 _NOTHING: Final = Ingested(0, 0, (), (), frozenset(), more=False)
 
 
-def open_checked(
-    path: Path,
-    *,
-    default_tenant: str,
-    max_payload: int,
-    ids_never_reused: bool,
-    known_mark: dict[str, object] | None,
-    table: str | None = None,
-    profiles: Known = BUILT_IN,
-    validation: Validation | None = None,
-) -> SqliteStore:
+def open_checked(path: Path, **options: Unpack[Options]) -> SqliteStore:
     """`SqliteStore` after the preflight that must come before the first open."""
     preflight.check(path)
-    return SqliteStore(
-        path,
-        default_tenant=default_tenant,
-        max_payload=max_payload,
-        ids_never_reused=ids_never_reused,
-        known_mark=known_mark,
-        table=table,
-        profiles=profiles,
-        validation=validation,
-    )
+    return SqliteStore(path, **options)

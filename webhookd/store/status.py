@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from webhookd.core import urls
+from webhookd.core.columns import OWN, Columns
 from webhookd.core.model import DeliveryState, SubscriptionState
 from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.core.status import FileFacts, SubscriptionFacts
 from webhookd.core.times import to_text
 from webhookd.errors import DatabaseError, OutboxUnreadable
-from webhookd.store import checkup, lockfile, queue, recipients
+from webhookd.store import checkup, lockfile, queue, recipients, sources
 from webhookd.store import file as files
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
 from webhookd.store.housekeeping import free_bytes, wal_bytes
-from webhookd.store.outbox import Outbox, quoted
 
 LAG_COUNTED: Final = 1_000
 """A lag up to this is counted; above, it is the span of the ids."""
@@ -38,9 +38,18 @@ OLDEST_OWED: Final = (
 )
 
 
-def facts(connection: Connection, file: FileRow, path: Path, known: Known = BUILT_IN) -> FileFacts:
-    """Everything that `status` says of the file; `known` says by which policies."""
-    lag, fault = _lag(connection, file, path)
+def facts(
+    connection: Connection,
+    file: FileRow,
+    path: Path,
+    known: Known = BUILT_IN,
+    columns: Columns = OWN,
+) -> FileFacts:
+    """Everything that `status` says of the file; `known` says by which policies.
+
+    `columns` says where in the outbox its columns are.
+    """
+    lag, fault = _lag(connection, file, path, columns)
     totals = connection.execute(_TOTALS).fetchone()
     log = wal_bytes(path)
     return FileFacts(
@@ -89,23 +98,14 @@ def _subscription(connection: Connection, row: tuple[Any, ...], known: Known) ->
     )
 
 
-def _lag(connection: Connection, file: FileRow, path: Path) -> tuple[int, str]:
+def _lag(connection: Connection, file: FileRow, path: Path, columns: Columns) -> tuple[int, str]:
     """Rows that wait to be ingested, and why they cannot be read, if they cannot."""
-    outbox = Outbox(path, file.outbox_table, 0)
+    outbox = sources.open_outbox(connection, path, file, columns, 0)
     try:
         outbox.probe(connection)
-        end = outbox.end(connection, file.cursor)
-        if end is None or end <= file.cursor:
-            return 0, ""
-        table = quoted(file.outbox_table)
-        counted, first = connection.execute(
-            f"SELECT count(*), min(id) FROM (SELECT id FROM {table} WHERE id > ?"
-            " ORDER BY id LIMIT ?)",
-            (file.cursor, LAG_COUNTED),
-        ).fetchone()
+        return outbox.lag(connection, file.cursor, LAG_COUNTED), ""
     except OutboxUnreadable as error:
         return 0, str(error)
-    return (counted if counted < LAG_COUNTED else end - first + 1), ""
 
 
 def _refusals(file: FileRow, path: Path) -> Iterator[str]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from webhookd.core.columns import OWN, Columns
 from webhookd.core.model import Millis
 from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.errors import DatabaseError
@@ -73,7 +74,9 @@ def undo(connection: Connection) -> None:
 class Session:
     """A command's own connection to the file, closed at the end of its `with` block."""
 
-    def __init__(self, path: Path, *, write: bool, profiles: Known = BUILT_IN) -> None:
+    def __init__(
+        self, path: Path, *, write: bool, profiles: Known = BUILT_IN, columns: Columns = OWN
+    ) -> None:
         """Open `path` (a real path that `preflight.check` has passed).
 
         Raises:
@@ -81,6 +84,8 @@ class Session:
         """
         self.path = path
         self.profiles = profiles
+        self.columns = columns
+        """Where in the outbox its columns are."""
         self.marks = True
         """Whether the high-water mark is raised at the end; not where the lock is held already."""
         self._wrote = False
@@ -132,7 +137,9 @@ class Session:
         self._wrote = True
 
 
-def open_session(database: Path, *, write: bool, profiles: Known = BUILT_IN) -> Session:
+def open_session(
+    database: Path, *, write: bool, profiles: Known = BUILT_IN, columns: Columns = OWN
+) -> Session:
     """A session on the file that `database` leads to, after the preflight that must come first.
 
     One that writes is held against the high-water mark: in a restored backup it would give out
@@ -145,7 +152,7 @@ def open_session(database: Path, *, write: bool, profiles: Known = BUILT_IN) -> 
     preflight.check(path)
     # Read before the file: with a daemon at work it would be ahead of what was read before it.
     mark = lockfile.read(path) if write else None
-    session = Session(path, write=write, profiles=profiles)
+    session = Session(path, write=write, profiles=profiles, columns=columns)
     try:
         files.check_mark(session.file, path, mark)
     except BaseException:

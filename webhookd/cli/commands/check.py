@@ -61,6 +61,7 @@ def check(
     found += inspect(
         settings.database,
         table=settings.outbox.table,
+        columns=settings.outbox.columns,
         ids_never_reused=settings.outbox.ids == "never-reused",
         egress=settings.egress,
         profiles=settings.profiles,
@@ -132,6 +133,7 @@ def _clone(app: App) -> Finding:
         max_payload=outbox.max_payload,
         now=app.now(),
         validation=validation(outbox),
+        columns=outbox.columns,
     )
     return Finding(
         Level.OK,

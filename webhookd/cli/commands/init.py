@@ -30,6 +30,7 @@ def init(app: App, existing: bool, as_json: bool) -> None:
         start=None if chosen.start == "" else chosen.start,
         ids_never_reused=chosen.ids == "never-reused",
         may_create=not existing,
+        columns=chosen.columns,
         now=app.now(),
     )
     with app.session(write=False) as session:

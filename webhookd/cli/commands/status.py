@@ -57,7 +57,7 @@ def status(app: App, watch: bool, nagios: bool, as_json: bool) -> int:
 def _look(app: App) -> Status:
     settings = app.readable
     with app.session(write=False, tell=False) as session, session.read() as connection:
-        file = facts(connection, session.file, session.path, settings.profiles)
+        file = facts(connection, session.file, session.path, settings.profiles, session.columns)
         lock, held = lockfile.read(session.path), lockfile.is_held(session.path)
     limits = Thresholds(settings.status.max_lag, settings.status.max_owed_age)
     return compose(file, lock, held=held, thresholds=limits, now=app.now(), fault=app.fault)

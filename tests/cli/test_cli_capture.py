@@ -1,0 +1,31 @@
+"""`webhookd capture`, from an operator's side."""
+
+from tests.cli.conftest import Cli
+
+ADD = ("capture", "add", "supplier", "--event-prefix", "supplier", "--id-column", "code")
+
+
+def test_a_capture_from_its_beginning_to_its_end(webhookd: Cli) -> None:
+    webhookd.sql("CREATE TABLE supplier (code TEXT, name TEXT)")
+    done = webhookd(*ADD)
+    assert done.stdout.startswith("supplier: captured by 4 triggers, as supplier.created")
+    assert "in the host's own transaction" in done.stderr
+    assert "fails if outbox is ever dropped" in done.stderr
+    webhookd.sql("INSERT INTO supplier VALUES ('S1', 'a')")
+    webhookd.ingest()
+    (event,) = webhookd.json("events", "list")
+    assert (event["event_type"], event["aggregate_id"]) == ("supplier.created", "S1")
+    (shown,) = webhookd.json("capture", "list")
+    assert (shown["fault"], shown["on"]) == (None, ["insert", "update", "delete"])
+    assert "CREATE TRIGGER" in webhookd("capture", "show", "supplier").stdout
+    webhookd.sql("DROP TABLE supplier")
+    assert "capture supplier: the table is gone" in webhookd("check", code=1).stdout
+    assert "the table is gone" in webhookd("capture", "repair", code=1).stdout
+    assert webhookd("capture", "remove", "supplier").stdout == "0 triggers removed\n"
+    assert webhookd("capture", "list").stderr == "no table is captured\n"
+
+
+def test_slips(webhookd: Cli) -> None:
+    assert "no such table" in webhookd.fails(*ADD, code=1)
+    assert "is a list of insert" in webhookd.fails(*ADD, "--on", "change", code=2)
+    assert "name one table, or say --all" in webhookd.fails("capture", "remove", code=2)
