@@ -150,6 +150,9 @@ class Auditor:
             enabled &= life.machine_fault_at + A_LONG_OUTAGE < recent
             # The look for a missing secret is set by the wall clock, and goes back with it.
             enabled &= sub.found_at < 0 or world.clock.went_back_at < life.born
+            # What is too old is sent no more; that it ends is checked with the ages.
+            age, limits = world.clock.now() - millis(one.since), sub.policy.since(recent)
+            enabled &= not any(0 < policy["max_age"] < age for policy in limits)
             if enabled and sub.name not in busy and one.id not in unrecorded:
                 model.wrong("G5", f"{one} has been due for long, and nothing is sent to {sub.name}")
                 return
