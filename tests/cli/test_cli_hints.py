@@ -64,7 +64,7 @@ def test_a_configuration_that_cannot_be_read_is_one_line_and_exits_3(bare, monke
     line = bare.fails("status", code=3)
     assert line == (
         f"{bare.config}: cannot be read: {said}; see --config; `webhookd --database PATH COMMAND` "
-        "looks at the file all the same"
+        "goes on with the file all the same"
     )
 
 

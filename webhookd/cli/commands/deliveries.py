@@ -265,7 +265,7 @@ def cancel(app: App, delivery: tuple[int, ...], as_json: bool) -> int:
         with session.write() as transaction:
             return _shown(number, stored_ones.cancel(transaction, number, app.now()))
 
-    return _each(app, delivery, take_back, as_json=as_json)
+    return _each(app, delivery, take_back, urgent=True, as_json=as_json)
 
 
 def _each(
@@ -273,11 +273,12 @@ def _each(
     ids: tuple[int, ...],
     act: Callable[[Session, int], dict[str, Any]],
     *,
+    urgent: bool = False,
     as_json: bool,
 ) -> int:
     """Do it to each that it can be done to; the exit code of the first that it cannot."""
     code, done = EXIT_OK, []
-    with app.session(write=True) as session:
+    with app.session(write=True, urgent=urgent) as session:
         for number in dict.fromkeys(ids):
             try:
                 shown = act(session, number)

@@ -177,7 +177,7 @@ def profile_of(found: StoredSubscription, known: Known) -> Profile:
 @pass_app
 def pause(app: App, subscription: str, as_json: bool) -> None:
     """Send nothing more to a subscription; what it is owed goes on accruing."""
-    with app.session(write=True) as session:
+    with app.session(write=True, urgent=True) as session:
         found = _set_state(session, subscription, SubscriptionState.PAUSED, "operator")
         owed = _owed(session, found)
     if as_json:
