@@ -176,6 +176,17 @@ def test_an_update_in_words_shows_what_was_changed(webhookd):
     assert names("--no-headers", "--jitter", "0.5") == [("headers", "-"), ("jitter", "0.5")]
 
 
+def test_a_plain_number_is_seconds_wherever_a_duration_is_an_option(webhookd):
+    webhookd.add("--timeout", "5", "--retry-after-max", "0.5", "--max-age", "0")
+    update = ("subscriptions", "update", "partner", "--json")
+    policy = json.loads(webhookd(*update, "--retry-delays", "5,30s, 0.5").stdout)["policy"]
+    assert (policy["timeout"], policy["retry_after_max"]) == ("5s", "500ms")
+    assert policy["retry_delays"] == ["5s", "30s", "500ms"]
+    assert policy["max_age"] == "off"
+    rotated = webhookd("subscriptions", "rotate-secret", "partner", "--overlap", "1.5").stdout
+    assert "the old secret for 1500ms, until " in rotated
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
