@@ -176,6 +176,21 @@ def test_an_update_in_words_shows_what_was_changed(webhookd):
     assert names("--no-headers", "--jitter", "0.5") == [("headers", "-"), ("jitter", "0.5")]
 
 
+def test_an_addition_in_words_shows_what_was_given(webhookd):
+    def names(*options):
+        said = webhookd(*ADD, "https://x.example/", "--secret", "env:NONE", *options).stdout
+        return [tuple(line.split(None, 1)) for line in said.splitlines()][11:]
+
+    secret = ("secret", "env:NONE")
+    assert names() == [secret]
+    assert names("--timeout", "3", "--ordering", "none", "--header", "X-Key: HUSH") == [
+        ("headers", "X-Key: ***"),
+        secret,
+        ("timeout", "3s"),
+        ("ordering", "none"),
+    ]
+
+
 def test_a_plain_number_is_seconds_wherever_a_duration_is_an_option(webhookd):
     webhookd.add("--timeout", "5", "--retry-after-max", "0.5", "--max-age", "0")
     update = ("subscriptions", "update", "partner", "--json")

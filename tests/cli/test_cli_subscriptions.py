@@ -33,7 +33,7 @@ def test_add_json(webhookd):
         *("subscriptions", "add", "https://Partner.Example:443/in?key=HUSHHUSH"),
         *("--events", "supplier.*, order.created", "--tenant", "north", "--profile", "standard"),
     )
-    assert set(shown) == SUMMARY | {"secret"}
+    assert set(shown) == SUMMARY | {"secret", "headers", "policy"}
     assert re.fullmatch(r"wh_[A-Za-z0-9_-]{22}", shown["id"])
     assert shown["name"] == "partner.example"
     assert shown["url"] == "https://partner.example/in?***"

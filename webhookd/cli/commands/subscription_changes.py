@@ -7,7 +7,7 @@ import click
 
 from webhookd.cli import secrets
 from webhookd.cli.bulk import complete
-from webhookd.cli.commands.subscriptions import details, in_words, summary
+from webhookd.cli.commands.subscriptions import defined, in_words, keep_given, summary
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.declared import check_editable, check_removable
 from webhookd.cli.definition import (
@@ -114,14 +114,11 @@ def update(
         url=urls.parse(after.url) if "url" in changes else None,
         events=changes.get("events", ()),
     )
-    known = details(after, app.settings.profiles)
-    shown = {**summary(after), "headers": known["headers"], "policy": known["policy"]}
+    shown = defined(after, app.settings.profiles)
     if as_json:
         document(shown)
         return
-    if "headers" not in changes:
-        del shown["headers"]
-    shown["policy"] = {key: value for key, value in known["policy"].items() if key in policy}
+    keep_given(shown, headers="headers" in changes, policy=policy)
     lines(*in_words(shown))
 
 
