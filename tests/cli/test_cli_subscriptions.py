@@ -300,7 +300,7 @@ def test_remove_asks_at_a_terminal(webhookd, monkeypatch):
         asked.append(question)
 
     monkeypatch.setattr(subscription_changes.click, "confirm", confirm)
-    monkeypatch.setattr(subscription_changes, "_is_asked", lambda: True)
+    monkeypatch.setattr(subscription_changes, "is_asked", lambda: True)
     webhookd("subscriptions", "remove", "partner")
     assert asked == ["partner: 0 deliveries are owed and will be cancelled. Remove it?"]
 

@@ -1,6 +1,5 @@
 """`webhookd subscriptions update`, `pause`, `rotate-secret` and `remove`."""
 
-import sys
 from typing import Any, Final
 
 import click
@@ -20,7 +19,7 @@ from webhookd.cli.definition import (
     warn,
 )
 from webhookd.cli.known import warn_of_slips
-from webhookd.cli.output import document, json_option, lines, say
+from webhookd.cli.output import document, is_asked, json_option, lines, say
 from webhookd.cli.types import DURATION
 from webhookd.config.settings import Settings
 from webhookd.core import registration, urls
@@ -307,7 +306,7 @@ def remove(app: App, subscription: str, yes: bool, as_json: bool) -> None:
 
 
 def _confirm(found: StoredSubscription, owed: int) -> None:
-    if not _is_asked():
+    if not is_asked():
         raise UsageError(
             f"{found.name}: {_deliveries(owed)} owed and would be cancelled; say --yes to remove it"
         )
@@ -316,8 +315,3 @@ def _confirm(found: StoredSubscription, owed: int) -> None:
         abort=True,
         err=True,
     )
-
-
-def _is_asked() -> bool:
-    """Whether there is somebody to ask."""
-    return sys.stdin.isatty()
