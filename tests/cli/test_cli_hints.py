@@ -144,6 +144,23 @@ def test_G6_a_cursor_of_another_epoch_exits_7(webhookd, feed):
     assert (again.stdout, again.stderr) == (page.stdout, page.stderr.replace("ch 1", "ch 2"))
 
 
+@pytest.mark.parametrize("feed", ["results", "changes", "feed-events"])
+def test_G6_a_cursor_ahead_of_the_file_is_told(webhookd, feed):
+    webhookd.add()
+    webhookd.emit("a.b", "--aggregate-id", "7")
+    webhookd.ingest()
+    ahead = webhookd(feed, "--after", "3")
+    named = feed.removeprefix("feed-")
+    assert ahead.stderr == (
+        f"webhookd: warning: {named}: cursor 3 is ahead of the file, which has come to 2: it is "
+        "another file's, or this one was restored; --after 0 --epoch 1 begins again\n"
+        "next: --after 3 --epoch 1\n"
+    )
+    assert ahead.stdout == ""
+    last = webhookd(feed, "--after", "2")
+    assert last.stderr == "next: --after 2 --epoch 1\n", "all feeds have one counter"
+
+
 def test_a_paused_subscription_has_no_next_attempt(webhookd):
     webhookd.add()
     webhookd.emit("a.b")

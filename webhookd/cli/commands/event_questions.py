@@ -131,7 +131,7 @@ def _row(found: dict[str, Any]) -> Iterator[str]:
     else:
         yield (
             f"outbox row {number} is done with, and there is no event of it: it was there before "
-            "ingest began, or its event was pruned"
+            "ingest began, or it was rejected and taken off the list (--forget-gone)"
         )
 
 
