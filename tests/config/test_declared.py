@@ -180,6 +180,22 @@ def test_E15_a_fault_in_a_block_names_its_subscription(tmp_path: Path) -> None:
     )
 
 
+def test_the_faults_of_several_blocks_are_one_line(tmp_path: Path) -> None:
+    bad = block(name='"bad"', secret="")
+    slow = block(name='"slow"', timeout='"never"')
+    said = refusal(tmp_path, f"{bad}\n{block()}\n{slow}\n{block()}")
+    assert said == (
+        "config.toml: subscriptions[1].secret: is missing: profile standard signs every request; "
+        "write env:NAME or file:PATH (in the block of 'bad'); also subscriptions[3].timeout: a "
+        'duration is seconds, or text with a unit (ms, s, m, h, d): "30s" (in the block of '
+        "'slow'); also subscriptions[4].name: 'acme' is the name of subscriptions[2] already; "
+        "give each its own"
+    )
+    said = refusal(tmp_path, "\n".join([bad] * 7))
+    assert said.endswith("'bad'); also 2 more")
+    assert said.count("; also subscriptions[") == 4
+
+
 def looked_up(directory: Path, secret: str, environ: Mapping[str, str]) -> str:
     (one,) = declared(directory, block(secret=f'"{secret}"'))
     return look_up(one, environ)

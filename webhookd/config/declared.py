@@ -28,6 +28,9 @@ FIELDS: Final = (
 )
 """The keys of a block beside those of the policy, which are the keys of `PARSERS`."""
 
+MOST_FAULTS: Final = 5
+"""Blocks whose fault is told; whoever has mended these is told the next."""
+
 _NEEDED: Final = {
     "name": 'is missing; give each block one: name = "acme"',
     "url": 'is missing; say where it is delivered to: url = "https://..."',
@@ -44,20 +47,35 @@ def read(value: object, source: str, egress: EgressPolicy, known: Known) -> tupl
         known: the profiles that a block may name: the same file's own among them.
 
     Raises:
-        ConfigError: the first fault that is found; no value that may be a secret is in it.
+        ConfigError: the first fault of each block; no value that may be a secret is in it.
     """
     if not isinstance(value, list) or not all(isinstance(block, dict) for block in value):
         fault = f"is a list of tables: write [[{KEY}]] above the keys of each"
         raise ConfigError(line(source, KEY, fault))
     found: dict[str, Declared] = {}
+    faults: list[str] = []
     for number, block in enumerate(value, 1):
-        one = _block(block, source, f"{KEY}[{number}]", egress, known)
+        try:
+            one = _block(block, source, f"{KEY}[{number}]", egress, known)
+        except ConfigError as error:
+            faults.append(str(error))
+            continue
         if one.name in found:
             other = found[one.name].place.rpartition(": ")[2]
             fault = f"{shown(one.name)} is the name of {other} already; give each its own"
-            raise ConfigError(line(source, f"{KEY}[{number}].name", fault))
-        found[one.name] = one
+            faults.append(line(source, f"{KEY}[{number}].name", fault))
+        else:
+            found[one.name] = one
+    if faults:
+        raise ConfigError(_together(faults, source))
     return tuple(found.values())
+
+
+def _together(faults: list[str], source: str) -> str:
+    """The first fault of each block in one line, which names the file once."""
+    others = [fault.removeprefix(f"{source}: ") for fault in faults[1:MOST_FAULTS]]
+    more = len(faults) - MOST_FAULTS
+    return "; also ".join([faults[0], *others, *([f"{more} more"] if more > 0 else [])])
 
 
 def look_up(one: Declared, environ: Mapping[str, str]) -> str:
