@@ -61,8 +61,49 @@ def test_commands_that_read_go_on_and_say_so(broken, args):
     result = broken(*args)
     assert result.stdout
     database = broken.config.parent / "erp.db"
-    warning = f"webhookd: warning: {broken.config}: {FAULT}; looking at {database} all the same\n"
-    assert result.stderr.startswith(warning)
+    warning = f"webhookd: warning: {broken.config}: {FAULT}; going on with {database} all the same"
+    assert result.stderr.startswith(f"{warning}\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("subscriptions", "pause", "partner"), "partner is paused; 1 delivery is owed"),
+        (("deliveries", "cancel", "2"), "delivery 2 is cancelled"),
+    ],
+)
+def test_commands_of_an_emergency_go_on_and_say_so(broken, args, said):
+    result = broken(*args)
+    assert result.stdout.startswith(said)
+    goes_on = f"going on with {broken.database} all the same"
+    assert result.stderr == f"webhookd: warning: {broken.config}: {FAULT}; {goes_on}\n"
+    broken.config.unlink()
+    args = ["--config", str(broken.config), "--database", str(broken.database), *args]
+    again = CliRunner().invoke(cli, args)
+    assert "cannot be read: No such file or directory" in again.stderr
+    assert again.exit_code == ("cancel" in args), "it is cancelled already"
+
+
+def test_a_variable_that_names_no_file_is_told_with_the_way_out(broken, monkeypatch):
+    broken.config.unlink()
+    monkeypatch.setenv("WEBHOOKD_CONFIG", str(broken.config))
+
+    def said(*args):
+        result = CliRunner().invoke(cli, args)
+        return result.exit_code, result.stderr
+
+    way_out = (
+        f"webhookd: {broken.config}: cannot be read: No such file or directory; WEBHOOKD_CONFIG "
+        "names it: set it right, or `unset WEBHOOKD_CONFIG` and give --database PATH"
+    )
+    assert said("events", "emit", "a.b") == (3, f"{way_out}\n")
+    goes_on = "; `webhookd --database PATH COMMAND` goes on with the file all the same\n"
+    assert said("subscriptions", "list") == (3, way_out + goes_on)
+    named = ("--database", str(broken.database))
+    assert said(*named, "subscriptions", "list")[0] == 0
+    assert said(*named, "events", "emit", "a.b") == (3, f"{way_out}\n")
+    monkeypatch.delenv("WEBHOOKD_CONFIG")
+    assert said(*named, "events", "emit", "a.b") == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +111,7 @@ def test_commands_that_read_go_on_and_say_so(broken, args):
     [
         ("deliveries", "retry", "2"),
         ("deliveries", "show", "2", "--curl"),
-        ("subscriptions", "pause", "partner"),
+        ("subscriptions", "enable", "partner"),
         ("subscriptions", "test", "partner"),
         ("events", "emit", "a.b"),
         ("check",),
@@ -86,7 +127,7 @@ def test_a_database_that_is_named_needs_no_configuration(broken, monkeypatch):
     broken.config.write_text("no TOML at all")
     line = broken.fails("status", code=3)
     assert line.startswith(f"{broken.config}: not valid TOML: ")
-    assert line.endswith("; `webhookd --database PATH COMMAND` looks at the file all the same")
+    assert line.endswith("; `webhookd --database PATH COMMAND` goes on with the file all the same")
     monkeypatch.setenv("WEBHOOKD_CONFIG", str(broken.config))
     with daemon(broken):
         args = ["--database", str(broken.database), "status", "--json"]

@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.conftest import Cli
 from webhookd.cli import bulk
-from webhookd.cli.commands import subscription_enable
+from webhookd.cli.commands import replay, subscription_enable
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryId, Reason
 from webhookd.core.outcomes import Signs
@@ -78,7 +78,7 @@ def test_skip_backlog_asks_at_a_terminal(webhookd: Cli, monkeypatch: pytest.Monk
             raise click.Abort
 
     monkeypatch.setattr(subscription_enable.click, "confirm", confirm)
-    monkeypatch.setattr(subscription_enable, "_is_asked", lambda: True)
+    monkeypatch.setattr(subscription_enable, "is_asked", lambda: True)
     webhookd("subscriptions", "enable", "partner", "--skip-backlog", code=130)
     assert states(webhookd) == ["pending"]
     webhookd("subscriptions", "enable", "partner", "--skip-backlog")
@@ -207,6 +207,42 @@ def test_replay(webhookd: Cli) -> None:
     wanted |= {"dry_run": False, "reopened": 1, "made": 0, "stale": 0, "pending": 3}
     assert replayed(webhookd, "--include-stale") == wanted | {"superseded": 0}
     assert states(webhookd) == ["pending"] * 4
+
+
+def test_replay_of_many_asks_at_a_terminal(webhookd: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    webhookd.insert(101)
+    webhookd.ingest()
+    webhookd.add()
+    args = ("replay", "--subscription", "partner", *SINCE)
+    asked: list[str] = []
+
+    def confirm(question: str, **_options: object) -> None:
+        asked.append(question)
+        raise click.Abort
+
+    monkeypatch.setattr(replay.click, "confirm", confirm)
+    monkeypatch.setattr(replay, "is_asked", lambda: True)
+    webhookd(*args, code=130)
+    (question,) = asked
+    assert question == (
+        "partner: 0 deliveries would be opened again, 101 would be made, 0 passed over as stale, "
+        "0 pending already, 0 not matching. Send them?"
+    )
+    assert states(webhookd) == []
+    webhookd(*args, "--dry-run")
+    webhookd(*args, "--yes")
+    assert states(webhookd) == ["pending"] * 101
+    delivered = (
+        "UPDATE webhookd_deliveries SET state = 'delivered', finished_at = created_at,"
+        " due_at = NULL, next_attempt_at = NULL WHERE number <= ?"
+    )
+    webhookd.sql(delivered, 100)
+    webhookd(*args)
+    monkeypatch.setattr(replay, "is_asked", lambda: False)
+    webhookd.sql(delivered, 101)
+    webhookd(*args)
+    assert len(asked) == 1, "neither for a hundred, nor where nobody is there to answer"
+    assert states(webhookd) == ["pending"] * 101
 
 
 def test_replay_of_what_failed_within_a_span(webhookd: Cli) -> None:

@@ -155,6 +155,17 @@ def test_what_is_taken_with_a_doubt_is_warned_of_once(webhookd, monkeypatch):
     assert webhookd("subscriptions", "apply").stderr == ""
 
 
+def test_many_missing_secrets_are_two_lines(webhookd, monkeypatch):
+    monkeypatch.delenv("ONE_SECRET", raising=False)
+    webhookd.configure(ONE + TWO + ONE.replace('"one"', '"three"').replace("env:ONE", "env:THREE"))
+    first, others = webhookd("subscriptions", "apply").stderr.splitlines()
+    assert "subscriptions[1].secret: env:ONE_SECRET: no such environment variable" in first
+    assert others == (
+        "webhookd: warning: missing too, so that nothing is sent: the secrets of two "
+        "(env:ONE_SECRET), three (env:THREE_SECRET)"
+    )
+
+
 def test_E14_a_secret_that_is_unfit_applies_nothing(webhookd, monkeypatch):
     monkeypatch.setenv("ONE_SECRET", "whsec_HUSH")
     webhookd.configure(ONE)

@@ -160,6 +160,18 @@ def test_explain_says_that_there_is_no_event_any_more(webhookd):
     assert "outbox row 1 is done with, and there is no" in explained(webhookd, "--outbox-id", "1")
 
 
+def test_explain_of_a_rejected_row_that_was_taken_off_the_list(webhookd):
+    bad_row(webhookd)
+    webhookd.ingest()
+    webhookd.sql("DELETE FROM outbox")
+    webhookd("events", "retry-rejected", "--all", "--forget-gone")
+    assert explained(webhookd, "--outbox-id", "1") == (
+        "outbox row 1 is done with, and there is no event of it: it was there before ingest began, "
+        "its event (or its rejection) was kept no longer (see [retention]), or it was rejected and "
+        "taken off the list (--forget-gone)\n"
+    )
+
+
 @pytest.fixture
 def rejecting(webhookd):
     """Rows 1 to 4 are rejected; 1 and 2 are mended since, 4 was deleted."""

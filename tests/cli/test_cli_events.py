@@ -238,7 +238,7 @@ def test_retry_opens_again(webhookd):
     webhookd.give_up(first)
     done = webhookd.json("deliveries", "retry", str(first), str(second))
     assert [set(one) for one in done] == [
-        {"delivery_id", "state", "reason", "attempts", "due_at", "waits_for"}
+        {"delivery_id", "state", "reason", "attempts", "due_at", "waits_for", "delivered_at"}
     ] * 2
     assert [(one["delivery_id"], one["state"], one["attempts"]) for one in done] == [
         (first, "pending", 1),
@@ -274,7 +274,9 @@ def test_cancel(webhookd):
     first, second, *_ = owed(webhookd)
     webhookd.deliver(first)
     result = webhookd("deliveries", "cancel", str(first), str(second), str(second), code=1)
-    assert result.stdout == f"delivery {second} is cancelled\n"
+    assert result.stdout == (
+        f"delivery {second} is cancelled; if its request is under way, a success counts\n"
+    )
     assert f"delivery {first} is delivered already; only a pending" in result.stderr
     (one,) = webhookd.json("deliveries", "list", "--state", "cancelled")
     assert (one["delivery_id"], one["reason"]) == (second, "operator")

@@ -64,7 +64,7 @@ def test_a_configuration_that_cannot_be_read_is_one_line_and_exits_3(bare, monke
     line = bare.fails("status", code=3)
     assert line == (
         f"{bare.config}: cannot be read: {said}; see --config; `webhookd --database PATH COMMAND` "
-        "looks at the file all the same"
+        "goes on with the file all the same"
     )
 
 
@@ -144,6 +144,23 @@ def test_G6_a_cursor_of_another_epoch_exits_7(webhookd, feed):
     assert (again.stdout, again.stderr) == (page.stdout, page.stderr.replace("ch 1", "ch 2"))
 
 
+@pytest.mark.parametrize("feed", ["results", "changes", "feed-events"])
+def test_G6_a_cursor_ahead_of_the_file_is_told(webhookd, feed):
+    webhookd.add()
+    webhookd.emit("a.b", "--aggregate-id", "7")
+    webhookd.ingest()
+    ahead = webhookd(feed, "--after", "3")
+    named = feed.removeprefix("feed-")
+    assert ahead.stderr == (
+        f"webhookd: warning: {named}: cursor 3 is ahead of the file, which has come to 2: it is "
+        "another file's, or this one was restored; --after 0 --epoch 1 begins again\n"
+        "next: --after 3 --epoch 1\n"
+    )
+    assert ahead.stdout == ""
+    last = webhookd(feed, "--after", "2")
+    assert last.stderr == "next: --after 2 --epoch 1\n", "all feeds have one counter"
+
+
 def test_a_paused_subscription_has_no_next_attempt(webhookd):
     webhookd.add()
     webhookd.emit("a.b")
@@ -174,6 +191,32 @@ def test_an_update_in_words_shows_what_was_changed(webhookd):
     assert names("--timeout", "default") == [("timeout", "15s")]
     assert names("--header", "X-Key: HUSH") == [("headers", "X-Key: ***")]
     assert names("--no-headers", "--jitter", "0.5") == [("headers", "-"), ("jitter", "0.5")]
+
+
+def test_an_addition_in_words_shows_what_was_given(webhookd):
+    def names(*options):
+        said = webhookd(*ADD, "https://x.example/", "--secret", "env:NONE", *options).stdout
+        return [tuple(line.split(None, 1)) for line in said.splitlines()][11:]
+
+    secret = ("secret", "env:NONE")
+    assert names() == [secret]
+    assert names("--timeout", "3", "--ordering", "none", "--header", "X-Key: HUSH") == [
+        ("headers", "X-Key: ***"),
+        secret,
+        ("timeout", "3s"),
+        ("ordering", "none"),
+    ]
+
+
+def test_a_plain_number_is_seconds_wherever_a_duration_is_an_option(webhookd):
+    webhookd.add("--timeout", "5", "--retry-after-max", "0.5", "--max-age", "0")
+    update = ("subscriptions", "update", "partner", "--json")
+    policy = json.loads(webhookd(*update, "--retry-delays", "5,30s, 0.5").stdout)["policy"]
+    assert (policy["timeout"], policy["retry_after_max"]) == ("5s", "500ms")
+    assert policy["retry_delays"] == ["5s", "30s", "500ms"]
+    assert policy["max_age"] == "off"
+    rotated = webhookd("subscriptions", "rotate-secret", "partner", "--overlap", "1.5").stdout
+    assert "the old secret for 1500ms, until " in rotated
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_add_json(webhookd):
         *("subscriptions", "add", "https://Partner.Example:443/in?key=HUSHHUSH"),
         *("--events", "supplier.*, order.created", "--tenant", "north", "--profile", "standard"),
     )
-    assert set(shown) == SUMMARY | {"secret"}
+    assert set(shown) == SUMMARY | {"secret", "headers", "policy"}
     assert re.fullmatch(r"wh_[A-Za-z0-9_-]{22}", shown["id"])
     assert shown["name"] == "partner.example"
     assert shown["url"] == "https://partner.example/in?***"
@@ -300,7 +300,7 @@ def test_remove_asks_at_a_terminal(webhookd, monkeypatch):
         asked.append(question)
 
     monkeypatch.setattr(subscription_changes.click, "confirm", confirm)
-    monkeypatch.setattr(subscription_changes, "_is_asked", lambda: True)
+    monkeypatch.setattr(subscription_changes, "is_asked", lambda: True)
     webhookd("subscriptions", "remove", "partner")
     assert asked == ["partner: 0 deliveries are owed and will be cancelled. Remove it?"]
 

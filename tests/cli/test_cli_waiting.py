@@ -50,7 +50,8 @@ def test_retry_says_what_its_receiver_asked_for_and_how_it_is(webhookd: Cli) -> 
     unwell(webhookd, held_until=None, failing_since=LONG_AGO)
     assert retried(webhookd, first) == (
         f"delivery {first} is pending, and waits: its receiver has been failing since {LONG_AGO}: "
-        "it is tried with one request at a time, until one succeeds\n"
+        "it is tried with one request at a time, until one succeeds; "
+        "`webhookd subscriptions enable partner` asks at once\n"
     )
 
 
@@ -72,6 +73,35 @@ def test_retry_of_a_stale_one_warns(webhookd: Cli) -> None:
     assert done.stderr == (
         f"webhookd: warning: delivery {first}: delivery {second}, of a newer event of its "
         "aggregate, was delivered already, so the receiver goes back in time\n"
+    )
+
+
+def test_retry_of_a_delivered_one_is_refused_unless_it_is_meant(webhookd: Cli) -> None:
+    webhookd.add()
+    first, other = owe(webhookd, "A", "B")
+    webhookd.deliver(first)
+    already = f"delivery {first} was delivered already at 2027-01-15T08:00:00.520Z"
+    with daemon(webhookd):
+        done = webhookd("deliveries", "retry", str(first), str(other), code=1)
+        assert done.stderr == f"webhookd: {already}; say --delivered to send it again\n"
+        assert done.stdout.startswith(f"delivery {other} is pending, due at 20")
+        done = webhookd("deliveries", "retry", "--delivered", str(first))
+        assert done.stdout.startswith(f"{already}; it is sent again, due at 20")
+        assert done.stderr == ""
+        (shown,) = webhookd.json("deliveries", "retry", "--delivered", str(first))
+    assert (shown["state"], shown["delivered_at"]) == ("pending", None)
+
+
+def test_retry_warns_of_a_newer_one_that_may_be_under_way(webhookd: Cli) -> None:
+    webhookd.add()
+    first, second = owe(webhookd, "A", "A")
+    with daemon(webhookd):
+        assert webhookd("deliveries", "retry", str(first)).stderr == "", "it stands behind it"
+        webhookd.give_up(first)
+        done = webhookd("deliveries", "retry", str(first))
+    assert done.stderr == (
+        f"webhookd: warning: delivery {first}: delivery {second}, of a newer event of its "
+        "aggregate, is pending: if its request is under way, the receiver gets it first\n"
     )
 
 

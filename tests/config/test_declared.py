@@ -180,6 +180,22 @@ def test_E15_a_fault_in_a_block_names_its_subscription(tmp_path: Path) -> None:
     )
 
 
+def test_the_faults_of_several_blocks_are_one_line(tmp_path: Path) -> None:
+    bad = block(name='"bad"', secret="")
+    slow = block(name='"slow"', timeout='"never"')
+    said = refusal(tmp_path, f"{bad}\n{block()}\n{slow}\n{block()}")
+    assert said == (
+        "config.toml: subscriptions[1].secret: is missing: profile standard signs every request; "
+        "write env:NAME or file:PATH (in the block of 'bad'); also subscriptions[3].timeout: a "
+        'duration is seconds, or text with a unit (ms, s, m, h, d): "30s" (in the block of '
+        "'slow'); also subscriptions[4].name: 'acme' is the name of subscriptions[2] already; "
+        "give each its own"
+    )
+    said = refusal(tmp_path, "\n".join([bad] * 7))
+    assert said.endswith("'bad'); also 2 more")
+    assert said.count("; also subscriptions[") == 4
+
+
 def looked_up(directory: Path, secret: str, environ: Mapping[str, str]) -> str:
     (one,) = declared(directory, block(secret=f'"{secret}"'))
     return look_up(one, environ)
@@ -204,6 +220,33 @@ def test_E14_a_secret_that_is_unfit_is_refused_with_its_place(tmp_path: Path) ->
 def test_E13_a_secret_that_is_missing_is_said_and_refused_by_nobody(tmp_path: Path) -> None:
     said = looked_up(tmp_path, "env:ACME", {})
     assert said.startswith(f"{tmp_path}/config.toml: subscriptions[1].secret: env:ACME: no such")
+
+
+def test_a_secret_beside_the_file_is_found_from_any_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "etc"
+    (home / "keys").mkdir(parents=True)
+    for name in ("s", "keys/s"):
+        (home / name).touch(0o600)
+        (home / name).write_text(KEY)
+    monkeypatch.chdir(tmp_path)
+    for given, found in (("./s", "s"), ("keys/s", "keys/s"), (f"{home}/s", "s")):
+        (one,) = declared(Path("etc"), block(secret=f'"file:{given}"'))
+        assert one.secret == f"file:{home}/{found}"
+        assert look_up(one, {}) == ""
+
+
+def test_a_bare_name_is_a_credential_of_systemds(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text(KEY)
+    assert looked_up(tmp_path, "file:s", {}).endswith(
+        "subscriptions[1].secret: file:s: relative, and CREDENTIALS_DIRECTORY is not set; write an "
+        "absolute path, or LoadCredential= in the service; one beside the configuration is file:./s"
+    )
+    (tmp_path / "s").chmod(0o600)
+    assert looked_up(tmp_path, "file:s", {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == ""
+    missing = looked_up(tmp_path, "file:./none", {})
+    assert missing.endswith(f"file:{tmp_path}/none: no such file; put the secret there")
 
 
 def test_a_profile_that_does_without_needs_no_secret(tmp_path: Path) -> None:

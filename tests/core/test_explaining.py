@@ -234,7 +234,7 @@ def test_a_receiver_that_is_unwell() -> None:
             Cause.FAILING,
             (
                 f"its receiver has been failing since {MADE}: it is tried with one request at a "
-                "time, until one succeeds"
+                "time, until one succeeds; `webhookd subscriptions enable acme` asks at once"
             ),
         ),
     ]

@@ -14,6 +14,7 @@ from webhookd.core.times import (
     parse_duration,
     parse_occurred_at,
     to_text,
+    with_unit,
 )
 
 MOMENTS = st.integers(EARLIEST, LATEST)
@@ -46,6 +47,14 @@ def test_the_text_is_that_of_the_standard_library(ms: int) -> None:
 @given(MOMENTS, MOMENTS)
 def test_texts_sort_as_moments_do(one: int, other: int) -> None:
     assert (to_text(one) < to_text(other)) == (one < other)
+
+
+@pytest.mark.parametrize(
+    ("text", "as_span"),
+    [("5", "5s"), ("0.25", "0.25s"), (" 7 ", "7s"), ("5s", "5s"), ("off", "off"), ("5e3", "5e3")],
+)
+def test_a_plain_number_on_the_command_line_is_seconds(text: str, as_span: str) -> None:
+    assert with_unit(text) == as_span
 
 
 @pytest.mark.parametrize("ms", [EARLIEST - 1, LATEST + 1, 10**30])

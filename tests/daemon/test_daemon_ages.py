@@ -137,6 +137,23 @@ async def test_max_block_successors_pass_and_the_head_goes_on_alone(
     assert warnings() == {Action.LINES_PASSED: 1}
 
 
+async def test_the_log_says_whose_lines_were_passed(world, autojump_clock, warnings, expected_logs):
+    for name in ("a", "b", "c"):
+        world.subscribe(name, max_block=60_000, retry_delays=[20_000] * 12)
+    world.sender.script = lambda seen: Answer(400) if seen.who != "c" else world.ok
+    for _ in range(2):
+        world.insert("x")
+    world.insert("y")
+    async with world.running():
+        await trio.sleep(75)
+    assert warnings() == {Action.LINES_PASSED: 2}
+    said = [one for one in expected_logs if one.action is Action.LINES_PASSED]
+    assert [(one.fields["subscription"], one.fields["deliveries"]) for one in said] == [
+        ("a", 2),
+        ("b", 2),
+    ]
+
+
 async def test_max_block_waits_for_the_request_that_is_under_way(world, autojump_clock, warnings):
     world.subscribe("a", max_block=10_000, retry_delays=[8_000] * 12, timeout=30_000)
     world.sender.script = lambda seen: (

@@ -41,7 +41,7 @@ def test_those_behind_a_head_that_keeps_failing_pass(box: Box) -> None:
     box.now = NOW + BLOCK - 1
     assert let_pass(box) == NO_STEP
     box.now = NOW + BLOCK
-    assert let_pass(box) == Step(1, frozenset({ONE}))
+    assert let_pass(box) == Step(1, frozenset({ONE}), whose=((ONE, 1),))
     assert box.store.next_pass() is None
     assert box.due(ONE) == [4, 2]
     assert box.rows("SELECT order_key, passed_at FROM webhookd_deliveries WHERE id = 2") == [

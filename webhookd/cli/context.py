@@ -20,9 +20,12 @@ from webhookd.store.transaction import Session, open_session
 class App:
     """One command's view of its surroundings; nothing is read before it is asked for."""
 
-    def __init__(self, config: Path | None, database: str | None) -> None:
+    def __init__(
+        self, config: Path | None, database: str | None, *, named_by: str = "--config"
+    ) -> None:
         self.config = config
         """The file that was named; None for none: then all is as it is by default."""
+        self._named_by = named_by
         self._database = database
         self.fault = ""
         """What is wrong with the configuration, once `readable` has gone on without it."""
@@ -34,7 +37,7 @@ class App:
 
     @cached_property
     def readable(self) -> Settings:
-        """The configuration for a command that changes nothing.
+        """The configuration for a command that needs nothing of it but the file's place.
 
         Where the file is refused it is the defaults, with what can be read of `database`, and
         `fault` is the line that says why.
@@ -49,14 +52,21 @@ class App:
                 raise
             found = salvage(self.config, self._database)
             if found is None:
-                look = "`webhookd --database PATH COMMAND` looks at the file all the same"
-                raise ConfigError(f"{error}; {look}") from error
+                named = "`webhookd --database PATH COMMAND` goes on with the file all the same"
+                raise ConfigError(f"{error}; {named}") from error
             self.fault = str(error)
             return self._fit(found)
 
     def read(self) -> Settings:
         """The configuration as its file has it now. Raises ConfigError."""
-        return self._fit(load(self.config, database=self._database, environ=os.environ))
+        return self._fit(
+            load(
+                self.config,
+                database=self._database,
+                environ=os.environ,
+                named_by=self._named_by,
+            )
+        )
 
     def _fit(self, settings: Settings) -> Settings:
         """Pass the settings on if their database can be named. Raises ConfigError."""
@@ -75,18 +85,19 @@ class App:
         blocks = self.settings.subscriptions or ()
         return next((one for one in blocks if one.name == name), None)
 
-    def session(self, *, write: bool, tell: bool = True) -> Session:
+    def session(self, *, write: bool, urgent: bool = False, tell: bool = True) -> Session:
         """The file, opened; to look at it the configuration need not be without fault.
 
         Args:
             write: whether it is to be changed.
+            urgent: to change it neither: nothing but the file decides what the command does.
             tell: whether a fault of the configuration is said on stderr.
 
         Raises:
             ConfigError: the configuration is unfit.
             DatabaseError: the file is.
         """
-        if write:
+        if write and not urgent:
             settings = self.settings
             columns = settings.outbox.columns
             return open_session(
@@ -95,9 +106,9 @@ class App:
         database, profiles = self.readable.database, self.readable.profiles
         columns = self.readable.outbox.columns
         if self.fault and tell:
-            complain(f"warning: {self.fault}; looking at {database} all the same")
+            complain(f"warning: {self.fault}; going on with {database} all the same")
         try:
-            return open_session(database, write=False, profiles=profiles, columns=columns)
+            return open_session(database, write=write, profiles=profiles, columns=columns)
         except DatabaseError as error:
             if self._is_there(database) or self._database is not None:
                 raise

@@ -11,6 +11,7 @@ from webhookd.core.egress import EgressPolicy, doubt_url
 from webhookd.core.matching import doubt
 from webhookd.core.model import Url
 from webhookd.core.registration import Unfit
+from webhookd.core.times import with_unit
 from webhookd.errors import Refused, UsageError
 
 POLICY: Final = {
@@ -35,6 +36,8 @@ POLICY: Final = {
     "proxy": ("URL|env:NAME|file:PATH|off", "The HTTP proxy on the way to it."),
 }
 """Keys of the policy that `add` and `update` have an option for, with its metavar and help."""
+
+_DURATIONS: Final = {key for key, (takes, _) in POLICY.items() if takes in ("DURATION", "D,D,...")}
 
 _OPTIONS: Final = {"url": "URL", "headers": "--header"}
 """Where a field's place on the command line is not simply `--field-name`."""
@@ -78,13 +81,16 @@ def pairs(headers: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def policy_of(options: dict[str, Any]) -> dict[str, object]:
-    """What was given of the policy."""
+    """What was given of the policy; a plain number is seconds where a duration is asked for."""
     if "@" in (options.get("proxy") or ""):
         complain(
             "warning: a password on the command line can be seen in the process list; "
             "--proxy env:NAME or file:PATH keeps it out of there"
         )
-    return {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value is not None}
+    for key in given.keys() & _DURATIONS:
+        given[key] = ",".join(map(with_unit, given[key].split(",")))
+    return given
 
 
 def warn(egress: EgressPolicy, *, url: Url | None = None, events: Iterable[str] = ()) -> None:

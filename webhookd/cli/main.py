@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from webhookd import __version__
 from webhookd.cli.context import App
 from webhookd.cli.lazy import LazyGroup
 from webhookd.cli.output import complain
+from webhookd.config.load import VARIABLE
 from webhookd.errors import EXIT_BUG, EXIT_OK, EXIT_USAGE, EXIT_WRONG, WebhookdError
 
 _GLOBAL: Final = ("--config", "--database")
@@ -79,7 +81,7 @@ class Root(LazyGroup):
     "--config",
     type=click.Path(path_type=Path, readable=False),  # whoever reads it says what is wrong
     metavar="PATH",
-    envvar="WEBHOOKD_CONFIG",
+    envvar=VARIABLE,
     help="The configuration, a TOML file. None is looked for: without one, defaults.  "
     "[env: WEBHOOKD_CONFIG]",
 )
@@ -98,7 +100,8 @@ def cli(context: click.Context, config: Path | None, database: str | None) -> No
     Results are written to stdout, messages to stderr; --json is there on every command that
     prints something.
     """
-    context.obj = App(config, database)
+    by_variable = context.get_parameter_source("config") is ParameterSource.ENVIRONMENT
+    context.obj = App(config, database, named_by=VARIABLE if by_variable else "--config")
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -28,6 +28,11 @@ def complain(text: str) -> None:
     say(f"webhookd: {text}")
 
 
+def is_asked() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
 def document(value: object) -> None:
     """A result as JSON, for people to read too."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")

@@ -7,7 +7,7 @@ import click
 from webhookd.cli.context import App
 from webhookd.core.model import Millis
 from webhookd.core.text import printable
-from webhookd.core.times import EARLIEST, parse_duration, parse_occurred_at
+from webhookd.core.times import EARLIEST, parse_duration, parse_occurred_at, with_unit
 
 HIGHEST: Final = 2**63 - 1
 """The highest number that SQLite's integers hold."""
@@ -49,7 +49,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg] # generic from click
     ) -> Millis:
         text = str(value)
         try:
-            return parse_duration(int(text) if text.isdecimal() else text)
+            return parse_duration(with_unit(text))
         except ValueError as error:
             self.fail(f"{printable(text, 40)!r}: {error}", param, ctx)
 

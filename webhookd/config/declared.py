@@ -1,10 +1,13 @@
 """`[[subscriptions]]`: every block judged by the functions that judge `subscriptions add`.
 
 A secret stands here as a reference only. What the reference leads to is not looked at when the
-file is read: the reader may be another user than the daemon, or `status` on a bad day.
+file is read: the reader may be another user than the daemon, or `status` on a bad day. A relative
+path in it starts from the file's directory, as that of `database` does; a bare name is a credential
+of systemd's, which only the daemon sees.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from webhookd.config.faults import advice, line, shown
@@ -25,6 +28,9 @@ FIELDS: Final = (
 )
 """The keys of a block beside those of the policy, which are the keys of `PARSERS`."""
 
+MOST_FAULTS: Final = 5
+"""Blocks whose fault is told; whoever has mended these is told the next."""
+
 _NEEDED: Final = {
     "name": 'is missing; give each block one: name = "acme"',
     "url": 'is missing; say where it is delivered to: url = "https://..."',
@@ -41,20 +47,35 @@ def read(value: object, source: str, egress: EgressPolicy, known: Known) -> tupl
         known: the profiles that a block may name: the same file's own among them.
 
     Raises:
-        ConfigError: the first fault that is found; no value that may be a secret is in it.
+        ConfigError: the first fault of each block; no value that may be a secret is in it.
     """
     if not isinstance(value, list) or not all(isinstance(block, dict) for block in value):
         fault = f"is a list of tables: write [[{KEY}]] above the keys of each"
         raise ConfigError(line(source, KEY, fault))
     found: dict[str, Declared] = {}
+    faults: list[str] = []
     for number, block in enumerate(value, 1):
-        one = _block(block, source, f"{KEY}[{number}]", egress, known)
+        try:
+            one = _block(block, source, f"{KEY}[{number}]", egress, known)
+        except ConfigError as error:
+            faults.append(str(error))
+            continue
         if one.name in found:
             other = found[one.name].place.rpartition(": ")[2]
             fault = f"{shown(one.name)} is the name of {other} already; give each its own"
-            raise ConfigError(line(source, f"{KEY}[{number}].name", fault))
-        found[one.name] = one
+            faults.append(line(source, f"{KEY}[{number}].name", fault))
+        else:
+            found[one.name] = one
+    if faults:
+        raise ConfigError(_together(faults, source))
     return tuple(found.values())
+
+
+def _together(faults: list[str], source: str) -> str:
+    """The first fault of each block in one line, which names the file once."""
+    others = [fault.removeprefix(f"{source}: ") for fault in faults[1:MOST_FAULTS]]
+    more = len(faults) - MOST_FAULTS
+    return "; also ".join([faults[0], *others, *([f"{more} more"] if more > 0 else [])])
 
 
 def look_up(one: Declared, environ: Mapping[str, str]) -> str:
@@ -69,7 +90,9 @@ def look_up(one: Declared, environ: Mapping[str, str]) -> str:
     try:
         text = resolve(one.secret, environ)
     except SecretMissing as error:
-        return f"{place}: {error}"
+        bare = one.secret.removeprefix("file:")
+        beside = "" if "/" in bare or bare == one.secret else _BESIDE.format(bare)
+        return f"{place}: {error}{beside}"
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from None
     try:
@@ -90,14 +113,14 @@ def _block(
             fault = f"unknown key; {advice(unknown, keys)}{of_whom}"
             raise ConfigError(line(source, f"{key}.{unknown}", fault))
     try:
-        return _judged(block, f"{source}: {key}" if source else key, egress, known)
+        return _judged(block, source, key, egress, known)
     except Unfit as error:
         where = f"{key}.{error.field}"
         raise ConfigError(line(source, where, f"{error.reason}{of_whom}")) from None
 
 
 def _judged(
-    block: Mapping[str, object], place: str, egress: EgressPolicy, known: Known
+    block: Mapping[str, object], source: str, key: str, egress: EgressPolicy, known: Known
 ) -> Declared:
     """Raises Unfit."""
     for field, fault in _NEEDED.items():
@@ -115,7 +138,9 @@ def _judged(
         policy={key: _plain(key, value) for key, value in block.items() if key in PARSERS},
     )
     definition = registration.judge(wanted, egress, known)
-    return Declared(place, name, definition, _secret(block, definition.profile))
+    place = f"{source}: {key}" if source else key
+    secret = _secret(block, definition.profile, Path(source).parent)
+    return Declared(place, name, definition, secret)
 
 
 def _text(block: Mapping[str, object], field: str, default: str) -> str:
@@ -145,7 +170,8 @@ def _plain(key: str, value: object) -> object:
     raise Unfit(key, "is text, a number, true or false, or a list of texts or numbers")
 
 
-def _secret(block: Mapping[str, object], profile: Profile) -> str:
+def _secret(block: Mapping[str, object], profile: Profile, home: Path) -> str:
+    """The reference, with a path that begins at the root; `home` is the file's directory."""
     if "secret" not in block:
         if profile.requires_secret:
             fault = f"is missing: profile {profile.name} signs every request; {_REFERENCES}"
@@ -153,8 +179,12 @@ def _secret(block: Mapping[str, object], profile: Profile) -> str:
         return ""
     value = block["secret"]
     if isinstance(value, str) and is_reference(value) and value.partition(":")[2]:
+        kind, _, name = value.partition(":")
+        if kind == "file" and "/" in name:
+            return f"file:{(home / name).absolute()}"
         return value
     raise Unfit("secret", f"takes no secret itself, only a reference to one; {_REFERENCES}")
 
 
 _REFERENCES: Final = "write env:NAME or file:PATH"
+_BESIDE: Final = "; one beside the configuration is file:./{}"

@@ -23,6 +23,8 @@ from webhookd.errors import ConfigError
 Reader = Callable[[object], Any]
 """Makes a setting of a TOML value, or raises ValueError with the fault and the remedy."""
 
+VARIABLE: Final = "WEBHOOKD_CONFIG"
+"""The environment's variable that names the file where `--config` does not."""
 LARGEST_PAYLOAD: Final = 1_000_000_000
 """Bytes: SQLite's own limit for a text."""
 MOST_IN_FLIGHT: Final = 10_000
@@ -38,17 +40,24 @@ _UNITS: Final = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _SIZE: Final = re.compile(r"([0-9]{1,12}) ?(|B|KiB|MiB|GiB)")
 
 
-def load(path: Path | None, *, database: str | None, environ: Mapping[str, str]) -> Settings:
+def load(
+    path: Path | None,
+    *,
+    database: str | None,
+    environ: Mapping[str, str],
+    named_by: str = "--config",
+) -> Settings:
     """The settings of the file at `path`, or the defaults where there is none.
 
     A relative `database` in the file starts from the file's directory; the argument `database`
     wins over it and starts from the working directory. `environ` is only looked at for a misspelt
-    variable when no database is named at all.
+    variable when no database is named at all. `named_by` is what named the file: the option, or
+    `VARIABLE`.
 
     Raises:
         ConfigError: the first fault that is found.
     """
-    document = {} if path is None else _parse(path)
+    document = {} if path is None else _parse(path, named_by)
     place = "" if path is None else str(path)
     found = _read(document, _KEYS, place, "")
     if database == "":
@@ -74,12 +83,17 @@ def load(path: Path | None, *, database: str | None, environ: Mapping[str, str])
     return Settings(**found)
 
 
-def _parse(path: Path) -> dict[str, object]:
+def _parse(path: Path, named_by: str) -> dict[str, object]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        fault = error.strerror or type(error).__name__
-        raise ConfigError(line(str(path), "", f"cannot be read: {fault}; see --config")) from error
+        fault = f"cannot be read: {error.strerror or type(error).__name__}"
+        way_out = (
+            f"{VARIABLE} names it: set it right, or `unset {VARIABLE}` and give --database PATH"
+            if named_by == VARIABLE
+            else "see --config"
+        )
+        raise ConfigError(line(str(path), "", f"{fault}; {way_out}")) from error
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:

@@ -261,9 +261,9 @@ def _of_subscription(one: Waiting, now: str) -> Iterator[Wait]:
         yield Wait(Cause.INSTRUCTED, f"{under_way}: the daemon ends it by itself")
     if one.failing_since is not None:
         since = f"its receiver has been failing since {one.failing_since}"
-        yield Wait(
-            Cause.FAILING, f"{since}: it is tried with one request at a time, until one succeeds"
-        )
+        tried = "it is tried with one request at a time, until one succeeds"
+        asks = f"`webhookd subscriptions enable {one.subscription}` asks at once"
+        yield Wait(Cause.FAILING, f"{since}: {tried}; {asks}")
     if one.held_until is not None and one.held_until > now:
         asked = f"its receiver asked (Retry-After) to be left alone until {one.held_until}"
         ends = f"`webhookd subscriptions enable {one.subscription}` ends that"

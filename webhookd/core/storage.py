@@ -203,6 +203,8 @@ class Step:
     """Subscriptions in which another delivery has come to the head of its line."""
     more: bool = False
     """There may be more of it to do."""
+    whose: tuple[tuple[SubscriptionKey, int], ...] = ()
+    """Of `let_pass`: how many of them are which subscription's."""
 
 
 NO_STEP: Final = Step(0)

@@ -34,6 +34,7 @@ _LONGEST_MOMENT: Final = 64
 fit in, and a host's column may hold megabytes."""
 
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_NUMBER: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _SPAN: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(ms|s|m|h|d)")
 LONGEST_SPAN: Final[Millis] = 36_500 * 86_400_000
 """A hundred years: any moment of our lifetime plus this is still a moment that can be written."""
@@ -129,6 +130,11 @@ def parse_duration(value: object) -> Millis:
     if exact.numerator > LONGEST_SPAN:
         raise ValueError("a duration lies between 0 and 36500 days")
     return exact.numerator
+
+
+def with_unit(text: str) -> str:
+    """The text of a span where everything is text, as `parse_duration` takes it: `5` is `5s`."""
+    return f"{text.strip()}s" if _NUMBER.fullmatch(text.strip()) else text
 
 
 def format_duration(ms: Millis) -> str:

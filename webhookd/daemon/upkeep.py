@@ -9,6 +9,7 @@ keep a jump from being noticed.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -171,10 +172,20 @@ class Upkeep:
     async def _let_pass(self) -> None:
         store = self._store.store
         at = store.next_pass()
-        if at is not None and at <= self._clock.now():
-            passed = await self._do(lambda: store.let_pass(self._clock.now()))
-            if passed:
-                log(Action.LINES_PASSED, logging.WARNING, deliveries=passed)
+        if at is None or at > self._clock.now():
+            return
+        passed: Counter[SubscriptionKey] = Counter()
+        await self._do(
+            lambda: store.let_pass(self._clock.now()), lambda done: passed.update(dict(done.whose))
+        )
+        for one in self._supervisor.subscriptions if passed else ():
+            if one.key in passed:
+                log(
+                    Action.LINES_PASSED,
+                    logging.WARNING,
+                    subscription=one.name,
+                    deliveries=passed[one.key],
+                )
 
     async def _announce(self) -> None:
         store = self._store.store
@@ -184,11 +195,17 @@ class Upkeep:
             self._announced = trio.current_time()
             await self._do(lambda: store.announce_rejected(self._clock.now()))
 
-    async def _do(self, step: Callable[[], Step]) -> int:
-        """Take steps until there is no more to do; returns the rows that they changed."""
+    async def _do(
+        self, step: Callable[[], Step], note: Callable[[Step], None] = lambda _: None
+    ) -> int:
+        """Take steps until there is no more to do; returns the rows that they changed.
+
+        `note` is told of each that is committed.
+        """
         rows, more = 0, True
         while more:
             done = await self._store.write(step)
             rows, more = rows + done.rows, done.more
+            note(done)
             self._supervisor.wake(done.ready)
         return rows

@@ -9,6 +9,7 @@ from webhookd.core.storage import StoredSubscription
 from webhookd.core.times import to_text
 from webhookd.errors import NotFound, Refused
 from webhookd.store import aggregates, queue, subscriptions
+from webhookd.store.book import Book, Row
 from webhookd.store.driver import Connection
 from webhookd.store.transaction import BULK_ROWS, Transaction
 
@@ -241,22 +242,43 @@ def show_event(connection: Connection, event: str) -> dict[str, Any]:
     return shown
 
 
-def retry(transaction: Transaction, delivery: int, now: Millis) -> Standing:
+def standing(transaction: Transaction, delivery: int, now: Millis) -> Standing:
+    """How a delivery stands within this transaction. Raises NotFound."""
+    with transaction.book(now) as book:
+        return _read(book, delivery).standing
+
+
+def delivered_at(one: Standing) -> str | None:
+    """When it was delivered; None while it is not."""
+    if one.state is not DeliveryState.DELIVERED or one.finished_at is None:
+        return None
+    return to_text(one.finished_at)
+
+
+def retry(
+    transaction: Transaction, delivery: int, now: Millis, *, delivered: bool = True
+) -> Standing:
     """Re-open a finished delivery, or make a pending one that waits for its next try due now.
+
+    `delivered` says whether one that the receiver has already is meant too.
 
     Raises:
         NotFound: no such delivery.
-        Refused: its subscription was removed.
+        Refused: its subscription was removed, or it was delivered and that was not meant.
     """
     with transaction.book(now) as book:
-        row = book.read(DeliveryId(delivery))
-        if row is None:
-            raise NotFound(f"no delivery {delivery}; `webhookd deliveries list` shows the newest")
+        row = _read(book, delivery)
         removed = transaction.connection.execute(
             "SELECT removed_at FROM webhookd_subscriptions WHERE key = ?", (row.subscription,)
         ).fetchone()
         if removed is None or removed[0] is not None:
             raise Refused(f"delivery {delivery}: its subscription was removed; add a new one")
+        already = delivered_at(row.standing)
+        if already is not None and not delivered:
+            raise Refused(
+                f"delivery {delivery} was delivered already at {already}; say --delivered to send "
+                "it again"
+            )
         if row.standing.state is DeliveryState.PENDING:
             after = book.hasten(row)
         else:
@@ -273,9 +295,7 @@ def cancel(transaction: Transaction, delivery: int, now: Millis) -> Standing:
         Refused: it is finished already.
     """
     with transaction.book(now) as book:
-        row = book.read(DeliveryId(delivery))
-        if row is None:
-            raise NotFound(f"no delivery {delivery}; `webhookd deliveries list` shows the newest")
+        row = _read(book, delivery)
         try:
             after = book.apply(row, Move(Happening.CANCELLED, now, reason=Reason.OPERATOR))
         except IllegalTransition:
@@ -285,6 +305,13 @@ def cancel(transaction: Transaction, delivery: int, now: Millis) -> Standing:
             ) from None
     transaction.bump()
     return after
+
+
+def _read(book: Book, delivery: int) -> Row:
+    row = book.read(DeliveryId(delivery))
+    if row is None:
+        raise NotFound(f"no delivery {delivery}; `webhookd deliveries list` shows the newest")
+    return row
 
 
 def cancel_removed(transaction: Transaction, now: Millis) -> int:

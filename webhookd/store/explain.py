@@ -108,7 +108,7 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
     """What became of an outbox row.
 
     `standing` is `event` (then `event` is what `event()` gives), `rejected`, `waiting` (not taken
-    in yet) or `done_with` (passed over at the beginning, or its event is gone).
+    in yet) or `done_with` (passed over at the beginning, or rejected and forgotten).
 
     Raises:
         NotFound: there is no such row, and none was ever taken in.

@@ -22,7 +22,8 @@ class Page:
     """Where to go on: the highest sequence of the page, or the given one if it was empty."""
     epoch: int
     """Of the numbers: when it is another one than before, start again at 0."""
-    maximum_sequence: int
+    highest: int
+    """The highest sequence of all feeds: they share one counter, and no cursor lies above it."""
 
 
 def page(
@@ -47,8 +48,10 @@ def page(
     )
     names = [column[0] for column in cursor.description]
     rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    current, maximum, minimum = connection.execute(
-        "SELECT epoch, maximum_sequence, minimum_cursor FROM webhook_feeds WHERE feed = ?", (feed,)
+    current, highest, minimum = connection.execute(
+        "SELECT epoch, (SELECT max(maximum_sequence) FROM webhook_feeds), minimum_cursor"
+        " FROM webhook_feeds WHERE feed = ?",
+        (feed,),
     ).fetchone()
     if epoch is not None and epoch != current:
         raise FeedReset(
@@ -60,4 +63,4 @@ def page(
             f"{feed}: rows up to {minimum} have been pruned and cursor {after} lies below; "
             "start again with --after 0"
         )
-    return Page(rows, rows[-1]["sequence"] if rows else after, current, maximum)
+    return Page(rows, rows[-1]["sequence"] if rows else after, current, highest)

@@ -27,9 +27,11 @@ A_MERGE: Final = 9
 
 FIND_EVENT: Final = "SELECT 1 FROM webhookd_events WHERE event_id = ?"
 INSERT_REJECTED: Final = (
-    "INSERT OR REPLACE INTO webhookd_rejected (outbox_id, reason, detail, event_type, rejected_at)"
-    " VALUES (?, ?, ?, ?, ?)"
+    "INSERT INTO webhookd_rejected (outbox_id, reason, detail, event_type, rejected_at)"
+    " VALUES (?, ?, ?, ?, ?) ON CONFLICT (outbox_id) DO UPDATE SET reason = excluded.reason,"
+    " detail = excluded.detail, event_type = excluded.event_type"
 )
+"""One that is rejected again has the reason of now, and the time of the first."""
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 """What time does to deliveries, in batches: they expire, let others pass, or were due too late."""
 
+from collections import Counter
 from typing import Final
 
 from webhookd.core.delivery import Happening, Move
@@ -7,7 +8,7 @@ from webhookd.core.model import DeliveryId, Millis, Reason, SubscriptionKey
 from webhookd.core.storage import Step
 from webhookd.core.times import from_text, to_text
 from webhookd.store import queue, recipients
-from webhookd.store.book import Book
+from webhookd.store.book import Book, Row
 from webhookd.store.driver import Connection
 from webhookd.store.recipients import NO_LINE
 from webhookd.store.transaction import BULK_ROWS, Transaction
@@ -60,29 +61,33 @@ def let_pass(transaction: Transaction, now: Millis) -> Step:
     """Let those behind heads that have kept failing for `max_block` pass them."""
     connection = transaction.connection
     found = connection.execute(OVERDUE_HEADS, (to_text(now), BULK_ROWS)).fetchall()
-    passed = 0
+    passed: Counter[SubscriptionKey] = Counter()
     with transaction.book(now) as book:
         for (delivery,) in found:
-            passed += _let_pass(connection, book, DeliveryId(delivery), now)
-    return Step(passed, frozenset(book.ready), more=len(found) == BULK_ROWS)
+            row = book.read(delivery)
+            if row is not None and _let_pass(connection, book, row, now):
+                passed[row.subscription] += 1
+    return Step(
+        passed.total(),
+        frozenset(book.ready),
+        more=len(found) == BULK_ROWS,
+        whose=tuple(sorted(passed.items())),
+    )
 
 
-def _let_pass(connection: Connection, book: Book, delivery: DeliveryId, now: Millis) -> bool:
+def _let_pass(connection: Connection, book: Book, row: Row, now: Millis) -> bool:
     """Returns whether it is passed: its policy may be another one by now."""
-    row = book.read(delivery)
-    if row is None:
-        return False
     recipient = recipients.find(connection, row.subscription, book.profiles)
     max_block = recipient.policy.max_block if recipient is not None else 0
     # One that is not due is no head: another was put before it, and nobody waits for it alone.
     # Should it come to the head again, its next failed attempt tells when it may be passed.
     is_head = row.standing.due_at is not None and row.order_key != NO_LINE
     if not max_block or not is_head or row.failing_since is None:
-        connection.execute(STAY, (None, delivery))
+        connection.execute(STAY, (None, row.id))
         return False
     pass_at = from_text(row.failing_since) + max_block
     if pass_at > now:
-        connection.execute(STAY, (to_text(pass_at), delivery))
+        connection.execute(STAY, (to_text(pass_at), row.id))
         return False
     book.leave_line(row)
     return True

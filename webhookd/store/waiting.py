@@ -28,14 +28,14 @@ DELIVERY: Final = (
     "SELECT subscription, id AS delivery_id, order_key, state, due_at"
     " FROM webhookd_deliveries WHERE id = ?"
 )
-NEWER_DELIVERED: Final = (
+NEWER: Final = (
     "SELECT n.id FROM webhookd_deliveries AS d"
     " CROSS JOIN webhookd_events AS e ON e.sequence = d.event"
     " CROSS JOIN webhookd_events AS f INDEXED BY webhookd_events_aggregate"
     " CROSS JOIN webhookd_deliveries AS n ON n.event = f.sequence"
     " AND n.subscription = d.subscription"
     " WHERE d.id = ? AND e.aggregate <> 0 AND f.aggregate = e.aggregate AND f.aggregate <> 0"
-    " AND f.sequence > e.sequence AND n.state = 'delivered' ORDER BY f.sequence DESC LIMIT 1"
+    " AND f.sequence > e.sequence AND n.state = ? ORDER BY f.sequence DESC LIMIT 1"
 )
 
 Surroundings = dict[str, Any]
@@ -102,9 +102,9 @@ def waits_of(
     return []
 
 
-def newer_delivered(connection: Connection, delivery: int) -> int | None:
-    """A delivery of a newer event of the same aggregate, that its subscription has got already."""
-    found = connection.execute(NEWER_DELIVERED, (delivery,)).fetchone()
+def newer(connection: Connection, delivery: int, state: DeliveryState) -> int | None:
+    """The newest delivery in that state, of a newer event of its aggregate, to whom it is owed."""
+    found = connection.execute(NEWER, (delivery, state)).fetchone()
     return None if found is None else int(found[0])
 
 

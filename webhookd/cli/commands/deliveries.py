@@ -28,7 +28,7 @@ from webhookd.store import deliveries as stored_ones
 from webhookd.store import lockfile, subscriptions, waiting
 from webhookd.store.blocking import blocking as blocking_ones
 from webhookd.store.deliveries import Filter
-from webhookd.store.transaction import Session, Transaction
+from webhookd.store.transaction import Session
 
 COLUMNS: Final = {
     "delivery_id": "DELIVERY",
@@ -229,15 +229,26 @@ def _print_curl(app: App, delivery: int, *, reveal: bool, as_json: bool) -> None
 
 @deliveries.command()
 @click.argument("delivery", metavar="ID...", type=NUMBER, nargs=-1, required=True)
+@click.option("--delivered", is_flag=True, help="Also those that were delivered already.")
 @json_option
 @pass_app
-def retry(app: App, delivery: tuple[int, ...], as_json: bool) -> int:
+def retry(app: App, delivery: tuple[int, ...], delivered: bool, as_json: bool) -> int:
     """Send deliveries again: finished ones are opened again, waiting ones become due now.
 
     The schedule of retries starts again, attempts go on counting. One that is opened again goes
-    before the pending ones of its aggregate.
+    before the pending ones of its aggregate. One that was delivered, perhaps a moment ago, is
+    refused without --delivered.
     """
-    return _each(app, delivery, stored_ones.retry, as_json=as_json)
+
+    def open_again(session: Session, number: int) -> dict[str, Any]:
+        with session.write() as transaction:
+            now = app.now()
+            before = stored_ones.standing(transaction, number, now)
+            after = stored_ones.retry(transaction, number, now, delivered=delivered)
+        _warn_of_newer(session, number, opened=before.state is not DeliveryState.PENDING)
+        return _shown(number, after) | {"delivered_at": stored_ones.delivered_at(before)}
+
+    return _each(app, delivery, open_again, as_json=as_json)
 
 
 @deliveries.command()
@@ -249,29 +260,33 @@ def cancel(app: App, delivery: tuple[int, ...], as_json: bool) -> int:
 
     One whose request is under way is still delivered if the receiver takes it.
     """
-    return _each(app, delivery, stored_ones.cancel, as_json=as_json)
+
+    def take_back(session: Session, number: int) -> dict[str, Any]:
+        with session.write() as transaction:
+            return _shown(number, stored_ones.cancel(transaction, number, app.now()))
+
+    return _each(app, delivery, take_back, urgent=True, as_json=as_json)
 
 
 def _each(
     app: App,
     ids: tuple[int, ...],
-    act: Callable[[Transaction, int, Millis], Standing],
+    act: Callable[[Session, int], dict[str, Any]],
     *,
+    urgent: bool = False,
     as_json: bool,
 ) -> int:
     """Do it to each that it can be done to; the exit code of the first that it cannot."""
     code, done = EXIT_OK, []
-    with app.session(write=True) as session:
+    with app.session(write=True, urgent=urgent) as session:
         for number in dict.fromkeys(ids):
             try:
-                with session.write() as transaction:
-                    standing = act(transaction, number, app.now())
+                shown = act(session, number)
             except (NotFound, Refused) as error:
                 complain(str(error))
                 code = code or error.exit_code
             else:
-                done.append(_standing(number, standing) | _waits(app, session, number))
-                _warn_stale(session, number, standing)
+                done.append(shown | _waits(app, session, number))
     if as_json:
         document(done)
     else:
@@ -279,7 +294,7 @@ def _each(
     return code
 
 
-def _standing(number: int, standing: Standing) -> dict[str, Any]:
+def _shown(number: int, standing: Standing) -> dict[str, Any]:
     return {
         "delivery_id": number,
         "state": standing.state.value,
@@ -306,22 +321,30 @@ def _waits(app: App, session: Session, number: int) -> dict[str, Any]:
 _TURN: Final = (Cause.TIME, Cause.PLACE)
 
 
-def _warn_stale(session: Session, number: int, standing: Standing) -> None:
-    if standing.state is not DeliveryState.PENDING:
-        return
+def _warn_of_newer(session: Session, number: int, *, opened: bool) -> None:
+    """Say what the receiver has, or may get, before this one though it is newer."""
     with session.read() as connection:
-        newer = waiting.newer_delivered(connection, number)
+        newer = waiting.newer(connection, number, DeliveryState.DELIVERED)
+        fate = "was delivered already, so the receiver goes back in time"
+        if newer is None and opened:  # one that was pending has those in line behind it
+            newer = waiting.newer(connection, number, DeliveryState.PENDING)
+            fate = "is pending: if its request is under way, the receiver gets it first"
     if newer is not None:
         complain(
-            f"warning: delivery {number}: delivery {newer}, of a newer event of its aggregate, was "
-            "delivered already, so the receiver goes back in time"
+            f"warning: delivery {number}: delivery {newer}, of a newer event of its aggregate, "
+            f"{fate}"
         )
 
 
 def _in_words(done: dict[str, Any]) -> str:
-    said = f"delivery {done['delivery_id']} is {done['state']}"
-    if done["state"] != DeliveryState.PENDING:
-        return said
+    number, state = done["delivery_id"], done["state"]
+    if state == DeliveryState.CANCELLED:
+        return f"delivery {number} is cancelled; if its request is under way, a success counts"
+    said = f"delivery {number} is {state}"
+    if done.get("delivered_at"):
+        said = (
+            f"delivery {number} was delivered already at {done['delivered_at']}; it is sent again"
+        )
     waits = "; ".join(one["text"] for one in done["waits_for"])
     if waits:
         return f"{said}, and waits: {waits}"

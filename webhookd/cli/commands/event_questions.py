@@ -134,7 +134,8 @@ def _row(found: dict[str, Any]) -> Iterator[str]:
     else:
         yield (
             f"outbox row {number} is done with, and there is no event of it: it was there before "
-            "ingest began, or its event (or its rejection) was kept no longer: see [retention]"
+            "ingest began, its event (or its rejection) was kept no longer (see [retention]), or it"
+            " was rejected and taken off the list (--forget-gone)"
         )
 
 

@@ -5,7 +5,7 @@ from typing import Final
 import click
 
 from webhookd.cli.context import App, pass_app
-from webhookd.cli.output import json_line, say
+from webhookd.cli.output import complain, json_line, say
 from webhookd.cli.types import CURSOR, EPOCH, LIMIT
 from webhookd.store.feeds import page
 
@@ -74,6 +74,12 @@ def feed_events(app: App, after: int, epoch: int | None, limit: int) -> None:
 def _print(app: App, feed: str, after: int, epoch: int | None, limit: int) -> None:
     with app.session(write=False) as session, session.read() as connection:
         found = page(connection, feed, after, limit, epoch=epoch)
+    if after > found.highest:
+        complain(
+            f"warning: {feed}: cursor {after} is ahead of the file, which has come to "
+            f"{found.highest}: it is another file's, or this one was restored; "
+            f"--after 0 --epoch {found.epoch} begins again"
+        )
     for row in found.rows:
         json_line(row)
     say(f"next: --after {found.cursor} --epoch {found.epoch}")

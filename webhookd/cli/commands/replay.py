@@ -1,13 +1,13 @@
 """`webhookd replay`: the events of a span of time once more, for one subscription."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from webhookd.cli.bulk import complete, progress
 from webhookd.cli.context import App, pass_app
-from webhookd.cli.output import document, json_option, lines
+from webhookd.cli.output import document, is_asked, json_option, lines
 from webhookd.cli.types import MOMENT
 from webhookd.core.model import Millis
 from webhookd.core.storage import StoredSubscription
@@ -18,6 +18,9 @@ from webhookd.store import lockfile, subscriptions
 from webhookd.store import replay as stored
 from webhookd.store.replay import SUPERSEDED, Span, Verdict
 from webhookd.store.transaction import Session
+
+UNASKED: Final = 100
+"""Deliveries that a person at a terminal replays without being asked whether they are meant."""
 
 
 @click.command()
@@ -35,6 +38,7 @@ from webhookd.store.transaction import Session
     "--include-stale", is_flag=True, help="Also those with a newer one delivered already."
 )
 @click.option("--dry-run", is_flag=True, help="Only count: change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @pass_app
 def replay(
@@ -45,6 +49,7 @@ def replay(
     failed_only: bool,
     include_stale: bool,
     dry_run: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Send the events of a span of time to a subscription again.
@@ -53,6 +58,8 @@ def replay(
     matches now becomes one. Each goes before the pending ones of its aggregate. An event is
     passed over if a newer one of its aggregate was delivered, unless --include-stale. Nothing is
     sent to the subscription until all of it is done; a daemon may run meanwhile.
+
+    At a terminal it counts first, and asks where it is more than a hundred; a script is not asked.
     """
     if until is not None and until <= since:
         raise UsageError("--until: is not after --since, so there is nothing between them")
@@ -62,6 +69,8 @@ def replay(
             span = stored.span(
                 connection, since, until, failed_only=failed_only, include_stale=include_stale
             )
+        if not (dry_run or yes) and is_asked():
+            _confirm(found, _count(session, found, span))
         came = _count(session, found, span) if dry_run else _do(app, session, found, span)
         runs = lockfile.is_held(session.path)
     shown: dict[str, Any] = {
@@ -93,6 +102,12 @@ def _count(session: Session, found: StoredSubscription, span: Span) -> Counter[s
     return came
 
 
+def _confirm(found: StoredSubscription, foreseen: Counter[str]) -> None:
+    if foreseen[Verdict.REOPENED] + foreseen[Verdict.MADE] > UNASKED:
+        said = _counts(foreseen, would="would be ")
+        click.confirm(f"{found.name}: {said}. Send them?", abort=True, err=True)
+
+
 def _do(app: App, session: Session, found: StoredSubscription, span: Span) -> Counter[str]:
     with session.write() as transaction:
         subscriptions.find(transaction.connection, found.id)
@@ -115,7 +130,20 @@ def _do(app: App, session: Session, found: StoredSubscription, span: Span) -> Co
 def _in_words(
     found: StoredSubscription, came: Counter[str], *, dry_run: bool, runs: bool
 ) -> list[str]:
-    would = "would be " if dry_run else ""
+    texts = [f"{found.name}: {_counts(came, would='would be ' if dry_run else '')}"]
+    if dry_run:
+        texts.append("nothing was changed: this was a dry run")
+    elif found.state != "enabled":
+        texts.append(
+            f"{found.name} is {found.state}, so nothing is sent before "
+            f"`webhookd subscriptions enable {found.name}`"
+        )
+    elif not runs:
+        texts.append("they will be sent once the daemon runs")
+    return texts
+
+
+def _counts(came: Counter[str], *, would: str) -> str:
     said = [
         f"{counted(came[Verdict.REOPENED], 'delivery', 'deliveries')} {would}opened again",
         f"{came[Verdict.MADE]} {would}made",
@@ -127,14 +155,4 @@ def _in_words(
         said.append(f"{came[Verdict.NOT_FAILED]} not failed")
     if came[SUPERSEDED]:
         said.insert(2, f"{came[SUPERSEDED]} of these superseded by newer ones")
-    texts = [f"{found.name}: {', '.join(said)}"]
-    if dry_run:
-        texts.append("nothing was changed: this was a dry run")
-    elif found.state != "enabled":
-        texts.append(
-            f"{found.name} is {found.state}, so nothing is sent before "
-            f"`webhookd subscriptions enable {found.name}`"
-        )
-    elif not runs:
-        texts.append("they will be sent once the daemon runs")
-    return texts
+    return ", ".join(said)

@@ -1,13 +1,12 @@
 """`webhookd subscriptions update`, `pause`, `rotate-secret` and `remove`."""
 
-import sys
 from typing import Any, Final
 
 import click
 
 from webhookd.cli import secrets, terms
 from webhookd.cli.bulk import complete
-from webhookd.cli.commands.subscriptions import details, in_words, summary
+from webhookd.cli.commands.subscriptions import defined, in_words, keep_given, summary
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.declared import check_editable, check_removable
 from webhookd.cli.definition import (
@@ -20,7 +19,7 @@ from webhookd.cli.definition import (
     warn,
 )
 from webhookd.cli.known import warn_of_slips
-from webhookd.cli.output import document, json_option, lines, say
+from webhookd.cli.output import document, is_asked, json_option, lines, say
 from webhookd.cli.types import DURATION
 from webhookd.config.settings import Settings
 from webhookd.core import registration, urls
@@ -116,14 +115,11 @@ def update(
         url=urls.parse(after.url) if "url" in changes else None,
         events=changes.get("events", ()),
     )
-    known = details(after, app.settings.profiles)
-    shown = {**summary(after), "headers": known["headers"], "policy": known["policy"]}
+    shown = defined(after, app.settings.profiles)
     if as_json:
         document(shown)
         return
-    if "headers" not in changes:
-        del shown["headers"]
-    shown["policy"] = {key: value for key, value in known["policy"].items() if key in policy}
+    keep_given(shown, headers="headers" in changes, policy=policy)
     lines(*in_words(shown))
 
 
@@ -191,7 +187,7 @@ def profile_of(found: StoredSubscription, known: Known) -> Profile:
 @pass_app
 def pause(app: App, subscription: str, as_json: bool) -> None:
     """Send nothing more to a subscription; what it is owed goes on accruing."""
-    with app.session(write=True) as session:
+    with app.session(write=True, urgent=True) as session:
         found = _set_state(session, subscription, SubscriptionState.PAUSED, "operator")
         owed = _owed(session, found)
     if as_json:
@@ -324,7 +320,7 @@ def remove(app: App, subscription: str, yes: bool, as_json: bool) -> None:
 
 
 def _confirm(found: StoredSubscription, owed: int) -> None:
-    if not _is_asked():
+    if not is_asked():
         raise UsageError(
             f"{found.name}: {_deliveries(owed)} owed and would be cancelled; say --yes to remove it"
         )
@@ -333,8 +329,3 @@ def _confirm(found: StoredSubscription, owed: int) -> None:
         abort=True,
         err=True,
     )
-
-
-def _is_asked() -> bool:
-    """Whether there is somebody to ask."""
-    return sys.stdin.isatty()

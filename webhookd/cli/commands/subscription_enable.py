@@ -1,6 +1,5 @@
 """`webhookd subscriptions enable`, and what becomes of what was owed while a partner was down."""
 
-import sys
 from collections import Counter
 
 import click
@@ -9,7 +8,7 @@ from webhookd.cli.bulk import complete
 from webhookd.cli.commands.subscriptions import summary
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.declared import warn_undeclared
-from webhookd.cli.output import document, json_option, lines
+from webhookd.cli.output import document, is_asked, json_option, lines
 from webhookd.core.storage import StoredSubscription
 from webhookd.core.text import counted
 from webhookd.errors import UsageError
@@ -139,7 +138,7 @@ def _confirm(found: StoredSubscription, owed: int, backlog: Kind) -> None:
     if not owed:
         return
     but = "" if backlog is Kind.SKIP_BACKLOG else ", all but the newest of each aggregate"
-    if not _is_asked():
+    if not is_asked():
         raise UsageError(
             f"{found.name}: {_are(owed)} owed and would be cancelled{but}; say --yes to skip them"
         )
@@ -148,11 +147,6 @@ def _confirm(found: StoredSubscription, owed: int, backlog: Kind) -> None:
         abort=True,
         err=True,
     )
-
-
-def _is_asked() -> bool:
-    """Whether there is somebody to ask."""
-    return sys.stdin.isatty()
 
 
 def _find(session: Session, subscription: str) -> StoredSubscription:

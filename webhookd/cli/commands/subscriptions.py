@@ -1,6 +1,6 @@
 """`webhookd subscriptions`: the group, and what makes and shows them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import click
@@ -122,12 +122,14 @@ def add(
             seen = latest_types(transaction.connection)
     warn(app.settings.egress, url=definition.url, events=definition.events)
     warn_of_slips(definition.events, seen, definition.profile.name)
-    shown = {**summary(made), "secret": None if chosen is None else chosen.shown}
+    shown = defined(made, app.settings.profiles)
+    shown["secret"] = None if chosen is None else chosen.shown
     if chosen is not None and chosen.public:
         shown["public_key"] = chosen.public
     if as_json:
         document(shown)
         return
+    keep_given(shown, headers=bool(wanted.headers), policy=wanted.policy)
     if chosen is not None and chosen.made:
         shown["secret"] += "  (shown this once: give it to the receiver)"
     lines(*in_words(shown))
@@ -194,6 +196,19 @@ def summary(one: StoredSubscription) -> dict[str, Any]:
         "managed_by": one.managed_by,
         "created_at": one.created_at,
     }
+
+
+def defined(one: StoredSubscription, known: Known) -> dict[str, Any]:
+    """A subscription as `add` and `update` leave it, with its policy in force."""
+    more = details(one, known)
+    return {**summary(one), "headers": more["headers"], "policy": more["policy"]}
+
+
+def keep_given(shown: dict[str, Any], *, headers: bool, policy: Collection[str]) -> None:
+    """Of `defined`, for a person: headers and policy only as far as they were given just now."""
+    if not headers:
+        del shown["headers"]
+    shown["policy"] = {key: value for key, value in shown["policy"].items() if key in policy}
 
 
 def in_words(shown: dict[str, Any]) -> list[str]:

@@ -62,10 +62,14 @@ def _judge(touched: list[Declared], egress: EgressPolicy) -> None:
     Raises:
         ConfigError: a reference that leads to something unusable.
     """
+    looked_up = [(one, look_up(one, os.environ)) for one in touched]
+    missing = [(one, fault) for one, fault in looked_up if fault]
+    if missing:
+        complain(f"warning: {missing[0][1]}; until the daemon finds it, nothing is sent")
+    if len(missing) > 1:
+        others = ", ".join(f"{one.name} ({one.secret})" for one, _ in missing[1:])
+        complain(f"warning: missing too, so that nothing is sent: the secrets of {others}")
     for one in touched:
-        missing = look_up(one, os.environ)
-        if missing:
-            complain(f"warning: {missing}; until the daemon finds it, nothing is sent")
         terms.look_up(one.definition.policy, one.definition.profile, one.place)
         blocked = doubt_url(one.definition.url, egress)
         if blocked is not None:
