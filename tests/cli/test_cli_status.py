@@ -196,18 +196,32 @@ def test_watch_json_is_a_line_a_look(webhookd, monkeypatch):
     assert "no such file" in json.loads(second)["problems"][0]
 
 
+@contextlib.contextmanager
+def heard(number):
+    """Children get the signal's own meaning: who runs in the background may have it ignored."""
+    before = signal.signal(number, signal.default_int_handler)
+    yield
+    signal.signal(number, before)
+
+
 def test_watch_ends_at_a_real_ctrl_c(webhookd):
     ours, terminal = pty.openpty()
     command = [sys.executable, "-m", "webhookd", "--database", webhookd.database, "status"]
-    with subprocess.Popen(
-        [*command, "--watch"], stdout=terminal, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        heard(signal.SIGINT),
+        subprocess.Popen(
+            [*command, "--watch"], stdout=terminal, stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
         os.close(terminal)
         said = b""
-        while b"deliveries" not in said:
-            said += os.read(ours, 4_096)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            while b"deliveries" not in said:
+                said += os.read(ours, 4_096)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     os.close(ours)
     assert said.startswith(b"\x1b[H\x1b[2Jdaemon ")
     assert (process.returncode, errors) == (0, "")

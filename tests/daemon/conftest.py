@@ -415,3 +415,4 @@ def long_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Days of virtual time without a million looks at the file."""
     monkeypatch.setattr(tailer, "POLL", 300.0)
     monkeypatch.setattr(upkeep, "EVERY", 300.0)
+    monkeypatch.setattr(upkeep, "CLOCK_EVERY", 300.0)

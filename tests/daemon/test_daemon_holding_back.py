@@ -206,7 +206,7 @@ async def test_E4_one_that_a_clock_ahead_has_set_is_not_kept_to(world, autojump_
     assert not warnings()
 
 
-async def test_a_success_that_was_under_way_does_not_end_the_hold(world) -> None:
+async def test_a_success_that_was_under_way_does_not_end_the_hold(world, autojump_clock):
     world.subscribe("a", concurrency=2)
 
     def script(seen):

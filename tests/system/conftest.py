@@ -132,7 +132,7 @@ Start = Callable[..., Child]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a child process: `start(arguments, env=..., cwd=...)`."""
+    """Starts a child process: `start(arguments, env=..., cwd=..., stderr=...)`."""
     children: list[Child] = []
     outputs: list[IO[bytes]] = []
 
@@ -141,6 +141,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         *,
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
+        stderr: int | None = None,
     ) -> Child:
         paths = [tmp_path / f"child-{len(children)}.{name}" for name in ("err", "out")]
         said, printed = (path.open("wb") for path in paths)
@@ -149,7 +150,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             [str(argument) for argument in arguments],
             stdin=subprocess.DEVNULL,
             stdout=printed,
-            stderr=said,
+            stderr=said if stderr is None else stderr,
             env=env,
             cwd=cwd or tmp_path,
         )

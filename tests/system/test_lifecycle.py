@@ -1,6 +1,7 @@
 """How the daemon starts, stops and makes room for the next one, as other processes see it."""
 
 import json
+import os
 import signal
 import sys
 import time
@@ -129,13 +130,15 @@ def test_E17_log_that_nobody_reads_stops_nothing(site: Any, receiver: Any, start
     site.prepare()
     site.subscribe("one", receiver.url("/one"))
     site.insert(1_500, aggregates=500)
-    # Its stderr is a pipe whose reader sleeps, so it is full after some hundred lines.
-    command = " ".join(site.arguments("run"))
-    shell = start(["sh", "-c", f"{{ {command} 2>&1 & echo $! >&2; wait $!; }} | sleep 600"])
+    # Its stderr is a pipe that is never read, so it is full after some hundred lines.
+    unread, written = os.pipe()
+    daemon = start(site.arguments("run"), stderr=written)
+    os.close(written)
     try:
         site.until_delivered(1_500)
     finally:
-        shell.kill()
+        daemon.kill()
+        os.close(unread)
 
 
 def test_drain_delivers_and_ends(site: Any, receiver: Any) -> None:
