@@ -21,7 +21,7 @@ def test_texts_are_in_the_order_of_a_row() -> None:
     assert columns.texts == (
         "type", "aggregate_type", "aggregate_id", Constant("acme"), "", "occurred_at", "event_id",
     )  # fmt: skip
-    assert NAMES == ("id", *TEXTS)
+    assert ("id", *TEXTS) == NAMES
 
 
 def test_only_columns_that_are_named_are_needed() -> None:
