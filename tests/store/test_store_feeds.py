@@ -98,25 +98,3 @@ def test_a_change_is_at_its_newest_place(full: Box) -> None:
     assert page.rows[1]["sequence"] == newest["sequence"]
     assert page.rows[1]["event_id"] == newest["event_id"]
     assert page.rows[0]["tenant"] is None
-
-
-def test_who_begins_at_0_comes_to_the_end_past_old_rows_that_stay(box: Box) -> None:
-    """Rows that are owed stay below the watermark of what was pruned above them."""
-    box.subscribe()
-    for _ in range(6):
-        box.put(aggregate_id="S-1")
-    box.ingest_all()
-    highest = box.one("SELECT maximum_sequence FROM webhook_feeds WHERE feed = 'results'")
-    box.host.execute("UPDATE webhookd_feeds SET minimum_cursor = ?", (highest + 3,))
-    page = feeds.page(box.host, "results", 0, 4)
-    seen = list(page.rows)
-    while page.rows:
-        page = feeds.page(box.host, "results", page.cursor, 4, began=page.began)
-        seen += page.rows
-    assert len(seen) == 6
-    # Who does not say when it began is sent back, as is anybody when more goes after that.
-    with pytest.raises(FeedReset):
-        feeds.page(box.host, "results", page.cursor, 4)
-    box.host.execute("UPDATE webhookd_feeds SET minimum_cursor = minimum_cursor + 1")
-    with pytest.raises(FeedReset):
-        feeds.page(box.host, "results", page.cursor, 4, began=page.began)

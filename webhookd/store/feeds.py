@@ -23,29 +23,14 @@ class Page:
     epoch: int
     """Of the numbers: when it is another one than before, start again at 0."""
     maximum_sequence: int
-    began: int = 0
-    """Up to where the feed reached when this poller began at 0, as far as anybody has said."""
-
-
-_HEAD: Final = "SELECT epoch, maximum_sequence, minimum_cursor FROM webhook_feeds WHERE feed = ?"
 
 
 def page(
-    connection: Connection,
-    feed: str,
-    after: int,
-    limit: int,
-    *,
-    epoch: int | None = None,
-    began: int = 0,
+    connection: Connection, feed: str, after: int, limit: int, *, epoch: int | None = None
 ) -> Page:
     """The rows of `feed` with a sequence above `after`, at most `limit`, ascending.
 
     The page is read first and the watermark afterwards, so that what is pruned in between shows.
-
-    What was pruned up to `began` was gone, or at that place already, when the poller began: it has
-    no older standing of it. Without that, rows which stay below the watermark (what is owed, what
-    failed) would send everyone who begins at 0 back to 0, page after page.
 
     Args:
         connection: to read by.
@@ -53,27 +38,26 @@ def page(
         after: the cursor; 0 for all that remains.
         limit: rows.
         epoch: that of the cursor; None where the poller keeps none.
-        began: the `began` of the page before; 0 where the poller keeps none.
 
     Raises:
         FeedReset: `after` lies below what retention has taken, or is of another epoch.
     """
-    if after == 0:
-        began = connection.execute(_HEAD, (feed,)).fetchone()[1]
     cursor = connection.execute(
         f"SELECT * FROM {VIEWS[feed]} WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, limit)
     )
     names = [column[0] for column in cursor.description]
     rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    current, maximum, minimum = connection.execute(_HEAD, (feed,)).fetchone()
+    current, maximum, minimum = connection.execute(
+        "SELECT epoch, maximum_sequence, minimum_cursor FROM webhook_feeds WHERE feed = ?", (feed,)
+    ).fetchone()
     if epoch is not None and epoch != current:
         raise FeedReset(
             f"{feed}: the file is in epoch {current}, and the cursor is of epoch {epoch}: it was "
             f"restored or copied; start again with --after 0 --epoch {current}"
         )
-    if after > 0 and max(after, began) < minimum:
+    if 0 < after < minimum:
         raise FeedReset(
             f"{feed}: rows up to {minimum} have been pruned and cursor {after} lies below; "
             "start again with --after 0"
         )
-    return Page(rows, rows[-1]["sequence"] if rows else after, current, maximum, began)
+    return Page(rows, rows[-1]["sequence"] if rows else after, current, maximum)

@@ -18,9 +18,6 @@ after_option = click.option(
 epoch_option = click.option(
     "--epoch", type=EPOCH, metavar="E", help="The cursor's epoch; when it has changed: exit code 7."
 )
-began_option = click.option(
-    "--began", type=CURSOR, default=0, metavar="N", help="As the `next:` of the page before says."
-)
 limit_option = click.option(
     "--limit", type=LIMIT, default=PAGE, show_default=True, help="Print at most so many rows."
 )
@@ -32,55 +29,51 @@ json_too = click.option(
 @click.command()
 @after_option
 @epoch_option
-@began_option
 @limit_option
 @json_too
 @pass_app
-def results(app: App, after: int, epoch: int | None, began: int, limit: int) -> None:
+def results(app: App, after: int, epoch: int | None, limit: int) -> None:
     """Print what became of deliveries, each at its newest sequence, as JSON lines.
 
     The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
     retention has taken; start again with --after 0.
     """
-    _print(app, "results", after, epoch, began, limit)
+    _print(app, "results", after, epoch, limit)
 
 
 @click.command()
 @after_option
 @epoch_option
-@began_option
 @limit_option
 @json_too
 @pass_app
-def changes(app: App, after: int, epoch: int | None, began: int, limit: int) -> None:
+def changes(app: App, after: int, epoch: int | None, limit: int) -> None:
     """Print which aggregates changed, each at its newest sequence, as JSON lines.
 
     The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
     retention has taken; start again with --after 0.
     """
-    _print(app, "changes", after, epoch, began, limit)
+    _print(app, "changes", after, epoch, limit)
 
 
 @click.command("feed-events")
 @after_option
 @epoch_option
-@began_option
 @limit_option
 @json_too
 @pass_app
-def feed_events(app: App, after: int, epoch: int | None, began: int, limit: int) -> None:
+def feed_events(app: App, after: int, epoch: int | None, limit: int) -> None:
     """Print every event in order, as JSON lines.
 
     The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
     retention has taken; start again with --after 0.
     """
-    _print(app, "events", after, epoch, began, limit)
+    _print(app, "events", after, epoch, limit)
 
 
-def _print(app: App, feed: str, after: int, epoch: int | None, began: int, limit: int) -> None:
+def _print(app: App, feed: str, after: int, epoch: int | None, limit: int) -> None:
     with app.session(write=False) as session, session.read() as connection:
-        found = page(connection, feed, after, limit, epoch=epoch, began=began)
+        found = page(connection, feed, after, limit, epoch=epoch)
     for row in found.rows:
         json_line(row)
-    behind = f" --began {found.began}" if 0 < found.cursor < found.began else ""
-    say(f"next: --after {found.cursor} --epoch {found.epoch}{behind}")
+    say(f"next: --after {found.cursor} --epoch {found.epoch}")
