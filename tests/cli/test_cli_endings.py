@@ -67,9 +67,10 @@ def test_the_commands():
                 "changes",
                 "feed-events",
                 "replay",
+                "prune",
                 "demo",
             ),
-            *("subscriptions", "events", "deliveries", "catalog"),
+            *("subscriptions", "events", "deliveries", "catalog", "capture"),
             *(
                 f"subscriptions {name}"
                 for name in (
@@ -78,6 +79,8 @@ def test_the_commands():
                 )
             ),
             *(f"events {name}" for name in ("emit", "list", "show", "explain", "retry-rejected")),
+            "events erase",
+            *(f"capture {name}" for name in ("add", "list", "show", "remove", "repair")),
             *(f"deliveries {name}" for name in ("list", "show", "retry", "cancel")),
             *("catalog list", "catalog show"),
         ]

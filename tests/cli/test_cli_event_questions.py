@@ -3,7 +3,7 @@
 import pytest
 
 from webhookd.errors import OutboxUnreadable
-from webhookd.store import rejected
+from webhookd.store import rejected, sources
 
 EARLIER = 1_800_000_000_000
 
@@ -277,12 +277,12 @@ def test_what_was_done_is_told_when_the_rest_fails(rejecting, monkeypatch):
     monkeypatch.setattr(rejected, "AT_ONCE", 1)
     looks = iter((True, False))
 
-    class Fails(rejected.Outbox):
+    class Fails(sources.Outbox):
         def end(self, connection, cursor):
             if not next(looks):
                 raise OutboxUnreadable("schema: table outbox missing")
 
-    monkeypatch.setattr(rejected, "Outbox", Fails)
+    monkeypatch.setattr(sources, "Outbox", Fails)
     done = rejecting("events", "retry-rejected", "--all", code=4)
     assert done.stdout == "1 row is an event now, with 1 delivery owed\n"
     assert done.stderr == "webhookd: schema: table outbox missing\n"

@@ -5,16 +5,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.store.mapped import KINDS, Mapped
+from webhookd.core.retention import DAY, Retention, Work
 
 KEYS = st.integers(0, 12)
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["put", "put", "low", "delete", "rolled back", "vacuum", "ingest", "killed", "restart"]
+            [
+                "put",
+                "put",
+                "low",
+                "delete",
+                "delete",
+                "rolled back",
+                "vacuum",
+                "ingest",
+                "killed",
+                "restart",
+                "prune",
+                "prune",
+            ]
         ),
         KEYS,
     ),
@@ -22,8 +36,24 @@ STEPS = st.lists(
 )
 
 
+def prune(box: Mapped) -> None:
+    """What the janitor does, with nothing kept for long; and once round the ledger, if need be."""
+    kept = Retention(events=DAY // 2, outbox=DAY // 2)
+    for work in Work:
+        more = True
+        while more:
+            box.store.begin()
+            more = box.store.prune(work, kept, box.now).more
+            box.store.commit()
+    while box.store.may_forget_keys():
+        box.store.begin()
+        box.store.forget_keys()
+        box.store.commit()
+
+
 def play(box: Mapped, steps: list[Any]) -> None:
     used: set[str] = set()
+    pruned: list[str] = []
     for n, (step, number) in enumerate(steps):
         key = f"k{number:02}-{n}"
         if step in ("put", "low"):
@@ -46,16 +76,23 @@ def play(box: Mapped, steps: list[Any]) -> None:
             box.store.begin()
             box.store.ingest(box.now)
             box.store.rollback()
+        elif step == "prune":
+            box.now += DAY
+            events = "SELECT event_id FROM webhookd_events"
+            before = {one for (one,) in box.rows(events)}
+            prune(box)
+            pruned += before - {one for (one,) in box.rows(events)}
         else:
             box.reopen()
     stay = {key for (key,) in box.rows("SELECT id FROM outboxevent")}
-    taken = box.look()
+    taken = box.look() + pruned
     assert len(taken) == len(set(taken))
     assert stay <= set(taken) <= used
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(steps=[("put", 1), ("ingest", 0), ("delete", 1), ("prune", 0), ("put", 2)])
 @given(steps=STEPS)
 def test_G1_nothing_is_skipped_and_nothing_doubled(kind: str, steps: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as home:

@@ -47,8 +47,17 @@ def test_A22_A23_a_mapped_outbox_is_followed_through_a_kill_and_a_migration(
     site.execute("INSERT INTO outboxevent (id, type) VALUES ('waits', 'a.b')")
     site.execute("ALTER TABLE outboxevent RENAME COLUMN body TO payload")
     site.until_delivered(501)
+    site.execute("ALTER TABLE outboxevent RENAME TO elsewhere")
+    wait_until(lambda: len(child.log("ingest.stopped")) == 2, "a renamed table")
+    site.execute("INSERT INTO elsewhere (id, type) VALUES ('waits-too', 'a.b')")
+    site.execute("ALTER TABLE elsewhere RENAME TO outboxevent")
+    site.until_delivered(502)
+    site.execute("DROP TABLE outboxevent")
+    wait_until(lambda: len(child.log("ingest.stopped")) == 3, "a dropped table")
+    site.execute(TABLE, "INSERT INTO outboxevent (id, type) VALUES ('the-first-again', 'a.b')")
+    site.until_delivered(503)
     events = site.rows("SELECT count(*), count(DISTINCT event_id) FROM webhook_events")
-    assert events == [(501, 501)]
+    assert events == [(503, 503)]
     assert child.stop() == 0
 
 

@@ -303,6 +303,12 @@ class Store(Protocol):
     def may_prune(self, work: Work, kept: Retention, now: Millis) -> bool:
         """Whether `prune` would find anything: cheap, and takes no lock."""
 
+    def forget_keys(self) -> Step:
+        """Forget a batch of keys of a host's own outbox whose rows and events are gone."""
+
+    def may_forget_keys(self) -> bool:
+        """Whether the next stretch has such keys; goes round, a stretch a call, without a lock."""
+
     def give_back(self) -> Step:
         """Give a batch of free pages back to the file system, where the file can do that."""
 

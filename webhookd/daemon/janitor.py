@@ -141,6 +141,7 @@ class Janitor:
         if fault and fault != self._outbox_fault:
             log(Action.RETENTION_STOPPED, logging.WARNING, detail=fault)
         self._outbox_fault = fault
+        await self._forget_keys(gone)
         if gone:
             log(Action.RETENTION_PRUNED, logging.INFO, rows=dict(sorted(gone.items())))
         await self._give_back()
@@ -159,6 +160,14 @@ class Janitor:
             done = await self._store.write(step)
             gone.update(done.rows)
             more = done.more
+            await self._pause(begun)
+
+    async def _forget_keys(self, gone: Counter[str]) -> None:
+        store = self._store.store
+        while store.may_forget_keys():
+            begun = trio.current_time()
+            done = await self._store.write(store.forget_keys)
+            gone["keys"] += done.rows
             await self._pause(begun)
 
     async def _give_back(self) -> None:

@@ -5,8 +5,10 @@ profile which sends payloads can send it: such a delivery ends `failed` (`unrend
 sends IDs alone is as before. What has no payload has nothing to erase.
 
 With the payload go the first bytes of receivers' answers, which may quote it, and the payload of
-the row in webhookd's own outbox; a host's own table is the host's to clean. Pages are overwritten,
-not only let go of. An event that is still owed is left as it is, unless that is asked for.
+the row in webhookd's own outbox; a host's own table is the host's to clean. What rows held is
+overwritten, and not only let go of; what SQLite left behind before, as it moved rows between pages,
+only a VACUUM overwrites, and when is the operator's to say. An event that is still owed is left as
+it is, unless that is asked for.
 """
 
 import time

@@ -9,6 +9,7 @@ from webhookd.core.storage import NO_STEP, Checkpointed, Pruned, Step
 from webhookd.store import retention
 from webhookd.store.driver import Connection, connect, has_wal_reset_bug, translated
 from webhookd.store.file import FileRow
+from webhookd.store.forgetting import Forgetting
 from webhookd.store.transaction import Transaction
 
 KEPT_FREE: Final = 1_000
@@ -31,6 +32,7 @@ class Housekeeping:
         self.path = path
         self._keeper: Connection | None = None
         """For checkpoints alone, which run in a thread while the others are at work."""
+        self._forgetting = Forgetting()
 
     def _begun(self) -> Transaction:
         raise NotImplementedError
@@ -49,6 +51,16 @@ class Housekeeping:
         ours = bool(self._known.outbox_ours)
         with translated(self.path):
             return retention.may_prune(self._reader, work, kept, now, outbox_ours=ours)
+
+    def forget_keys(self) -> Step:
+        """Forget a batch of keys in the ledger: see `webhookd.store.forgetting`."""
+        with translated(self.path):
+            return self._forgetting.forget(self._begun().connection)
+
+    def may_forget_keys(self) -> bool:
+        """Whether the next stretch of the ledger has any to forget."""
+        with translated(self.path):
+            return self._forgetting.look(self._reader)
 
     def give_back(self) -> Step:
         """Give a batch of free pages back to the file system."""

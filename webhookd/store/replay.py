@@ -46,6 +46,14 @@ ENDS: Final = (
     "SELECT (SELECT min(sequence) FROM webhookd_events),"
     " (SELECT max(sequence) FROM webhookd_events)"
 )
+NEWEST: Final = (
+    "SELECT a.sequence, a.event_type, a.aggregate_type, a.tenant, e.sequence, d.id"
+    " FROM webhookd_aggregates AS a LEFT JOIN webhookd_events AS e ON e.sequence = a.sequence"
+    " LEFT JOIN webhookd_deliveries AS d ON d.event = a.sequence AND d.subscription = ?"
+    " WHERE a.key = ?"
+)
+"""The newest event of an aggregate, whether it is kept, and its delivery to the subscription."""
+PRUNED: Final = "SELECT minimum_cursor FROM webhookd_feeds WHERE feed = 'results'"
 WANTS: Final = "SELECT id, events, tenant FROM webhookd_subscriptions WHERE key = ?"
 BY_ID: Final = "SELECT key FROM webhookd_subscriptions WHERE id = ?"
 SUPERSEDED_NOW: Final = "SELECT superseded FROM webhookd_counters WHERE subscription = ?"
@@ -60,7 +68,7 @@ class Verdict(StrEnum):
     REOPENED = "reopened"
     MADE = "made"
     STALE = "stale"
-    """Its aggregate has a newer one that was delivered."""
+    """Its aggregate has a newer one that was delivered, or whose delivery retention took away."""
     PENDING = "pending"
     """It is owed already."""
     NOT_FAILED = "not_failed"
@@ -211,6 +219,7 @@ class _Judge:
         self._one = one
         self._budget = budget
         self._changes = changes
+        self._pruned: int = connection.execute(PRUNED).fetchone()[0]
         self._id: str = wants[0]
         self._matcher = Matcher([Interest(one.subscription, tuple(json.loads(wants[1])), wants[2])])
         self.newest = Newest(
@@ -258,10 +267,26 @@ class _Judge:
             newer = self.newest.find(event.aggregate, event.sequence)
             if newer is None:
                 return None
-            if newer:
+            if newer or self._has_lost_newest(event):
                 return Verdict.STALE
         self._budget.change(self._changes)
         return Verdict.MADE if event.delivery is None else Verdict.REOPENED
+
+    def _has_lost_newest(self, event: _Event) -> bool:
+        """Whether retention has taken the delivery of the newest event of its aggregate.
+
+        What was delivered is kept for a shorter time than what failed, so it may well have been.
+        Where that event is kept and has no delivery, it may never have had one. That it had is
+        taken for granted only if this older one has: the subscription was there by then.
+        """
+        self._budget.look()
+        found = self._connection.execute(NEWEST, (self._one.subscription, event.aggregate))
+        sequence, event_type, aggregate_type, tenant, kept, delivery = found.fetchone()
+        if sequence <= event.sequence or delivery is not None:
+            return False
+        if kept is not None and (event.delivery is None or sequence > self._pruned):
+            return False
+        return bool(self._matcher.match(event_type, aggregate_type, tenant))
 
     def _matches(self, event: _Event) -> bool:
         if event.is_own:

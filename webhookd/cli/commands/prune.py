@@ -18,6 +18,7 @@ from webhookd.errors import EXIT_OK, EXIT_WRONG, OutboxUnreadable
 from webhookd.store import retention
 from webhookd.store.acceptance import BREATH
 from webhookd.store.foresight import foresee
+from webhookd.store.forgetting import Forgetting
 from webhookd.store.transaction import Session
 
 
@@ -43,7 +44,8 @@ def prune(app: App, dry_run: bool, as_json: bool) -> int:
             gone = Counter()
             with progress("pruning", foreseen.total()) as reach:
                 fault = _do(session, kept, now, gone, lambda: reach(gone.total()))
-    shown: dict[str, Any] = {one.name: gone[one.name] for one in fields(Retention)}
+    names = [*(one.name for one in fields(Retention)), "keys"]
+    shown: dict[str, Any] = {name: gone[name] for name in names}
     if as_json:
         document({"dry_run": dry_run, "rows": shown, "fault": fault or None})
     else:
@@ -72,9 +74,27 @@ def _do(
             gone.update(done.rows)
             more = done.more
             tell()
-            # As long for the others as it was ours.
-            time.sleep(max(BREATH, time.monotonic() - begun))
+            _leave_room(begun)
+    _forget_keys(session, gone)
     return fault
+
+
+def _forget_keys(session: Session, gone: Counter[str]) -> None:
+    """Once through the ledger of a host's own outbox."""
+    forgetting = Forgetting()
+    while not forgetting.is_round:
+        with session.read() as connection:
+            found = forgetting.look(connection)
+        if found:
+            begun = time.monotonic()
+            with session.write() as transaction:
+                gone["keys"] += forgetting.forget(transaction.connection).rows
+            _leave_room(begun)
+
+
+def _leave_room(begun: float) -> None:
+    """Wait for as long as it was ours: the others have their turn."""
+    time.sleep(max(BREATH, time.monotonic() - begun))
 
 
 _WORDS = {
@@ -87,6 +107,7 @@ _WORDS = {
     "rejected": ("rejected row", "rejected rows"),
     "outbox": ("row of the outbox", "rows of the outbox"),
     "changes": ("aggregate", "aggregates"),
+    "keys": ("key of the ledger", "keys of the ledger"),
 }
 
 
