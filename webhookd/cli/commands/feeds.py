@@ -1,6 +1,6 @@
 """`webhookd results`, `changes` and `feed-events`: the feeds, for shells that poll."""
 
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -18,6 +18,13 @@ after_option = click.option(
 epoch_option = click.option(
     "--epoch", type=EPOCH, metavar="E", help="The cursor's epoch; when it has changed: exit code 7."
 )
+floor_option = click.option(
+    "--floor",
+    type=CURSOR,
+    default=0,
+    metavar="F",
+    help="As the page before said, on the way up from 0: what was pruned up to there is no reset.",
+)
 limit_option = click.option(
     "--limit", type=LIMIT, default=PAGE, show_default=True, help="Print at most so many rows."
 )
@@ -29,51 +36,55 @@ json_too = click.option(
 @click.command()
 @after_option
 @epoch_option
+@floor_option
 @limit_option
 @json_too
 @pass_app
-def results(app: App, after: int, epoch: int | None, limit: int) -> None:
+def results(app: App, **place: Any) -> None:
     """Print what became of deliveries, each at its newest sequence, as JSON lines.
 
     The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
     retention has taken; start again with --after 0.
     """
-    _print(app, "results", after, epoch, limit)
+    _print(app, "results", **place)
 
 
 @click.command()
 @after_option
 @epoch_option
+@floor_option
 @limit_option
 @json_too
 @pass_app
-def changes(app: App, after: int, epoch: int | None, limit: int) -> None:
+def changes(app: App, **place: Any) -> None:
     """Print which aggregates changed, each at its newest sequence, as JSON lines.
 
     The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
     retention has taken; start again with --after 0.
     """
-    _print(app, "changes", after, epoch, limit)
+    _print(app, "changes", **place)
 
 
 @click.command("feed-events")
 @after_option
 @epoch_option
+@floor_option
 @limit_option
 @json_too
 @pass_app
-def feed_events(app: App, after: int, epoch: int | None, limit: int) -> None:
+def feed_events(app: App, **place: Any) -> None:
     """Print every event in order, as JSON lines.
 
     The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
     retention has taken; start again with --after 0.
     """
-    _print(app, "events", after, epoch, limit)
+    _print(app, "events", **place)
 
 
-def _print(app: App, feed: str, after: int, epoch: int | None, limit: int) -> None:
+def _print(app: App, feed: str, after: int, epoch: int | None, floor: int, limit: int) -> None:
     with app.session(write=False) as session, session.read() as connection:
-        found = page(connection, feed, after, limit, epoch=epoch)
+        found = page(connection, feed, after, limit, epoch=epoch, floor=floor)
     for row in found.rows:
         json_line(row)
-    say(f"next: --after {found.cursor} --epoch {found.epoch}")
+    way_up = f" --floor {found.floor}" if found.floor else ""
+    say(f"next: --after {found.cursor} --epoch {found.epoch}{way_up}")
