@@ -87,7 +87,8 @@ class Model:
         if seen.sequence < before or seen.cursor < self.cursor:
             self.wrong("G6", f"the file went back: sequence {before} to {seen.sequence}")
             return
-        if source.kind != "daemon" and (seen.events or seen.rejected or seen.cursor > self.cursor):
+        rejected = any(not self._is_judged(number) for number in seen.rejected)
+        if source.kind != "daemon" and (seen.events or rejected or seen.cursor > self.cursor):
             self.wrong("G1", f"rows were taken in by a commit of {source}")
         if seen.cursor > self.cursor or any(not event.is_own for event in seen.events):
             self.ingested_at = trio.current_time()
@@ -109,6 +110,9 @@ class Model:
         for row in self.waiting.values():
             if not row.low and row.id <= self.cursor:
                 self.wrong("G1", f"the cursor is at {self.cursor} and row {row.id} not taken in")
+
+    def _is_judged(self, number: int) -> bool:
+        return number in self.rows and bool(self.rows[number].judged)
 
     def _judge_deliveries(self, seen: Seen, source: "Source") -> dict[int, set[int]]:
         """What is new of deliveries; returns to whom each new event is owed."""
