@@ -9,6 +9,10 @@ SYNCED := .venv/.synced
 COVERAGE := .cache/coverage
 NODE := .cache/node
 NPM_PACKAGE := standardwebhooks@1.0.0
+RECIPES := .cache/recipes
+NPM_DRIVER := better-sqlite3@12.11.1
+JAVA_DRIVER := org.xerial:sqlite-jdbc:3.50.3.0
+NET_DRIVER := Microsoft.Data.Sqlite
 SEEDS := 500
 FROM := 1
 MINUTES := 30
@@ -23,7 +27,7 @@ unexport VIRTUAL_ENV UV_PYTHON PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core test-rest test-all interop simulate soak check bench dist dist-smoke format clean
+.PHONY: help demo test test-core test-rest test-all interop recipes simulate soak check bench dist dist-smoke format clean
 
 help: ## print the doors
 	@sed -n 's/^\([a-z%-]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
@@ -62,6 +66,17 @@ check: $(SYNCED) ## lint, format, types, layers, lock file, systemd's units
 interop: $(SYNCED) ## the sender against nginx, hypercorn, Node and http.server, as far as they are here
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target .cache/interop hypercorn
 	WEBHOOKD_INTEROP=$(CURDIR)/.cache/interop $(BIN)/python -m pytest -v tests/system/test_interop.py
+
+recipes: $(SYNCED) ## docs/recipes.md with every runtime that is here; fetches what Node, Java and .NET need
+	@mkdir -p $(RECIPES)
+	@if command -v npm >/dev/null && ! test -d $(RECIPES)/node_modules/better-sqlite3; then \
+	  npm install --prefix $(RECIPES) --no-save --silent --no-audit --no-fund $(NPM_DRIVER); fi
+	@if command -v mvn >/dev/null && ! ls $(RECIPES)/*.jar >/dev/null 2>&1; then \
+	  mvn -q -B dependency:copy -Dartifact=$(JAVA_DRIVER) -DoutputDirectory=$(CURDIR)/$(RECIPES); fi
+	@if command -v dotnet >/dev/null && ! test -d $(RECIPES)/csharp; then \
+	  dotnet new console --output $(RECIPES)/csharp >/dev/null \
+	  && dotnet add $(RECIPES)/csharp package $(NET_DRIVER) >/dev/null; fi
+	$(BIN)/python -m pytest -v tests/store/test_recipes.py
 
 simulate: $(SYNCED) ## the daemon through seeded disasters, judged by a model: SEEDS=2000 FROM=1
 	$(BIN)/python -m tests.simulation --seeds $(FROM)-$$(($(FROM) + $(SEEDS) - 1))

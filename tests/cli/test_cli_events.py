@@ -311,7 +311,11 @@ def test_G6_a_feed_is_json_lines_and_the_next_cursor(webhookd, feed):
     assert whole.stderr == f"next: --after {sequences[-1]} --epoch 1\n"
     page = webhookd(feed, "--limit", "1", "--json")
     assert page.stdout == whole.stdout.splitlines(keepends=True)[0]
-    assert page.stderr == f"next: --after {sequences[0]} --epoch 1\n"
+    way_up = f"--after {sequences[0]} --epoch 1 --floor {sequences[-1]}"
+    assert page.stderr == f"next: {way_up}\n"
+    webhookd.sql("UPDATE webhookd_feeds SET minimum_cursor = ?", sequences[-1])
+    assert webhookd(feed, *way_up.split()).stderr == f"next: --after {sequences[-1]} --epoch 1\n"
+    webhookd.sql("UPDATE webhookd_feeds SET minimum_cursor = 0")
     rest = webhookd(feed, "--after", str(sequences[0]))
     assert rest.stdout == "".join(whole.stdout.splitlines(keepends=True)[1:])
     end = webhookd(feed, "--after", str(sequences[-1]))

@@ -4,14 +4,16 @@ A command that gives an instruction may die at once, or after a few steps: then 
 or another command does. All take steps of all.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from tests.simulation.facts import Sub
 from tests.simulation.source import Source
+from webhookd.core.retention import Work
 from webhookd.core.times import from_text
-from webhookd.store import bulk, enabling, instructions, replay
+from webhookd.errors import OutboxUnreadable, Refused
+from webhookd.store import bulk, enabling, erase, instructions, replay, retention
 from webhookd.store.instructions import Kind
 from webhookd.store.transaction import Transaction
 
@@ -86,6 +88,51 @@ def take_a_step(operators: "Operators", transaction: Transaction) -> "Effect | N
     else:
         bulk._carry_out_of(transaction, one.subscription, now)
     return Source("operator", "a step", carries=True), lambda: None
+
+
+def prune(operators: "Operators", transaction: Transaction) -> "Effect | None":
+    """`prune`, or the first batches of it."""
+    world = operators.world
+    left, now = operators.dice.choice((1, 3, 1_000)), world.clock.now()
+    for work in Work:
+        more = left > 0
+        while more and left > 0:
+            left -= 1
+            try:
+                more = retention.prune(transaction, work, world.settings.retention, now).more
+            except OutboxUnreadable as error:
+                raise Refused("the outbox is away") from error
+    return Source("operator", "prune", prunes=True), lambda: None
+
+
+def erase_some(operators: "Operators", transaction: Transaction) -> "Effect | None":
+    """A transaction of `events erase`."""
+    model, dice = operators.world.model, operators.dice
+    with_payload = [event for event in model.events.values() if event.payload and not event.is_own]
+    if not with_payload or operators.world.outbox_is_away:
+        return None
+    last = dice.choice(with_payload).sequence
+    walk = erase._Walk(erase.ALL, last, position=dice.choice((0, last - 1)))
+    first, wanted = walk.position, erase.Wanted(include_pending=dice.random() < 0.5)
+    erase._page(walk, transaction.connection, wanted, erase._Blank(transaction))
+    pending = {one.event.sequence for one in model.deliveries.values() if one.pending}
+    erased = [
+        event.sequence
+        for event in with_payload
+        if first < event.sequence <= walk.position
+        and (wanted.include_pending or event.sequence not in pending)
+    ]
+    now = trio.current_time()
+
+    def happen() -> None:
+        for sequence in erased:
+            model.keeping.erased.setdefault(sequence, now)
+
+    return Source("operator", f"erase {erased}"), happen
+
+
+WHERE_LITTLE_IS_KEPT: Final = {"prune": 6, "erase": 2}
+"""How often these commands are given in a world with short spans."""
 
 
 def _key(sub: Sub) -> Any:

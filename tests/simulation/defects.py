@@ -13,6 +13,7 @@ from tests.simulation import (
     defects_of_bulk,
     defects_of_core,
     defects_of_daemon,
+    defects_of_retention,
     defects_of_rules,
     defects_of_store,
 )
@@ -24,6 +25,7 @@ PARTS: Final = (
     defects_of_daemon,
     defects_of_rules,
     defects_of_bulk,
+    defects_of_retention,
 )
 DEFECTS: Final[dict[str, Defect]] = PLANTED
 

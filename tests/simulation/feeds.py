@@ -13,8 +13,8 @@ def check_feeds(model: "Model") -> None:
     _compare(model, "webhook_results", [_result(one) for one in model.deliveries.values()])
     events = sorted(model.events.values(), key=lambda event: event.sequence)
     _compare(model, "webhook_events", [_event(event) for event in events])
-    newest = {event.aggregate: event for event in events if event.aggregate is not None}
-    _compare(model, "webhook_changes", [_change(event) for event in newest.values()])
+    newest = model.keeping.newest.values()
+    _compare(model, "webhook_changes", [_change(event) for event in newest])
 
 
 def _compare(model: "Model", feed: str, wanted: list[dict[str, Any]]) -> None:

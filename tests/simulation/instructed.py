@@ -105,7 +105,7 @@ class Instructed:
             return False
         return any(
             place > event.sequence and self._model.events[place].aggregate == event.aggregate
-            for place in delivered
+            for place in delivered & self._model.events.keys()
         )
 
     # What it may do.
@@ -145,7 +145,8 @@ class Instructed:
                 still = {
                     place
                     for place in one.delivered
-                    if self._model.owed[place, one.sub.key].state == "delivered"
+                    if (other := self._model.owed.get((place, one.sub.key))) is not None
+                    and other.state == "delivered"
                 }
                 if not self._stale(one, known.event, still):
                     return
@@ -191,6 +192,8 @@ class Instructed:
             one = self._model.owed.get((place, given.sub.key))
             if one is None and given.sub.patterns is not given.patterns:
                 continue  # what is wanted was changed meanwhile
+            if one is None and self._is_gone(given, place):
+                continue
             if one is None:
                 self._model.wrong("G2", f"{given.kind} is done, and event {place} passed over")
                 continue
@@ -203,6 +206,11 @@ class Instructed:
             self._model.wrong("G2", f"{given.kind} is done, and {one} is {one.state}, as before")
         if given.kind == "realign" and not self.of(given.sub):
             self._model.check_lines()
+
+    def _is_gone(self, given: Given, place: int) -> bool:
+        """Whether retention has taken it, or the event that it was to be made for."""
+        gone = (place, given.sub.key) in self._model.keeping.owed
+        return gone or place not in self._model.events
 
     def _delivered_since(self, given: Given, known: Delivery) -> bool:
         """Whether a newer one of its aggregate was; it may have been opened again after that."""

@@ -14,8 +14,19 @@ from types import ModuleType
 from typing import Any, Final
 from unittest.mock import patch
 
-from webhookd.daemon import alarms, clock, lane, recorder, storage, supervisor, tailer
-from webhookd.store import bulk, deliveries, ingest, newest, outbox, replay, sqlite, upkeep
+from webhookd.daemon import alarms, clock, janitor, lane, recorder, storage, supervisor, tailer
+from webhookd.store import (
+    bulk,
+    deliveries,
+    erase,
+    ingest,
+    newest,
+    outbox,
+    replay,
+    retention,
+    sqlite,
+    upkeep,
+)
 from webhookd.store.newest import Budget
 
 KNOBS: Final[tuple[tuple[ModuleType, str, tuple[Any, ...]], ...]] = (
@@ -30,6 +41,8 @@ KNOBS: Final[tuple[tuple[ModuleType, str, tuple[Any, ...]], ...]] = (
     (newest, "A_LOOK", (1, 2)),
     (replay, "PAGE", (1, 3)),
     (sqlite, "GAPS_A_SWEEP", (1, 2, 5)),
+    (retention, "ROWS", (1, 2, 7)),
+    (erase, "PAGE", (1, 5)),
 )
 """Where, what, and the small values; the real one is as likely as all of them."""
 WAITS: Final[tuple[tuple[ModuleType, str, float], ...]] = (
@@ -38,6 +51,10 @@ WAITS: Final[tuple[tuple[ModuleType, str, float], ...]] = (
     (clock, "DOUBT", 10.0),
     (supervisor, "LOOK_AGAIN", 10_000),
     (supervisor, "LONGEST_RESTART", 10.0),
+    (janitor, "EVERY", 4.0),
+    # In real seconds, of which a story must know nothing.
+    (retention, "A_MOMENT", 1e9),
+    (erase, "A_MOMENT", 1e9),
 )
 """Where, what, and how long it is in every seed."""
 LOOKS: Final[tuple[tuple[ModuleType, str, tuple[float, ...]], ...]] = (

@@ -16,6 +16,7 @@ import trio
 from tests.simulation import moves, reckoning, recording, sending
 from tests.simulation.facts import OWN, Delivery, Event, Line, Row, Sub, iso, millis
 from tests.simulation.instructed import Instructed
+from tests.simulation.keeping import Keeping
 from tests.simulation.mirror import Mirror, Seen
 from tests.simulation.network import Request, is_ours
 from tests.simulation.wellness import Wellness
@@ -56,6 +57,7 @@ class Model:
         """When anything was last seen to have expired."""
         self.wellness = Wellness(self)
         self.instructed = Instructed(self)
+        self.keeping = Keeping(self)
         self._last_in_order: Row | None = None
 
     def wrong(self, guarantee: str, text: str) -> None:
@@ -85,11 +87,13 @@ class Model:
         if seen.sequence < before or seen.cursor < self.cursor:
             self.wrong("G6", f"the file went back: sequence {before} to {seen.sequence}")
             return
-        if source.kind != "daemon" and (seen.events or seen.rejected or seen.cursor > self.cursor):
+        rejected = any(not self._is_judged(number) for number in seen.rejected)
+        if source.kind != "daemon" and (seen.events or rejected or seen.cursor > self.cursor):
             self.wrong("G1", f"rows were taken in by a commit of {source}")
         if seen.cursor > self.cursor or any(not event.is_own for event in seen.events):
             self.ingested_at = trio.current_time()
         self.cursor = seen.cursor
+        self.keeping.look(source)
         self._judge_sequences(seen)
         self._judge_events(seen)
         fresh = self._judge_deliveries(seen, source)
@@ -106,6 +110,9 @@ class Model:
         for row in self.waiting.values():
             if not row.low and row.id <= self.cursor:
                 self.wrong("G1", f"the cursor is at {self.cursor} and row {row.id} not taken in")
+
+    def _is_judged(self, number: int) -> bool:
+        return number in self.rows and bool(self.rows[number].judged)
 
     def _judge_deliveries(self, seen: Seen, source: "Source") -> dict[int, set[int]]:
         """What is new of deliveries; returns to whom each new event is owed."""
@@ -131,6 +138,7 @@ class Model:
     def _judge_events(self, seen: Seen) -> None:
         for event in seen.events:
             self.events[event.sequence] = event
+            self.keeping.note(event)
             if event.event_id in self.by_event_id:
                 self.wrong("G1", f"two events have the id {event.event_id}")
             if event.is_own:
@@ -157,6 +165,7 @@ class Model:
             elif not row.judged:
                 del self.waiting[outbox_id]
                 row.judged = reason
+                self.rejected += 1
                 duplicate = row.columns.get("event_id") in self.by_event_id
                 if reason != (row.fault or ("duplicate_event_id" if duplicate else "")):
                     self.wrong("G1", f"row {row.id} ({row.columns}) is rejected for {reason}")
@@ -185,7 +194,6 @@ class Model:
 
     def _judge_own(self, seen: Seen) -> None:
         """A summary of rejected rows counts each of them once."""
-        self.rejected = max(self.rejected, len(seen.rejected))
         for event in seen.events:
             if event.event_type == f"{OWN}events.rejected":
                 self.announced += json.loads(event.payload or b"")["rejected"]
@@ -230,7 +238,7 @@ class Model:
             made.touched_at = made.reopened_at = trio.current_time()  # it may step in before others
             if not self.instructed.may_make(sub, event):
                 self.wrong("G1", f"{made} was made by {source} for an event of long ago")
-        if made.number != len([one for key, one in self.owed.items() if key[1] == sub.key]) + 1:
+        if made.number != self.keeping.numbers(sub.key) + 1:
             self.wrong("G1", f"{made} has the number {made.number}")
         if (event.sequence, sub.key) in self.owed:
             self.wrong("G1", f"{made} is there twice")
@@ -315,6 +323,6 @@ class Model:
         if is_ours(result):
             request.life.machine_fault_at = trio.current_time()
         request.void = isinstance(result, Fault) and result.kind is FaultKind.LOCAL
-        if not request.void:
+        if not request.void and not self.keeping.is_lost(request):
             sending.learn(self, request)
             request.life.unrecorded.append(request)

@@ -110,6 +110,11 @@ def _expired(case: Case) -> Wrong:
         yield f"it is {age} ms old, of {limits}"
 
 
+def _unrenderable(case: Case) -> Wrong:
+    if case.known.event.sequence not in case.model.keeping.erased:
+        yield "nothing was erased of it"
+
+
 def _superseded(case: Case) -> Wrong:
     known = case.known
     recent = trio.current_time() - A_LONG_WRITE
@@ -141,6 +146,7 @@ MOVES: Final[dict[str, Callable[[Case], Wrong]]] = {
     "operator": _cancelled,
     "subscription_removed": _removed,
     "expired": _expired,
+    "unrenderable": _unrenderable,
     "coalesced": _superseded,
     "backlog_skipped": _skipped,
     "newest_only": _skipped,

@@ -49,6 +49,8 @@ class Operators:
         kind = self.world.kind
         pace = dice.choice(kind.command_paces)
         odds = {name: weight for name, (weight, _) in COMMANDS.items()} | kind.weights
+        if self.world.model.keeping.is_short:
+            odds |= bulk_commands.WHERE_LITTLE_IS_KEPT
         names, weights = tuple(odds), tuple(odds.values())
         for _ in range(dice.randint(*kind.commands)):
             await trio.sleep(dice.expovariate(1 / pace))
@@ -103,7 +105,7 @@ class Operators:
         model = self.world.model
         every = list(model.deliveries.values())
         if model.open and self.dice.random() < 0.3:
-            return model.deliveries[self.dice.choice(model.open).delivery]
+            return model.keeping.find(self.dice.choice(model.open).delivery)
         waiting = [one for line in model.lines.values() for one in line.values()]
         if waiting and self.dice.random() < 0.4:
             return self.dice.choice(waiting)
@@ -383,5 +385,7 @@ COMMANDS: Final[dict[str, tuple[int, Command]]] = {
     "take a step": (5, bulk_commands.take_a_step),
     "cancel": (5, Operators.cancel),
     "retry": (12, Operators.retry),
+    "prune": (0, bulk_commands.prune),
+    "erase": (0, bulk_commands.erase_some),
 }
 """What operators do, and how often."""

@@ -60,8 +60,9 @@ class Case:
 def judge(model: "Model", request: Request) -> None:
     """A request begins."""
     sub = model.sub(request.who)
-    event = model.by_event_id.get(request.headers["webhook-id"])
-    known = None if sub is None or event is None else model.owed.get((event.sequence, sub.key))
+    event = model.keeping.owed_for(request.headers["webhook-id"])
+    place = None if sub is None or event is None else (event.sequence, sub.key)
+    known = None if place is None else model.owed.get(place) or model.keeping.owed.get(place)
     if known is None or sub is None:
         model.wrong("G1", f"{request} is of nothing that is owed: {request.headers}")
         return
@@ -132,7 +133,7 @@ def alone(case: Case) -> Wrong:
             yield "G4", f"it is under way already: {one}"
         elif known.line and one.line and one.who == case.sub.name and not case.reordered:
             # Where it stands now counts too: its ordering may have been changed since it began.
-            now = case.sub.line_of(case.model.deliveries[one.delivery].event)
+            now = case.sub.line_of(case.model.keeping.find(one.delivery).event)
             if known.line in (one.line, now):
                 yield "G4", f"its line is closed by {one}"
 
@@ -294,6 +295,13 @@ def the_same(case: Case) -> Wrong:
         yield "G3", f"says {shown} of {event}"
 
 
+def not_erased(case: Case) -> Wrong:
+    """What was erased is sent no more."""
+    erased_at = case.model.keeping.erased.get(case.known.event.sequence)
+    if erased_at is not None and erased_at < case.recent:
+        yield "erasure", f"carries a payload that was erased at {erased_at:.3f}"
+
+
 def signed(case: Case) -> Wrong:
     """It is signed now, with all secrets that are live and no other."""
     request, sub, recent = case.request, case.sub, case.recent
@@ -333,6 +341,7 @@ PROMISES: Final[tuple[Callable[[Case], Wrong], ...]] = (
     bounded,
     carefully,
     the_same,
+    not_erased,
     signed,
 )
 """What is promised of every request."""

@@ -16,7 +16,8 @@ class Source:
     """The delivery that an operator may have cancelled."""
     removed: int = 0
     """The subscription whose deliveries an operator may have cancelled."""
-
+    prunes: bool = False
+    """It may have taken away what is kept no longer."""
     carries: bool = False
     """It is a step of what was instructed, or of what removed subscriptions were owed."""
 

@@ -10,7 +10,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.facts import History, Sub
 from tests.simulation.file import new_file
 from tests.simulation.host import Host
+from tests.simulation.keeping import LEAP, spans
 from tests.simulation.kinds import kind_of
 from tests.simulation.knobs import turned
 from tests.simulation.machine import Life, Machine
@@ -32,7 +33,6 @@ from tests.simulation.promptness import Auditor
 from tests.simulation.source import Source
 from tests.simulation.weather import WEATHER
 from webhookd.config.settings import Delivery, Settings
-from webhookd.core.retention import Retention
 from webhookd.daemon import clock as daemons
 from webhookd.daemon import tailer
 from webhookd.logs.actions import LOGGER, Action
@@ -41,8 +41,7 @@ from webhookd.store.driver import Connection
 EPOCH: Final = 1_790_000_000_000
 SETTLED: Final = 10
 """Seconds within which a daemon has started again, and its first sweep has been round."""
-FOR_EVER: Final = Retention(**dict.fromkeys(field.name for field in fields(Retention)))
-"""A story is short, but its clock jumps by days: nothing in it may be lost to that."""
+A_MINUTE: Final = 60.0
 PATIENCE: Final = 240
 """Seconds of virtual time in which a healed world must come to rest: the longest delay and more."""
 
@@ -53,7 +52,8 @@ class Clock:
     def __init__(self) -> None:
         self._offset = 0
         self.highest = EPOCH
-        self.jumped_at = self.went_back_at = float("-inf")
+        self.jumped_at = self.went_back_at = self.leapt_at = float("-inf")
+        """Of the last jump, the last one back, and the last one ahead if it is the last one."""
 
     def now(self) -> int:
         """Milliseconds since the epoch."""
@@ -65,7 +65,10 @@ class Clock:
         """Forward or back."""
         self.now()
         self._offset += by
-        self.jumped_at = trio.current_time()
+        before, self.jumped_at = self.jumped_at, trio.current_time()
+        # Between two jumps in a row it may have strayed by nothing at all.
+        alone = self.jumped_at > before + A_MINUTE
+        self.leapt_at = self.jumped_at if by >= LEAP and alone else float("-inf")
         if by < 0:
             self.went_back_at = self.jumped_at
 
@@ -118,10 +121,11 @@ class World:
         self.violations: list[str] = []
         self.lines: list[str] = []
         self.clock = Clock()
+        self.settings = Settings(database=path, retention=spans(seed))
         self.hints = Hints()
         self.disk = Disk(path)
         kind, self.kind = kind_of(seed)
-        self.lines.append(f"a world of the kind {kind}")
+        self.lines.append(f"a world of the kind {kind}, {self.settings.retention}")
         self.model = Model(self)
         self.host = Host(self, self.dice("host"))
         self.operators = Operators(self, self.dice("operators"))
@@ -141,7 +145,6 @@ class World:
         self.reads_were_troubled = self.read_trouble > 0
         self.machine_fault = ""
         """What becomes of every request, as in `network.MACHINE_FAULTS`; '' for nothing."""
-        self.settings = Settings(database=path, retention=FOR_EVER)
         self.limits = History(self.settings.delivery, float("-inf"))
         """What all subscriptions share: who has a place keeps it when there are fewer."""
         self.draw_limits(self._weather)

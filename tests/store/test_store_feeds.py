@@ -3,6 +3,8 @@
 import pytest
 
 from tests.store.conftest import Box
+from tests.store.test_store_retention_properties import prune
+from webhookd.core.retention import DAY, Retention
 from webhookd.errors import FeedReset
 from webhookd.store import feeds
 
@@ -45,6 +47,26 @@ def test_a_cursor_below_what_was_pruned_is_a_reset(full: Box) -> None:
     assert feeds.page(full.host, "results", 4, 10).cursor == 8
     assert feeds.page(full.host, "results", 0, 10).cursor == 8, "0 asks for all that remains"
     assert feeds.page(full.host, "events", 3, 10).cursor == 7, "the others are untouched"
+
+
+def test_who_begins_at_0_comes_to_the_end_of_what_is_left(full: Box) -> None:
+    """Though all of it lies below what was pruned; what moves and goes meanwhile is a reset."""
+    full.succeed(8)
+    full.now += 8 * DAY
+    prune(full, Retention())
+    assert full.rows("SELECT minimum_cursor FROM webhook_feeds WHERE feed = 'results'") == [(9,)]
+    first = feeds.page(full.host, "results", 0, 2)
+    assert (first.cursor, first.floor) == (4, 9)
+    second = feeds.page(full.host, "results", 4, 2, floor=9)
+    assert [row["sequence"] for row in second.rows] == [6]
+    assert (second.cursor, second.floor) == (9, 0), "it has caught up, and is told of what follows"
+    assert feeds.page(full.host, "results", 0, 9).cursor == 9, "in one page as well"
+    full.succeed(2)
+    full.now += 8 * DAY
+    prune(full, Retention())
+    for cursor, floor in ((4, 9), (9, 0)):
+        with pytest.raises(FeedReset, match="rows up to 10 have been pruned"):
+            feeds.page(full.host, "results", cursor, 2, floor=floor)
 
 
 def test_a_cursor_of_another_epoch_is_a_reset(full: Box) -> None:

@@ -18,6 +18,13 @@ after_option = click.option(
 epoch_option = click.option(
     "--epoch", type=EPOCH, metavar="E", help="The cursor's epoch; when it has changed: exit code 7."
 )
+floor_option = click.option(
+    "--floor",
+    type=CURSOR,
+    default=0,
+    metavar="F",
+    help="As the page before said, on the way up from 0: what was pruned up to there is no reset.",
+)
 limit_option = click.option(
     "--limit", type=LIMIT, default=PAGE, show_default=True, help="Print at most so many rows."
 )
@@ -29,51 +36,54 @@ json_too = click.option(
 @click.command()
 @after_option
 @epoch_option
+@floor_option
 @limit_option
 @json_too
 @pass_app
-def results(app: App, after: int, epoch: int | None, limit: int) -> None:
+def results(app: App, after: int, epoch: int | None, floor: int, limit: int) -> None:
     """Print what became of deliveries, each at its newest sequence, as JSON lines.
 
     The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
     retention has taken; start again with --after 0.
     """
-    _print(app, "results", after, epoch, limit)
+    _print(app, "results", after, epoch, floor, limit)
 
 
 @click.command()
 @after_option
 @epoch_option
+@floor_option
 @limit_option
 @json_too
 @pass_app
-def changes(app: App, after: int, epoch: int | None, limit: int) -> None:
+def changes(app: App, after: int, epoch: int | None, floor: int, limit: int) -> None:
     """Print which aggregates changed, each at its newest sequence, as JSON lines.
 
     The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
     retention has taken; start again with --after 0.
     """
-    _print(app, "changes", after, epoch, limit)
+    _print(app, "changes", after, epoch, floor, limit)
 
 
 @click.command("feed-events")
 @after_option
 @epoch_option
+@floor_option
 @limit_option
 @json_too
 @pass_app
-def feed_events(app: App, after: int, epoch: int | None, limit: int) -> None:
+def feed_events(app: App, after: int, epoch: int | None, floor: int, limit: int) -> None:
     """Print every event in order, as JSON lines.
 
     The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
     retention has taken; start again with --after 0.
     """
-    _print(app, "events", after, epoch, limit)
+    _print(app, "events", after, epoch, floor, limit)
 
 
-def _print(app: App, feed: str, after: int, epoch: int | None, limit: int) -> None:
+def _print(app: App, feed: str, after: int, epoch: int | None, floor: int, limit: int) -> None:
     with app.session(write=False) as session, session.read() as connection:
-        found = page(connection, feed, after, limit, epoch=epoch)
+        found = page(connection, feed, after, limit, epoch=epoch, floor=floor)
     if after > found.highest:
         complain(
             f"warning: {feed}: cursor {after} is ahead of the file, which has come to "
@@ -82,4 +92,5 @@ def _print(app: App, feed: str, after: int, epoch: int | None, limit: int) -> No
         )
     for row in found.rows:
         json_line(row)
-    say(f"next: --after {found.cursor} --epoch {found.epoch}")
+    way_up = f" --floor {found.floor}" if found.floor else ""
+    say(f"next: --after {found.cursor} --epoch {found.epoch}{way_up}")
