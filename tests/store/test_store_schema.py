@@ -250,7 +250,7 @@ def test_E22_a_file_of_version_1_at_work_goes_on(tmp_path: Path, path: Path) -> 
     before.close()
     box = Box(old)
     fresh = Box(path)
-    assert box.store.applied == ("0002_engine",)
+    assert box.store.applied == ("0002_engine", "0003_recent")
     for table in ("webhookd_file", "webhookd_counters", "webhookd_deliveries",
                   "webhookd_subscriptions", "webhookd_instructions"):  # fmt: skip
         columns = f"PRAGMA table_info({table})"

@@ -16,9 +16,13 @@ from webhookd.store import status, subscriptions
 from webhookd.store.transaction import Session
 
 
+def facts_of(session: Session, box: Box) -> FileFacts:
+    return status.facts(session.connection, session.file, box.path, now=box.now)
+
+
 def facts(box: Box) -> FileFacts:
     with Session(box.path, write=False) as session:
-        return status.facts(session.connection, session.file, box.path)
+        return facts_of(session, box)
 
 
 def test_a_new_file(box: Box) -> None:
@@ -120,7 +124,7 @@ def test_it_costs_no_scan(box: Box, owed: int) -> None:
     box.ingest_all()
     with Session(box.path, write=False) as session:
         ticks = steps_of(box, session.connection)
-        assert status.facts(session.connection, session.file, box.path).totals["pending"] == owed
+        assert facts_of(session, box).totals["pending"] == owed
     assert ticks[0] <= 20
 
 

@@ -12,13 +12,11 @@ whose `schema_version` is higher than `SCHEMA_VERSION` belongs to a newer progra
 import re
 from typing import TYPE_CHECKING, Final
 
+from webhookd.store import recent
 from webhookd.store.driver import Connection
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
-
-SCHEMA_VERSION: Final = 2
-"""The number of migrations below; the file remembers the highest that it has seen."""
 
 MIGRATIONS_TABLE: Final = "webhookd_migrations"
 
@@ -385,7 +383,10 @@ SELECT sequence,
 FROM webhookd_events;
 """
 
-MIGRATIONS: Final = (("0001_first", FIRST), ("0002_engine", ENGINE))
+MIGRATIONS: Final = (("0001_first", FIRST), ("0002_engine", ENGINE), ("0003_recent", recent.SCHEMA))
+
+SCHEMA_VERSION: Final = len(MIGRATIONS)
+"""The file remembers the highest that it has seen."""
 
 
 _CREATED: Final = re.compile(r"^CREATE (?:TABLE|VIEW|(?:UNIQUE )?INDEX) (\w+)", re.MULTILINE)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from webhookd.core import urls
-from webhookd.core.model import DeliveryState, SubscriptionState
+from webhookd.core.model import DeliveryState, Millis, SubscriptionState
 from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.core.status import FileFacts, SubscriptionFacts
 from webhookd.core.times import to_text
 from webhookd.errors import DatabaseError, OutboxUnreadable
-from webhookd.store import checkup, lockfile, queue, recipients
+from webhookd.store import checkup, lockfile, queue, recent, recipients
 from webhookd.store import file as files
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
@@ -37,8 +37,23 @@ OLDEST_OWED: Final = (
 )
 
 
-def facts(connection: Connection, file: FileRow, path: Path, known: Known = BUILT_IN) -> FileFacts:
-    """Everything that `status` says of the file; `known` says by which policies."""
+def facts(
+    connection: Connection,
+    file: FileRow,
+    path: Path,
+    known: Known = BUILT_IN,
+    *,
+    now: Millis,
+) -> FileFacts:
+    """Everything that `status` says of the file.
+
+    Args:
+        connection: to it.
+        file: its row.
+        path: its real path.
+        known: by which policies.
+        now: the end of the last hour.
+    """
     lag, fault = _lag(connection, file, path)
     totals = connection.execute(_TOTALS).fetchone()
     return FileFacts(
@@ -50,7 +65,7 @@ def facts(connection: Connection, file: FileRow, path: Path, known: Known = BUIL
         outbox_fault=fault,
         totals=dict(zip((state.value for state in DeliveryState), totals, strict=True)),
         subscriptions=tuple(
-            _subscription(connection, row, known)
+            _subscription(connection, row, known, now)
             for row in connection.execute(_SUBSCRIPTIONS).fetchall()
         ),
         size=_size(path),
@@ -58,7 +73,9 @@ def facts(connection: Connection, file: FileRow, path: Path, known: Known = BUIL
     )
 
 
-def _subscription(connection: Connection, row: tuple[Any, ...], known: Known) -> SubscriptionFacts:
+def _subscription(
+    connection: Connection, row: tuple[Any, ...], known: Known, now: Millis
+) -> SubscriptionFacts:
     key, pending = row[0], row[6]
     oldest = following = None
     if pending:
@@ -82,6 +99,7 @@ def _subscription(connection: Connection, row: tuple[Any, ...], known: Known) ->
         last_success_at=row[12],
         health=checkup.read(connection, key),
         policy=recipients.effective(known, row[14], json.loads(row[15])),
+        recent=recent.read(connection, key, now),
     )
 
 

@@ -16,7 +16,7 @@ from webhookd.core.model import (
 from webhookd.core.storage import StoredSecret, StoredSubscription
 from webhookd.core.times import from_text, to_text
 from webhookd.errors import NotFound, Refused
-from webhookd.store import checkup, instructions, realign, recipients
+from webhookd.store import checkup, instructions, realign, recent, recipients
 from webhookd.store.driver import Connection
 from webhookd.store.transaction import Transaction
 
@@ -251,6 +251,7 @@ def remove(transaction: Transaction, key: SubscriptionKey, now: Millis) -> None:
         "UPDATE webhookd_subscriptions SET removed_at = ? WHERE key = ?", (to_text(now), key)
     )
     connection.execute("DELETE FROM webhookd_secrets WHERE subscription = ?", (key,))
+    recent.forget(connection, key)
     instructions.drop(transaction, key)
 
 
