@@ -106,6 +106,23 @@ class Channel:
         result, _ = await self._run(opened, url, wire, deadline, timeout)
         return result
 
+    async def reach(self, url: Url, timeout: Millis) -> Fault | None:  # noqa: ASYNC109
+        """Opens a connection to the origin of `url` as `send` does, and closes it.
+
+        Returns:
+            What is in the way of it; None where nothing is.
+        """
+        self._phase = Phase.RESOLVE
+        opened: Connection | Fault | None = None
+        with trio.move_on_after(timeout / 1_000):
+            opened = await self._open(url)
+        if opened is None:
+            return overdue(timeout, self._phase)
+        if isinstance(opened, Fault):
+            return opened
+        opened.close()
+        return None
+
     async def aclose(self) -> None:
         """Closes the connection if one is kept. The channel can be used again."""
         self.close()
