@@ -8,6 +8,7 @@ from webhookd.core.model import Policy, SubscriptionState
 from webhookd.core.recent import IDLE, Recent
 from webhookd.core.status import (
     HEARTBEAT_STALE,
+    LARGE_WAL,
     FileFacts,
     Status,
     SubscriptionFacts,
@@ -484,3 +485,9 @@ def test_how_much_a_subscription_needs_a_person(changes: dict[str, Any], urgency
 def test_no_heartbeat_has_no_age() -> None:
     assert judged(heartbeat_at=None).document["daemon"]["heartbeat_seconds"] is None
     assert judged(heartbeat_at=to_text(NOW + 9)).document["daemon"]["heartbeat_seconds"] == 0
+
+
+def test_B4_a_wal_that_grows_is_named_with_its_size() -> None:
+    assert judged(replace(FACTS, wal=LARGE_WAL)).problems == ()
+    (problem,) = judged(replace(FACTS, wal=LARGE_WAL + 1)).problems
+    assert problem.startswith("/srv/erp.db-wal has grown to 256 MiB: another program keeps a read ")

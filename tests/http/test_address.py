@@ -266,3 +266,17 @@ async def test_everyone_who_waits_for_a_lookup_that_crashes_hears_of_it() -> Non
         for _ in range(2):
             nursery.start_soon(ask)
     assert [type(crash) for crash in crashes] == [ZeroDivisionError] * 2
+
+
+async def test_E18_no_thread_for_a_lookup_is_a_fault_of_this_machine_and_passes(monkeypatch):
+    resolver = Resolver(LIMITS, Names())
+    with monkeypatch.context() as patched:
+
+        def refuse(*_, **__):
+            raise RuntimeError("can't start new thread")
+
+        patched.setattr(trio.lowlevel, "start_thread_soon", refuse)
+        found = await resolver.resolve("one.example")
+        assert isinstance(found, Fault)
+        assert (found.kind, found.detail) == (FaultKind.LOCAL, "can't start new thread")
+    assert await resolver.resolve("one.example") == ("8.8.8.8",)

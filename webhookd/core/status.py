@@ -21,6 +21,9 @@ LONGEST_DISABLED: Final = 30 * 86_400_000
 """Over these what a subscription is owed is a burden: every event of it is kept in the file."""
 
 
+LARGE_WAL: Final = 256 << 20
+"""Over so many bytes a WAL grows because something keeps it from being checkpointed."""
+
 WELL: Final = "well"
 """The health of a subscription of which there is nothing to say."""
 
@@ -79,6 +82,8 @@ class FileFacts:
     subscriptions: tuple[SubscriptionFacts, ...]
     size: int
     """Bytes on disk, the WAL included."""
+    wal: int = 0
+    """Bytes of the WAL alone."""
     refusals: tuple[str, ...] = ()
     """Why `run` would not start on it: moved, restored."""
 
@@ -131,6 +136,11 @@ def compose(
         *_outbox_problems(facts, lock, lag_seconds, thresholds, held=held),
     ]
     shown = []
+    if facts.wal > LARGE_WAL:
+        problems.append(
+            f"{facts.path}-wal has grown to {facts.wal >> 20} MiB: another program keeps a read "
+            "transaction open, or nobody checkpoints; find it with `fuser`, and end it"
+        )
     for one in facts.subscriptions:
         wrong = _subscription_problems(one, thresholds, now)
         problems += wrong

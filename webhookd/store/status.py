@@ -68,7 +68,8 @@ def facts(
             _subscription(connection, row, known, now)
             for row in connection.execute(_SUBSCRIPTIONS).fetchall()
         ),
-        size=_size(path),
+        size=_size(path) + (wal := _size(_wal(path))),
+        wal=wal,
         refusals=tuple(_refusals(file, path)),
     )
 
@@ -133,11 +134,13 @@ def _refusals(file: FileRow, path: Path) -> Iterator[str]:
         yield str(error)
 
 
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
 def _size(path: Path) -> int:
-    total = 0
-    for name in (path, path.with_name(path.name + "-wal")):
-        try:
-            total += name.stat().st_size
-        except FileNotFoundError:
-            continue
-    return total
+    """Its bytes; none where it is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
