@@ -48,7 +48,8 @@ UPDATE_ALL: Final = """
 UPDATE webhookd_deliveries SET sequence = j.sequence, state = 'delivered', reason = '',
     attempts = 1, tries = 1, last_status = j.status, last_error = '',
     first_attempt_at = j.started_at, finished_at = j.started_at, due_at = NULL,
-    next_attempt_at = NULL, retry_at = NULL, body_hash = CAST(j.body_hash AS BLOB)
+    next_attempt_at = NULL, retry_at = NULL, body_hash = CAST(j.body_hash AS BLOB),
+    ended_sequence = j.sequence
 FROM (
     SELECT json_extract(value, '$[0]') AS sequence, json_extract(value, '$[1]') AS id,
         json_extract(value, '$[2]') AS started_at, json_extract(value, '$[3]') AS duration_ms,
@@ -91,7 +92,10 @@ class Batch:
         return cls(
             records=[Record(delivery, move, note) for delivery in deliveries],
             updates=[
-                (sequence, state, "", 1, 1, 200, "", text, text, None, None, None, body_hash, key)
+                (
+                    *(sequence, state, "", 1, 1, 200, "", text, text, None, None, None, body_hash),
+                    *(None, sequence, key),
+                )
                 for sequence, key in zip(sequences, deliveries, strict=True)
             ],
             attempts=[(key, 1, text, 3, 200, "", "", "", b"") for key in deliveries],

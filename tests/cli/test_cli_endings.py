@@ -366,3 +366,42 @@ def test_main_is_the_entry_point(monkeypatch, capsys):
         cli_main.main()
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"webhookd {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "zone", ["Pacific/Kiritimati", "America/New_York", "right/UTC", "nonsense"]
+)
+def test_E5_no_zone_of_the_machine_changes_a_time(webhookd, zone):
+    webhookd.add()
+    webhookd.emit("a.b")
+    webhookd.ingest(now=1_774_751_400_000)  # in the hour that Europe leaves out
+    done = spawn("--database", str(webhookd.database), "feed-events", TZ=zone)
+    assert done.returncode == 0
+    (row,) = map(json.loads, done.stdout.splitlines())
+    assert row["ingested_at"] == "2026-03-29T02:30:00.000Z"
+    until = ("events", "list", "--until", "2026-03-29T02:30:00Z", "--json")
+    listed = spawn("--database", str(webhookd.database), *until, TZ=zone)
+    assert json.loads(listed.stdout) == []
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (0, 1, 2)], ids=["stdin", "stdout", "all"])
+def test_E20_streams_that_are_closed_cost_no_file(webhookd, closed):
+    """A descriptor 0, 1 or 2 that is free would be the database's own; nothing may write there."""
+    before = webhookd.sql("SELECT count(*) FROM sqlite_master")
+    program = (
+        "import os, sys\n"
+        f"for number in {closed!r}: os.close(number)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'webhookd', *sys.argv[1:]])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--database", webhookd.database, "status"],
+        env=coverage_env(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 6
+    assert webhookd.sql("SELECT count(*) FROM sqlite_master") == before
+    assert webhookd.sql("PRAGMA integrity_check") == [("ok",)]

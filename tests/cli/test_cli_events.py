@@ -218,7 +218,9 @@ def test_deliveries_show(webhookd):
     webhookd.deliver(first)
     shown = webhookd.json("deliveries", "show", str(first))
     assert set(shown) == DELIVERY | {
-        *("number", "due_at", "failing_since", "passed_at", "attempts_made"),
+        *("number", "due_at", "failing_since", "passed_at", "attempts_made", "occurred_at"),
+        *("subscription_state", "next_attempt", "behind_delivery", "expires_at", "max_age"),
+        *("superseded_by", "waits_for"),
     }
     (attempt,) = shown["attempts_made"]
     assert set(attempt) == {
@@ -227,7 +229,7 @@ def test_deliveries_show(webhookd):
     }
     assert (attempt["status"], attempt["excerpt"]) == (200, "thanks")
     said = webhookd("deliveries", "show", str(first)).stdout
-    assert "state              delivered" in said
+    assert "\nit was delivered at " in said
     assert "thanks" in said
     line = webhookd.fails("deliveries", "show", "99", code=1)
     assert line == "no delivery 99; `webhookd deliveries list` shows the newest"

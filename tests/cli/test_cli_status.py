@@ -18,16 +18,18 @@ from webhookd.store.lockfile import LockFile
 KEYS = {
     "daemon": {
         *("running", "pid", "version", "started_at", "heartbeat_at"),
-        *("write_wait_seconds", "unrecorded"),
+        *("heartbeat_seconds", "write_wait_seconds", "unrecorded"),
     },
     "database": {"path", "bytes", "wal_bytes", "free_bytes", "epoch", "sequence"},
     "outbox": {"lag_rows", "lag_seconds", "rejected", "fault"},
     "deliveries": {"pending", "delivered", "failed", "cancelled", "superseded"},
+    "due": {"oldest_at", "oldest_seconds", "subscription"},
 }
 SUBSCRIPTION_KEYS = {
     *("id", "name", "url", "state", "state_reason", "owed", "oldest_owed_at", "delivered"),
     *("failed", "last_status", "last_error", "last_attempt_at", "last_success_at"),
     *("next_attempt_at", "disabled_at", "health", "failing_since", "held_until"),
+    *("last_hour", "urgency"),
 }
 
 
@@ -62,7 +64,8 @@ def test_a_daemon_at_work_and_nothing_wrong_is_0(webhookd):
     with daemon(webhookd):
         said = webhookd("status").stdout
         assert webhookd("status", "--nagios").stdout == (
-            "WEBHOOKD OK - the daemon runs | lag=0 owed=0 rejected=0 failed=0\n"
+            "WEBHOOKD OK - the daemon runs | lag=0 owed=0 rejected=0 failed=0 lag_seconds=0.0s;300"
+            " oldest_due=0.0s write_wait=0s delivered_1h=0 failed_1h=0\n"
         )
     assert "daemon      runs (pid 4711, 0.1.0, since " in said
     assert "outbox      all taken in, 0 rejected" in said
@@ -223,5 +226,5 @@ def test_watch_ends_at_a_real_ctrl_c(webhookd):
         finally:
             process.kill()
     os.close(ours)
-    assert said.startswith(b"\x1b[H\x1b[2Jdaemon ")
+    assert said.startswith(b"\x1b[H\x1b[2J")
     assert (process.returncode, errors) == (0, "")

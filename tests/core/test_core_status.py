@@ -5,12 +5,15 @@ import pytest
 
 from webhookd.core.health import WELL, Health
 from webhookd.core.model import Policy, SubscriptionState
+from webhookd.core.recent import IDLE, Recent
 from webhookd.core.status import (
     HEARTBEAT_STALE,
+    LARGE_WAL,
     FileFacts,
     Status,
     SubscriptionFacts,
     Thresholds,
+    Urgency,
     compose,
 )
 from webhookd.core.times import from_text, to_text
@@ -35,6 +38,7 @@ ONE = SubscriptionFacts(
     last_success_at=None,
     health=WELL,
     policy=Policy(timeout=15_000, retry_delays=(5_000,)),
+    recent=Recent(6, 0, (0, 0, 8, 0, 0, 1, 0, 1, *(0,) * 8)),
 )
 FACTS = FileFacts(
     path="/srv/erp.db",
@@ -79,6 +83,7 @@ def test_all_is_well() -> None:
             "version": "1.0",
             "started_at": to_text(NOW - 60_000),
             "heartbeat_at": to_text(NOW - 500),
+            "heartbeat_seconds": 0.5,
             "write_wait_seconds": 0.5,
             "unrecorded": 4,
         },
@@ -92,6 +97,7 @@ def test_all_is_well() -> None:
         },
         "outbox": {"lag_rows": 0, "lag_seconds": 0.0, "rejected": 3, "fault": None},
         "deliveries": {"pending": 2, "delivered": 7},
+        "due": {"oldest_at": None, "oldest_seconds": 0.0, "subscription": None},
         "subscriptions": [
             {
                 "id": "wh_1",
@@ -112,6 +118,14 @@ def test_all_is_well() -> None:
                 "last_attempt_at": to_text(NOW - 500),
                 "last_success_at": None,
                 "next_attempt_at": to_text(NOW + 1_000),
+                "last_hour": {
+                    "delivered": 6,
+                    "failed": 0,
+                    "attempts": 10,
+                    "latency_p50_ms": 26,
+                    "latency_p95_ms": 768,
+                },
+                "urgency": 2,
             }
         ],
         "problems": [],
@@ -397,8 +411,9 @@ def test_one_that_is_failing_and_held_back() -> None:
 def test_a_subscription_that_is_late(changes: dict[str, Any], last: str) -> None:
     since = to_text(NOW - 3_600_001)
     status = judged(with_one(oldest_owed_at=since, **changes))
+    look = "`webhookd deliveries list --subscription one --state pending` shows what waits"
     assert status.problems == (
-        f"subscription one is owed 2, the oldest since {since} (last: {last})",
+        f"subscription one is owed 2, the oldest since {since} (last: {last}); {look}",
     )
 
 
@@ -435,3 +450,53 @@ def test_a_fault_of_the_configuration_is_told_once(
     limits = THRESHOLDS
     status = compose(FACTS, lock, held=held, thresholds=limits, now=NOW, fault="c.toml: bad")
     assert [one for one in status.problems if "c.toml" in one] == [problem]
+
+
+def test_the_oldest_that_is_due() -> None:
+    due = {"next_attempt_at": to_text(NOW - 9_000)}
+    paused = {"state": SubscriptionState.PAUSED, "next_attempt_at": to_text(NOW - 50_000)}
+    held = {
+        "health": replace(WELL, held_until=NOW + 5_000),
+        "next_attempt_at": to_text(NOW - 7_000),
+    }
+    several = tuple(
+        replace(ONE, name=name, **changes)
+        for name, changes in {
+            "a": {}, "b": {"next_attempt_at": to_text(NOW)}, "c": due, "d": paused, "e": held,
+            "f": {"next_attempt_at": None},
+        }.items()
+    )  # fmt: skip
+    assert judged(replace(FACTS, subscriptions=several)).document["due"] == {
+        "oldest_at": to_text(NOW - 9_000),
+        "oldest_seconds": 9.0,
+        "subscription": "c",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "urgency"),
+    [
+        ({"last_error": "", "recent": IDLE}, Urgency.NONE),
+        ({"owed": 0, "recent": IDLE}, Urgency.NONE),
+        ({"recent": IDLE}, Urgency.UNEASY),
+        ({"last_error": "", "recent": Recent(failed=1)}, Urgency.UNEASY),
+        ({"last_error": "", "health": replace(WELL, held_until=NOW + 1_000)}, Urgency.UNEASY),
+        ({"health": replace(WELL, failing_since=NOW - 1_000)}, Urgency.FAILING),
+        ({"state": SubscriptionState.PAUSED}, Urgency.SET_ASIDE),
+        ({"state": SubscriptionState.DISABLED}, Urgency.WRONG),
+        ({"oldest_owed_at": to_text(NOW - 3_600_001), "last_error": ""}, Urgency.WRONG),
+    ],
+)
+def test_how_much_a_subscription_needs_a_person(changes: dict[str, Any], urgency: Urgency) -> None:
+    assert judged(with_one(**changes)).document["subscriptions"][0]["urgency"] == urgency
+
+
+def test_no_heartbeat_has_no_age() -> None:
+    assert judged(heartbeat_at=None).document["daemon"]["heartbeat_seconds"] is None
+    assert judged(heartbeat_at=to_text(NOW + 9)).document["daemon"]["heartbeat_seconds"] == 0
+
+
+def test_B4_a_wal_that_grows_is_named_with_its_size() -> None:
+    assert judged(replace(FACTS, wal_bytes=LARGE_WAL)).problems == ()
+    (problem,) = judged(replace(FACTS, wal_bytes=LARGE_WAL + 1)).problems
+    assert problem.startswith("/srv/erp.db-wal has grown to 256 MiB: another program keeps a read ")

@@ -29,11 +29,11 @@ async def test_max_age_ends_it_and_the_next_in_line_goes_on(world, autojump_cloc
     after = next(one.at for one in world.sender.seen if one.n == 2)
     assert 60 <= after < 66
     assert world.deliveries()[0]["attempts"] == len(mine)
-    assert warnings().keys() <= {Action.DELIVERIES_EXPIRED}
+    assert warnings().keys() <= {Action.DELIVERIES_EXPIRED, Action.DELIVERY_FAILED}
 
 
 @pytest.mark.parametrize(("delay", "attempts"), [(59_000, 2), (60_000, 1)])
-async def test_max_age_is_exact_at_the_attempt(world, autojump_clock, delay, attempts):
+async def test_max_age_is_exact_at_the_attempt(world, autojump_clock, warnings, delay, attempts):
     """Whenever it was looked at last: nothing that is too old goes out."""
     world.subscribe("a", max_age=60_000, retry_delays=[delay] * 9)
     world.sender.script = lambda _: Answer(400)
@@ -47,6 +47,7 @@ async def test_max_age_is_exact_at_the_attempt(world, autojump_clock, delay, att
         await trio.sleep(180)
     assert len(world.sender.seen) == attempts
     assert _said(world) == [("failed", "expired")]
+    assert warnings() == {Action.DELIVERY_FAILED: 1}
 
 
 async def test_max_age_counts_what_waits_behind_a_line(world, autojump_clock, warnings):

@@ -93,7 +93,7 @@ async def test_the_standard_schedule_to_the_second_then_the_next_in_line(
     # The next one is a probe as well: all that failed was one delivery, so the first pause counts.
     assert 1 <= after.at - mine[-1].at < 1.1
     assert [row["number"] for row in world.attempts()][:10] == list(range(1, 11))
-    assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
+    assert warnings() == {Action.SUBSCRIPTION_FAILING: 1, Action.DELIVERY_FAILED: 1}
 
 
 async def test_jitter_lengthens_within_its_bound(world, autojump_clock):
@@ -159,7 +159,9 @@ def _in_order(world, who: str) -> None:
         done[one.aggregate] = one.n
 
 
-async def test_G4_order_per_aggregate_under_failures_and_concurrency(world, autojump_clock):
+async def test_G4_order_per_aggregate_under_failures_and_concurrency(
+    world, autojump_clock, warnings
+):
     world.subscribe("a", failing_after=100, concurrency=16, retry_delays=[1_000, 1_000, 1_000])
     world.set(max_in_flight=11)
     dice = random.Random(7)
@@ -176,6 +178,7 @@ async def test_G4_order_per_aggregate_under_failures_and_concurrency(world, auto
         await trio.sleep(200)
     _in_order(world, "a")
     assert set(world.states()) <= {"delivered", "failed"}
+    assert warnings()[Action.DELIVERY_FAILED] == world.states().count("failed")
     assert world.sender.most["a"] > 5
     for row in world.deliveries():
         assert row["attempts"] == sum(one.n == row["outbox_id"] for one in world.sender.seen)

@@ -73,7 +73,7 @@ async def test_410_nothing_follows_although_the_file_cannot_be_written(
     assert warnings()[Action.SUBSCRIPTION_DISABLED] == 1
 
 
-async def test_410_that_does_not_disable_is_an_ordinary_failure(world, autojump_clock):
+async def test_410_that_does_not_disable_is_an_ordinary_failure(world, autojump_clock, warnings):
     key = world.subscribe("a", gone_disables=False, retry_delays=[1_000])
     world.sender.script = lambda seen: GONE if seen.n == 1 else world.ok
     world.insert("x")
@@ -86,6 +86,7 @@ async def test_410_that_does_not_disable_is_an_ordinary_failure(world, autojump_
         ("delivered", None),
     ]
     assert _state(world, key) == ("enabled", "")
+    assert warnings() == {Action.DELIVERY_FAILED: 1}
 
 
 async def test_paused_meanwhile_it_stays_paused(world, autojump_clock, warnings):
@@ -122,7 +123,7 @@ async def test_disable_after_failures_counts_deliveries_in_a_row(world, autojump
         world.state(key, SubscriptionState.ENABLED)
         await trio.sleep(5)
     assert world.states()[6:] == ["delivered"] * 3
-    assert warnings() == {Action.SUBSCRIPTION_DISABLED: 1}
+    assert warnings() == {Action.SUBSCRIPTION_DISABLED: 1, Action.DELIVERY_FAILED: 5}
 
 
 async def test_expired_and_bugs_of_our_own_do_not_count(
@@ -160,7 +161,11 @@ async def test_expired_and_bugs_of_our_own_do_not_count(
         ("delivered", None),
     ]
     assert [row["error_class"] for row in world.attempts()][1:4] == ["internal_error"] * 3
-    assert warnings() == {Action.LANE_CRASHED: 3, Action.DELIVERIES_EXPIRED: 1}
+    assert warnings() == {
+        Action.LANE_CRASHED: 3,
+        Action.DELIVERIES_EXPIRED: 1,
+        Action.DELIVERY_FAILED: 4,
+    }
 
 
 @pytest.mark.usefixtures("long_polls")

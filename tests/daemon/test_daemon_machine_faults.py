@@ -126,10 +126,10 @@ async def test_one_alone_is_its_own(world, autojump_clock, warnings, fault):
     # Each waits a moment for a second witness; what it waited does not count as the attempt's.
     assert _gaps(world, "a") == [5 + WITNESS_WAIT] * 3
     assert {row["duration_ms"] for row in world.attempts()} == {0}
-    assert not warnings()
+    assert warnings() == {Action.DELIVERY_FAILED: 1}
 
 
-async def test_one_host_with_two_subscriptions_is_one_witness(world, autojump_clock):
+async def test_one_host_with_two_subscriptions_is_one_witness(world, autojump_clock, warnings):
     for name in ("a", "b"):
         key = world.subscribe(name, retry_delays=[])
         world.update(key, url=f"https://same.example/{name}")
@@ -139,6 +139,7 @@ async def test_one_host_with_two_subscriptions_is_one_witness(world, autojump_cl
     async with world.running():
         await trio.sleep(10)
     assert [(row["state"], row["attempts"]) for row in world.deliveries()] == [("failed", 1)] * 2
+    assert warnings() == {Action.DELIVERY_FAILED: 2}
 
 
 async def test_an_answer_from_this_machine_itself_says_nothing(world, autojump_clock, warnings):
@@ -194,7 +195,7 @@ async def test_two_that_stay_away_while_others_answer_are_ill_themselves(
         assert len(world.sender.of(name)) < 30
         (row,) = world.deliveries(name)
         assert (row["state"], row["attempts"]) == ("failed", 4)
-    assert warnings() == {Action.MACHINE_FAULT: 2}
+    assert warnings() == {Action.MACHINE_FAULT: 2, Action.DELIVERY_FAILED: 2}
 
 
 async def test_what_is_disproved_often_enough_is_the_hosts_own(autojump_clock):

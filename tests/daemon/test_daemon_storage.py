@@ -2,6 +2,7 @@
 
 import logging
 import random
+import threading
 
 import pytest
 import trio
@@ -348,3 +349,25 @@ async def test_closed_with_nothing_to_record_it_ends(world, autojump_clock):
     desk.recorder.close()
     await desk.recorder.run()
     assert desk.store.batches == []
+
+
+async def test_E18_without_a_thread_a_commit_is_made_on_the_spot(monkeypatch):
+    async def refuse(_work):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(storage.trio.to_thread, "run_sync", refuse)
+    made = []
+    await storage.in_thread(lambda: made.append(threading.current_thread()))
+    assert made == [threading.current_thread()]
+
+
+async def test_E18_a_commit_that_was_begun_is_not_made_twice():
+    made = []
+
+    def commit():
+        made.append(1)
+        raise RuntimeError("of its own")
+
+    with pytest.raises(RuntimeError, match="of its own"):
+        await storage.in_thread(commit)
+    assert made == [1]

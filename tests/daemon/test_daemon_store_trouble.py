@@ -401,3 +401,26 @@ async def test_a_bug_in_ingest_ends_the_daemon(world, autojump_clock, expected_l
     (critical,) = [r for r in expected_logs if r.levelno == logging.CRITICAL]
     assert critical.action is Action.DAEMON_FAILED
     assert critical.exc_info is not None
+
+
+async def test_B16_a_failed_fsync_is_no_commit_and_the_next_daemon_looks_itself(
+    world, autojump_clock, expected_logs
+):
+    world.subscribe("a")
+    world.insert("x")
+    store, commit = world.store(), None
+
+    def broken():
+        if world.sender.seen:
+            raise DatabaseError(f"{world.path}: input/output error (fsync); check the disk")
+        commit()
+
+    commit, store.commit = store.commit, broken
+    error = _leaf(await _fails(world.daemon(store=store)))
+    assert isinstance(error, DatabaseError)
+    assert "input/output error" in str(error)
+    assert world.states() == ["pending"]
+    async with world.running():
+        await trio.sleep(30)
+    assert world.states() == ["delivered"]
+    assert len(world.sender.seen) == 2, "the one that may not have been recorded came again"

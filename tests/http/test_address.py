@@ -373,3 +373,17 @@ def test_D10_the_kernel_knows_this_machine_s_addresses():
     assert not is_own("192.0.2.1")
     assert not is_own("2001:db8::1")
     assert not is_own("0.0.0.0.0")
+
+
+async def test_E18_no_thread_for_a_lookup_is_a_fault_of_this_machine_and_passes(monkeypatch):
+    resolver = Resolver(LIMITS, Names())
+    with monkeypatch.context() as patched:
+
+        def refuse(*_, **__):
+            raise RuntimeError("can't start new thread")
+
+        patched.setattr(trio.lowlevel, "start_thread_soon", refuse)
+        found = await resolver.resolve("one.example")
+        assert isinstance(found, Fault)
+        assert (found.kind, found.detail) == (FaultKind.LOCAL, "can't start new thread")
+    assert await resolver.resolve("one.example") == ("8.8.8.8",)

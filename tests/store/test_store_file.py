@@ -189,7 +189,7 @@ def test_status_says_that_run_would_refuse_the_file(box: Box) -> None:
     lock.release()
     session = open_session(box.path, write=False)
     moved, restored = False, False
-    for refusal in status.facts(session.connection, session.file, box.path).refusals:
+    for refusal in status.facts(session.connection, session.file, box.path, now=box.now).refusals:
         restored |= "a restored backup" in refusal
         moved |= "was prepared on another machine" in refusal
     session.connection.close()

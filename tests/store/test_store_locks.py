@@ -386,3 +386,45 @@ def test_undoing_never_raises() -> None:
         raise other_sqlite.OperationalError("disk I/O error")
 
     undo(SimpleNamespace(in_transaction=True, execute=fail))  # type: ignore[arg-type]
+
+
+def test_B12_an_index_alone_that_is_damaged_is_told_of_and_not_touched(box: Box) -> None:
+    box.subscribe()
+    box.put()
+    box.ingest()
+    box.host.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    root, size = box.host.execute(
+        "SELECT rootpage, (SELECT page_size FROM pragma_page_size) FROM sqlite_master"
+        " WHERE name = 'webhookd_deliveries_first'"
+    ).fetchone()
+    box.close()
+    whole = bytearray(box.path.read_bytes())
+    whole[(root - 1) * size : root * size] = b"\xee" * size
+    box.path.write_bytes(whole)
+    box.reopen()
+    with pytest.raises(DatabaseError, match=r"damaged .*keep a copy.*\.recover"):
+        box.due(1)
+    box.store.close()
+    assert box.path.read_bytes() == bytes(whole)
+    box.host = driver.connect(box.path, mode="rw")
+
+
+def test_B15_without_room_for_the_shm_it_is_one_clear_line(path: Path) -> None:
+    shm = path.with_name(path.name + "-shm")
+    shm.symlink_to(path.parent / "missing" / "shm")  # nowhere can it be made
+    with pytest.raises(DatabaseError) as caught:
+        driver.connect(path, mode="rw")
+    line = str(caught.value)
+    assert line.startswith(f"{path}: cannot be opened (")
+    assert "\n" not in line
+    shm.unlink()
+    driver.connect(path, mode="rw").close()
+
+
+@pytest.mark.parametrize("code", [10, 10 | 4 << 8, 10 | 3 << 8], ids=["plain", "fsync", "write"])
+def test_B16_an_error_of_the_disk_ends_the_use_of_the_file(path: Path, code: int) -> None:
+    error = driver.sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    found = driver.explain(error, path)
+    assert isinstance(found, DatabaseError)
+    assert str(found) == f"{path}: input/output error (disk I/O error); check the disk"

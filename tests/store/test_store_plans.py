@@ -223,7 +223,7 @@ def busy(box: Box) -> list[str]:
         deliveries.show_event(session.connection, "1")
         deliveries.list_deliveries(session.connection, deliveries.Filter())
         deliveries.list_events(session.connection, deliveries.Filter())
-        status.facts(session.connection, session.file, box.path)
+        status.facts(session.connection, session.file, box.path, now=NOW)
         for feed in feeds.VIEWS:
             feeds.page(session.connection, feed, 3, 100)
     return heard

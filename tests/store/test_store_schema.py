@@ -250,7 +250,7 @@ def test_E22_a_file_of_version_1_at_work_goes_on(tmp_path: Path, path: Path) -> 
     before.close()
     box = Box(old)
     fresh = Box(path)
-    assert box.store.applied == ("0002_engine", "0003_retention", "0004_mapped")
+    assert box.store.applied == ("0002_engine", "0003_retention", "0004_mapped", "0005_recent")
     for table in ("webhookd_file", "webhookd_counters", "webhookd_deliveries",
                   "webhookd_subscriptions", "webhookd_instructions"):  # fmt: skip
         columns = f"PRAGMA table_info({table})"
@@ -357,3 +357,27 @@ def test_the_schema_loads_in_the_standard_librarys_sqlite(tmp_path: Path) -> Non
     rows = connection.execute("SELECT state FROM webhook_results ORDER BY sequence").fetchall()
     assert rows == [("delivered",), ("pending",)]
     connection.close()
+
+
+@pytest.mark.parametrize("name", [name for name, _ in schema.MIGRATIONS])
+def test_E22_a_schema_only_grows(name: str) -> None:
+    """Indexes and views may be made anew; what holds data is only added to."""
+    text = as_written(dict(schema.MIGRATIONS)[name])
+    assert re.findall(r"DROP TABLE|DROP COLUMN|RENAME|DELETE FROM", text, re.IGNORECASE) == []
+    changed = re.findall(r"^ALTER TABLE \w+ (\w+ \w+)", text, re.MULTILINE)
+    assert set(changed) <= {"ADD COLUMN"}
+
+
+def test_E22_no_view_loses_a_column(tmp_path: Path, path: Path) -> None:
+    views = ("webhook_results", "webhook_changes", "webhook_events", "webhook_feeds")
+    newest = driver.connect(path, mode="ro")
+    for script in SCHEMAS.glob("*.sql"):
+        old = driver.connect(built(script, tmp_path / f"{script.stem}.db"), mode="ro")
+        for view in views:
+            columns = [
+                [row[1] for row in one.execute(f"PRAGMA table_info({view})").fetchall()]
+                for one in (old, newest)
+            ]
+            assert columns[1][: len(columns[0])] == columns[0]
+        old.close()
+    newest.close()

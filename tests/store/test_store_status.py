@@ -17,9 +17,13 @@ from webhookd.store.housekeeping import wal_bytes
 from webhookd.store.transaction import Session
 
 
+def facts_of(session: Session, box: Box) -> FileFacts:
+    return status.facts(session.connection, session.file, box.path, now=box.now)
+
+
 def facts(box: Box) -> FileFacts:
     with Session(box.path, write=False) as session:
-        return status.facts(session.connection, session.file, box.path)
+        return facts_of(session, box)
 
 
 def test_a_new_file(box: Box) -> None:
@@ -121,7 +125,7 @@ def test_it_costs_no_scan(box: Box, owed: int) -> None:
     box.ingest_all()
     with Session(box.path, write=False) as session:
         ticks = steps_of(box, session.connection)
-        assert status.facts(session.connection, session.file, box.path).totals["pending"] == owed
+        assert facts_of(session, box).totals["pending"] == owed
     assert ticks[0] <= 20
 
 
@@ -156,7 +160,7 @@ def test_a_size_without_a_wal(box: Box, tmp_path: Path) -> None:
     assert status._size(tmp_path / "none") == 0
     assert status._size(box.path) == box.path.stat().st_size
     assert wal_bytes(tmp_path / "none") == 0
-    found = box.command(lambda t: status.facts(t.connection, t.file, box.path))
+    found = facts(box)
     assert found.wal_bytes == wal_bytes(box.path) > 0
     assert found.size == box.path.stat().st_size + found.wal_bytes
     assert found.free_bytes == 0

@@ -4,7 +4,7 @@ from base64 import b64encode
 from typing import Final
 from urllib.parse import unquote
 
-from webhookd.core.model import Proxy
+from webhookd.core.model import Proxy, Terms
 from webhookd.core.urls import UrlError
 from webhookd.core.urls import parse as parse_url
 
@@ -12,6 +12,11 @@ OFF: Final = "off"
 """As a subscription's `proxy`: none, not even everyone's."""
 
 _SCHEMES: Final = ("http", "https")
+
+
+def on_the_way(terms: Terms, everyones: Proxy | None) -> Proxy | None:
+    """The proxy on the way for whoever has these terms; `everyones` is of who has none."""
+    return None if terms.direct else terms.proxy or everyones
 
 
 def parse(text: str) -> Proxy:

@@ -4,10 +4,12 @@ Pure: the facts come from the file and the lock file beside it, the judgement fr
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Final
 
 from webhookd.core.health import Health, Rule
 from webhookd.core.model import Millis, Policy, SubscriptionState
+from webhookd.core.recent import IDLE, Recent
 from webhookd.core.text import counted
 from webhookd.core.times import format_duration, from_text, to_text
 
@@ -19,8 +21,24 @@ LONGEST_DISABLED: Final = 30 * 86_400_000
 """Over these what a subscription is owed is a burden: every event of it is kept in the file."""
 
 
+LARGE_WAL: Final = 256 << 20
+"""Over so many bytes a WAL grows because something keeps it from being checkpointed."""
+
 WELL: Final = "well"
 """The health of a subscription of which there is nothing to say."""
+
+
+class Urgency(IntEnum):
+    """How much a subscription needs a person: the higher, the sooner it is shown."""
+
+    NONE = 0
+    SET_ASIDE = 1
+    """Paused: somebody wanted it so."""
+    UNEASY = 2
+    """It is held back, its latest attempt failed, or a delivery of it did in the last hour."""
+    FAILING = 3
+    WRONG = 4
+    """It is among the problems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +63,8 @@ class SubscriptionFacts:
     health: Health
     policy: Policy
     """In force: its profile's with its own."""
+    recent: Recent = IDLE
+    """What it did in the last hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +137,16 @@ def compose(
         *(() if held else facts.refusals),
         *_outbox_problems(facts, lock, lag_seconds, thresholds, held=held),
     ]
+    shown = []
+    if facts.wal_bytes > LARGE_WAL:
+        problems.append(
+            f"{facts.path}-wal has grown to {facts.wal_bytes >> 20} MiB: another program keeps a "
+            "read transaction open, or nobody checkpoints; find it with `fuser`, and end it"
+        )
     for one in facts.subscriptions:
-        problems += _subscription_problems(one, thresholds, now)
+        wrong = _subscription_problems(one, thresholds, now)
+        problems += wrong
+        shown.append(_subscription(one, now, wrong=bool(wrong)))
     document = {
         "daemon": {
             "running": held and not stalled,
@@ -126,6 +154,7 @@ def compose(
             "version": lock.get("version"),
             "started_at": lock.get("started_at"),
             "heartbeat_at": lock.get("heartbeat_at"),
+            "heartbeat_seconds": _age(heartbeat, now),
             "write_wait_seconds": lock.get("write_wait_seconds", 0) if held else 0,
             "unrecorded": lock.get("unrecorded", 0) if held else 0,
         },
@@ -144,7 +173,8 @@ def compose(
             "fault": facts.outbox_fault or None,
         },
         "deliveries": facts.totals,
-        "subscriptions": [_subscription(one, now) for one in facts.subscriptions],
+        "due": _due(facts.subscriptions, now),
+        "subscriptions": shown,
         "problems": problems,
         "at": to_text(now),
     }
@@ -214,7 +244,9 @@ def _subscription_problems(
     oldest = _moment(one.oldest_owed_at)
     late = oldest is not None and now - oldest > thresholds.max_owed_age
     if late and one.state is SubscriptionState.ENABLED:
-        return [f"subscription {one.name} is owed {one.owed}{since} (last: {_last(one)})"]
+        look = f"`webhookd deliveries list --subscription {one.name} --state pending`"
+        owed = f"subscription {one.name} is owed {one.owed}{since} (last: {_last(one)})"
+        return [f"{owed}; {look} shows what waits"]
     return []
 
 
@@ -291,7 +323,7 @@ def _health(one: SubscriptionFacts, held_until: Millis | None) -> str:
     return "; ".join(said) or WELL
 
 
-def _subscription(one: SubscriptionFacts, now: Millis) -> dict[str, Any]:
+def _subscription(one: SubscriptionFacts, now: Millis, *, wrong: bool) -> dict[str, Any]:
     held_until = one.health.holds(now, one.policy)
     return {
         "id": one.id,
@@ -312,7 +344,44 @@ def _subscription(one: SubscriptionFacts, now: Millis) -> dict[str, Any]:
         "last_attempt_at": one.last_attempt_at,
         "last_success_at": one.last_success_at,
         "next_attempt_at": _next_attempt(one, held_until),
+        "last_hour": {
+            "delivered": one.recent.delivered,
+            "failed": one.recent.failed,
+            "attempts": one.recent.attempts,
+            "latency_p50_ms": one.recent.quantile(0.50),
+            "latency_p95_ms": one.recent.quantile(0.95),
+        },
+        "urgency": (Urgency.WRONG if wrong else _urgency(one, held_until)).value,
     }
+
+
+def _due(subscriptions: tuple[SubscriptionFacts, ...], now: Millis) -> dict[str, Any]:
+    """The delivery that has been due for the longest, of all that may be sent now."""
+    waits = [
+        (moment, one.name)
+        for one in subscriptions
+        if (moment := _moment(_next_attempt(one, one.health.holds(now, one.policy)))) is not None
+        and moment <= now
+    ]
+    if not waits:
+        return {"oldest_at": None, "oldest_seconds": 0.0, "subscription": None}
+    oldest, name = min(waits)
+    return {"oldest_at": to_text(oldest), "oldest_seconds": _age(oldest, now), "subscription": name}
+
+
+def _age(moment: Millis | None, now: Millis) -> float | None:
+    """Seconds since then; never negative, as a clock may have been set back."""
+    return None if moment is None else max(0, now - moment) / 1000
+
+
+def _urgency(one: SubscriptionFacts, held_until: Millis | None) -> Urgency:
+    if one.state is SubscriptionState.PAUSED:
+        return Urgency.SET_ASIDE
+    if one.health.failing_since is not None:
+        return Urgency.FAILING
+    if held_until is not None or one.recent.failed or (one.owed and one.last_error):
+        return Urgency.UNEASY
+    return Urgency.NONE
 
 
 def _next_attempt(one: SubscriptionFacts, held_until: Millis | None) -> str | None:

@@ -88,6 +88,10 @@ class Notice:
     change: Change
     rule: Rule | None
     """With `Change.DISABLED`: by which rule."""
+    last_status: int | None = field(default=None, compare=False)
+    """What the attempt was answered that brought it about; None where no answer came."""
+    last_error: str = field(default="", compare=False)
+    """What was wrong with it; `''` for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,8 @@ class StoredSubscription:
     """Newest first; expired ones included until they are pruned."""
     instructed: bool = False
     """A bulk change of what it is owed is under way: nothing is sent to it until that is done."""
+    latest: tuple[int, str] | None = None
+    """The key and kind of the newest bulk change of late, done or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,7 @@ async def make(
     if expires and due.since <= to_text(started - policy.max_age):
         await trio.lowlevel.checkpoint()
         move = Move(Happening.FAILED, started, Reason.EXPIRED)
+        _tell_failed(member.subscription.name, due, move)
         return Made(Record(due.id, move, None, since=due.since))
     event: Event | None = None
     request: Request | None = None
@@ -253,8 +254,22 @@ def _record(attempt: _Attempt, policy: Policy, shared: Shared, result: Answer | 
         state=_STATE_AFTER[move.happening],
         next_attempt_at=None if move.retry_at is None else to_text(move.retry_at),
     )
+    if move.happening is Happening.FAILED:
+        _tell_failed(subscription.name, due, move)
     signs = None if succeeded else outcomes.signs(result, policy, now)
     return Record(due.id, move, note, signs, due.since)
+
+
+def _tell_failed(name: str, due: Due, move: Move) -> None:
+    log(
+        Action.DELIVERY_FAILED,
+        logging.WARNING,
+        subscription=name,
+        delivery=due.id,
+        reason=move.reason,
+        status=move.status,
+        fault=move.error or None,
+    )
 
 
 def _put_off(member: Member, shared: Shared, due: Due, fault: Fault) -> Made:

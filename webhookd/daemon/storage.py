@@ -43,8 +43,23 @@ Commit = Callable[[Callable[[], None]], Awaitable[None]]
 
 
 async def in_thread(commit: Callable[[], None]) -> None:
-    """Run a commit in a worker thread; never abandoned, so the outcome is always known."""
-    await trio.to_thread.run_sync(commit)
+    """Run a commit in a worker thread; never abandoned, so the outcome is always known.
+
+    Where the machine gives no thread any more (TasksMax, ulimit -u) it is run on the spot.
+    """
+    begun = False
+
+    def work() -> None:
+        nonlocal begun
+        begun = True
+        commit()
+
+    try:
+        await trio.to_thread.run_sync(work)
+    except RuntimeError:  # "can't start new thread"
+        if begun:
+            raise
+        await inline(commit)
 
 
 async def inline(commit: Callable[[], None]) -> None:

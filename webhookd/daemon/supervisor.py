@@ -16,6 +16,7 @@ from webhookd.core.health import Change
 from webhookd.core.model import Policy, SubscriptionKey, SubscriptionState
 from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.core.storage import Notice, StoredSubscription
+from webhookd.daemon import acts
 from webhookd.daemon.alarms import Alarms
 from webhookd.daemon.attempt import READ_AGAIN, Shared
 from webhookd.daemon.lane import Lane
@@ -45,6 +46,8 @@ class Supervisor:
         self._alarms = alarms
         self._nursery: trio.Nursery | None = None
         self._stored: dict[SubscriptionKey, StoredSubscription] = {}
+        self._is_loaded = False
+        """`load` was called: what differs from now on was changed while the daemon ran."""
         self._members: dict[SubscriptionKey, Member] = {}
         self._held_back: dict[SubscriptionKey, HeldBack] = {}
         self._lanes: dict[SubscriptionKey, Lane] = {}
@@ -142,6 +145,9 @@ class Supervisor:
         """Read all subscriptions and start what is due. Called at the start and after changes."""
         stored = {one.key: one for one in self._shared.store.subscriptions()}
         before, self._stored = self._stored, stored
+        if self._is_loaded:
+            acts.tell(before, stored)
+        self._is_loaded = True
         self._disabled.clear()
         renew, self._renew = self._renew, False
         renew_all, self._renew_all = self._renew_all, False
@@ -250,10 +256,14 @@ class Supervisor:
         """Tell of changes in health; who was disabled is sent nothing more from this moment on."""
         for notice in notices:
             action, level = _TOLD[notice.change]
-            if notice.rule is None:
-                log(action, level, subscription=notice.name)
-            else:
-                log(action, level, subscription=notice.name, reason=notice.rule)
+            log(
+                action,
+                level,
+                subscription=notice.name,
+                reason=notice.rule,
+                status=notice.last_status,
+                fault=notice.last_error or None,
+            )
             if notice.change is Change.DISABLED:
                 self._disabled.add(notice.subscription)
                 if lane := self._lanes.get(notice.subscription):

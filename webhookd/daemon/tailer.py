@@ -179,6 +179,7 @@ class Tailer:
                 self._work_is_left = True
             elif outlook.control != self._control:
                 self._supervisor.reread()
+                log(Action.DELIVERIES_CHANGED, logging.INFO)
             self._roll, self._control = outlook.roll, outlook.control
         return outlook
 

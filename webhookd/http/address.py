@@ -167,7 +167,11 @@ class Resolver:
 
         # Not `to_thread.run_sync`: the lookup belongs to everyone who waits for the name, and
         # must neither end with the first caller's deadline nor be started again beside itself.
-        trio.lowlevel.start_thread_soon(work, deliver, name=f"dns {flight.host}")
+        try:
+            trio.lowlevel.start_thread_soon(work, deliver, name=f"dns {flight.host}")
+        except RuntimeError as error:  # "can't start new thread": TasksMax, or ulimit -u
+            flight.found = fault(FaultKind.LOCAL, str(error), Phase.RESOLVE)
+            self._land(flight)
 
     def _look_up(self, host: str) -> Found:
         """In the thread."""

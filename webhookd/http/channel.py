@@ -21,6 +21,7 @@ import trio
 
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.model import PLAIN, Answer, Fault, FaultKind, Millis, Phase, Proxy, Terms, Url
+from webhookd.core.proxies import on_the_way
 from webhookd.http.address import Resolver, find_addresses
 from webhookd.http.connection import Connection
 from webhookd.http.dial import connect, start_tls
@@ -61,7 +62,7 @@ class Sender:
 
     def proxy(self, terms: Terms) -> Proxy | None:
         """The proxy on the way for whoever has these terms."""
-        return None if terms.direct else terms.proxy or self.egress.proxy
+        return on_the_way(terms, self.egress.proxy)
 
     def route(self, proxy: Proxy, terms: Terms) -> Route:
         """The way through that proxy. Raises ValueError as `ssl_context`."""
@@ -131,6 +132,28 @@ class Channel:
             return opened
         result, _ = await self._run(opened, url, wire, deadline, timeout)
         return result
+
+    async def reach(
+        self,
+        url: Url,
+        timeout: Millis,  # noqa: ASYNC109
+        terms: Terms = PLAIN,
+    ) -> Fault | None:
+        """Opens a connection to the origin of `url` as `send` does with no proxy, and closes it.
+
+        Returns:
+            What is in the way of it; None where nothing is.
+        """
+        self._phase = Phase.RESOLVE
+        opened: Connection | Fault | None = None
+        with trio.move_on_after(timeout / 1_000):
+            opened = await self._open(url, terms)
+        if opened is None:
+            return overdue(timeout, self._phase)
+        if isinstance(opened, Fault):
+            return opened
+        opened.close()
+        return None
 
     async def aclose(self) -> None:
         """Closes the connection if one is kept. The channel can be used again."""

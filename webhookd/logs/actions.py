@@ -63,6 +63,10 @@ class Action(StrEnum):
     BODY_CHANGED = "attempt.body_changed"
     """A delivery's body is another one than at its first attempt."""
 
+    DELIVERY_FAILED = "delivery.failed"
+    """A delivery is given up after an attempt, or at its turn because of its age."""
+    DELIVERIES_CHANGED = "delivery.changed"
+    """An operator retried or cancelled single deliveries: all that is due was read again."""
     DELIVERIES_EXPIRED = "delivery.expired"
     """Deliveries that were owed for longer than `max_age`: failed without a further attempt."""
     LINES_PASSED = "delivery.passed"
@@ -76,6 +80,8 @@ class Action(StrEnum):
     LANE_CRASHED = "lane.crashed"
     LANE_RESTARTED = "lane.restarted"
     SUBSCRIPTION_CHANGED = "subscription.changed"
+    """An operator added, edited, paused, enabled or removed it, or changed what it is owed in bulk;
+    the daemon obeys that from this line on."""
     SUBSCRIPTION_FAILING = "subscription.failing"
     """Attempts in a row spoke of ill health: it is probed with one request at a time."""
     SUBSCRIPTION_RECOVERED = "subscription.recovered"

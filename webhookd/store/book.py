@@ -24,6 +24,7 @@ from webhookd.core.times import from_text, to_text
 from webhookd.store import recipients
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
+from webhookd.store.recent import Tally
 from webhookd.store.recipients import NO_LINE
 
 SELECT: Final = (
@@ -111,6 +112,7 @@ class Book:
         self._states: dict[SubscriptionKey, Counter[DeliveryState]] = defaultdict(Counter)
         self._latest: dict[SubscriptionKey, AttemptNote] = {}
         self._successes: dict[SubscriptionKey, str] = {}
+        self._tally = Tally(connection, now)
         self._recipients: dict[SubscriptionKey, recipients.Recipient | None] = {}
         self.ready: set[SubscriptionKey] = set()
         """Subscriptions in which another delivery has come to the head of its line."""
@@ -173,6 +175,7 @@ class Book:
             change = self._states[row.subscription]
             change[before.state] -= 1
             change[after.state] += 1
+            self._tally.ended(row.subscription, after.state)
         if pending_before and after.state is not DeliveryState.PENDING:
             self._step_up(row)
         return after
@@ -209,6 +212,7 @@ class Book:
             ),
         )
         self._latest[subscription] = made
+        self._tally.attempted(subscription, made.duration)
         if not made.error_class:
             self._successes[subscription] = to_text(made.started_at + made.duration)
 
@@ -267,6 +271,7 @@ class Book:
                 " WHERE subscription = ?",
                 (made.status, made.error, to_text(made.started_at), self._successes.get(key), key),
             )
+        self._tally.close()
         return replace(self._file, sequence=self._sequence)
 
     def _write(

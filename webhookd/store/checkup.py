@@ -120,7 +120,9 @@ class Checkup:
         for change in verdict.changes:
             rule = verdict.rule if change is Change.DISABLED else None
             if rule is None or self._disable(key, rule, happened.at):
-                self._notices.append(Notice(key, recipient.name, change, rule))
+                self._notices.append(
+                    Notice(key, recipient.name, change, rule, happened.status, happened.error)
+                )
 
     def close(self) -> tuple[Notice, ...]:
         """Write down what has changed; returns what people are told of, in its order."""

@@ -66,8 +66,12 @@ HOSTS_FROM: Final = (
 
 NEWEST_NAMED: Final = 3
 """Events of an aggregate that are named to whoever asked for it as if it were an event."""
+ONE_OWED: Final = f"{OWED} AND id = ?"
+OF_DELIVERY: Final = "SELECT event, subscription FROM webhookd_deliveries WHERE id = ?"
 _INNER: Final = frozenset({"subscription", "order_key", "since"})
 """Of `OWED`, what is shown to nobody."""
+_SURROUNDINGS: Final = ("behind_delivery", "expires_at", "max_age", "superseded_by", "waits_for")
+"""Of a delivery, what it does not know itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +217,31 @@ def _delivery(
         "superseded_by": None if superseder is None else superseder[0],
         "waits_for": [{"cause": wait.cause.value, "text": wait.text} for wait in found],
         "attempts_made": deliveries.attempts_of(connection, row["delivery_id"]),
+    }
+
+
+def delivery(session: Session, number: int, now: Millis) -> dict[str, Any]:
+    """One delivery: as `webhook_results` has it, with all its attempts and all that it waits for.
+
+    Raises:
+        NotFound: there is none.
+    """
+    running = lockfile.is_held(session.path)
+    with _snapshot(session) as connection:
+        found = deliveries.show_delivery(connection, number)
+        event, key = connection.execute(OF_DELIVERY, (number,)).fetchone()
+        (row,) = rows_of(connection, ONE_OWED, event, number)
+        one = waiting.one(connection, session.profiles, key, now)
+        happened = rows_of(connection, SHOWN_EVENT, event)[0]
+        told = _delivery(connection, one, row, running, now)
+        coming = waiting.upcoming(connection, session.profiles, (number,), now)
+    return {
+        **{name: value for name, value in found.items() if name != "attempts_made"},
+        "occurred_at": happened["occurred_at"],
+        "subscription_state": one["state"] if one["removed_at"] is None else "removed",
+        "next_attempt": coming.get(number),
+        **{name: told[name] for name in _SURROUNDINGS},
+        "attempts_made": found["attempts_made"],
     }
 
 

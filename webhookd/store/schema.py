@@ -12,15 +12,13 @@ whose `schema_version` is higher than `SCHEMA_VERSION` belongs to a newer progra
 import re
 from typing import TYPE_CHECKING, Final
 
+from webhookd.store import recent
 from webhookd.store.additions import RETENTION
 from webhookd.store.driver import Connection
 from webhookd.store.schema_mapped import MAPPED
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
-
-SCHEMA_VERSION: Final = 4
-"""The number of migrations below; the file remembers the highest that it has seen."""
 
 MIGRATIONS_TABLE: Final = "webhookd_migrations"
 
@@ -378,7 +376,11 @@ MIGRATIONS: Final = (
     ("0002_engine", ENGINE),
     ("0003_retention", RETENTION),
     ("0004_mapped", MAPPED),
+    ("0005_recent", recent.SCHEMA),
 )
+
+SCHEMA_VERSION: Final = len(MIGRATIONS)
+"""The file remembers the highest that it has seen."""
 
 
 _CREATED: Final = re.compile(r"^CREATE (?:TABLE|VIEW|(?:UNIQUE )?INDEX) (\w+)", re.MULTILINE)

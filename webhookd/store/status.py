@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from webhookd.core import urls
 from webhookd.core.columns import OWN, Columns
-from webhookd.core.model import DeliveryState, SubscriptionState
+from webhookd.core.model import DeliveryState, Millis, SubscriptionState
 from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.core.status import FileFacts, SubscriptionFacts
 from webhookd.core.times import to_text
 from webhookd.errors import DatabaseError, OutboxUnreadable
-from webhookd.store import checkup, lockfile, queue, recipients, sources
+from webhookd.store import checkup, lockfile, queue, recent, recipients, sources
 from webhookd.store import file as files
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
@@ -44,10 +44,18 @@ def facts(
     path: Path,
     known: Known = BUILT_IN,
     columns: Columns = OWN,
+    *,
+    now: Millis,
 ) -> FileFacts:
-    """Everything that `status` says of the file; `known` says by which policies.
+    """Everything that `status` says of the file.
 
-    `columns` says where in the outbox its columns are.
+    Args:
+        connection: to it.
+        file: its row.
+        path: its real path.
+        known: by which policies.
+        columns: where in the outbox its columns are.
+        now: the end of the last hour.
     """
     lag, fault = _lag(connection, file, path, columns)
     totals = connection.execute(_TOTALS).fetchone()
@@ -61,7 +69,7 @@ def facts(
         outbox_fault=fault,
         totals=dict(zip((state.value for state in DeliveryState), totals, strict=True)),
         subscriptions=tuple(
-            _subscription(connection, row, known)
+            _subscription(connection, row, known, now)
             for row in connection.execute(_SUBSCRIPTIONS).fetchall()
         ),
         size=_size(path) + log,
@@ -71,7 +79,9 @@ def facts(
     )
 
 
-def _subscription(connection: Connection, row: tuple[Any, ...], known: Known) -> SubscriptionFacts:
+def _subscription(
+    connection: Connection, row: tuple[Any, ...], known: Known, now: Millis
+) -> SubscriptionFacts:
     key, pending = row[0], row[6]
     oldest = following = None
     if pending:
@@ -95,6 +105,7 @@ def _subscription(connection: Connection, row: tuple[Any, ...], known: Known) ->
         last_success_at=row[12],
         health=checkup.read(connection, key),
         policy=recipients.effective(known, row[14], json.loads(row[15])),
+        recent=recent.read(connection, key, now),
     )
 
 
@@ -120,6 +131,7 @@ def _refusals(file: FileRow, path: Path) -> Iterator[str]:
 
 
 def _size(path: Path) -> int:
+    """Its bytes; none where it is not there."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

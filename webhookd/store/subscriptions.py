@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from webhookd.core import health
@@ -16,7 +16,7 @@ from webhookd.core.model import (
 from webhookd.core.storage import StoredSecret, StoredSubscription
 from webhookd.core.times import from_text, to_text
 from webhookd.errors import NotFound, Refused
-from webhookd.store import checkup, instructions, realign, recipients
+from webhookd.store import checkup, instructions, realign, recent, recipients
 from webhookd.store.driver import Connection
 from webhookd.store.transaction import Transaction
 
@@ -27,6 +27,9 @@ _SELECT: Final = (
 
 INSTRUCTED: Final = "SELECT subscription FROM webhookd_instructions WHERE done_at IS NULL"
 """To these nothing may be sent until their instructions are carried out."""
+
+LATEST: Final = "SELECT subscription, key, kind FROM webhookd_instructions ORDER BY key"
+"""Those that are done are kept for a while, and then no more: the table stays short."""
 
 EDITABLE: Final = frozenset({"name", "url", "events", "method", "headers", "policy"})
 """What `update` may change: the rest would change the bytes of what is owed, or misdirect it."""
@@ -67,7 +70,14 @@ def load(connection: Connection) -> list[StoredSubscription]:
         secrets.setdefault(row[0], []).append(_secret(row[1:]))
     busy = {key for (key,) in connection.execute(INSTRUCTED).fetchall()}
     rows = connection.execute(f"{_SELECT} ORDER BY key").fetchall()
-    return [_stored(row, secrets.get(row[0], []), instructed=row[0] in busy) for row in rows]
+    latest = {row[0]: (row[1], row[2]) for row in connection.execute(LATEST).fetchall()}
+    return [
+        replace(
+            _stored(row, secrets.get(row[0], []), instructed=row[0] in busy),
+            latest=latest.get(row[0]),
+        )
+        for row in rows
+    ]
 
 
 def find(connection: Connection, id_or_name: str) -> StoredSubscription:
@@ -251,6 +261,7 @@ def remove(transaction: Transaction, key: SubscriptionKey, now: Millis) -> None:
         "UPDATE webhookd_subscriptions SET removed_at = ? WHERE key = ?", (to_text(now), key)
     )
     connection.execute("DELETE FROM webhookd_secrets WHERE subscription = ?", (key,))
+    recent.forget(connection, key)
     instructions.drop(transaction, key)
 
 

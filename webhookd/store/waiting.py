@@ -45,10 +45,11 @@ Surroundings = dict[str, Any]
 
 def everything(connection: Connection, known: Known, now: Millis) -> list[Surroundings]:
     """Every subscription, removed ones too, in the order in which they were made."""
-    return [_judged(connection, known, one, now) for one in rows_of(connection, ALL)]
+    return [_judged(connection, known, row, now) for row in rows_of(connection, ALL)]
 
 
-def _one(connection: Connection, known: Known, key: int, now: Millis) -> Surroundings:
+def one(connection: Connection, known: Known, key: int, now: Millis) -> Surroundings:
+    """One subscription, removed or not."""
     return _judged(connection, known, rows_of(connection, ONE, key)[0], now)
 
 
@@ -97,8 +98,8 @@ def waits_of(
 ) -> list[Wait]:
     """All that one delivery waits for; nothing where it is finished, or was pruned meanwhile."""
     for row in rows_of(connection, DELIVERY, delivery):
-        one = _one(connection, known, row["subscription"], now)
-        return waits(connection, one, row, running=running, now=now)[1]
+        its = one(connection, known, row["subscription"], now)
+        return waits(connection, its, row, running=running, now=now)[1]
     return []
 
 
@@ -120,14 +121,14 @@ def upcoming(
             if row["state"] != DeliveryState.PENDING:
                 continue
             if key not in met:
-                met[key] = _one(connection, known, key, now)
-            one = met[key]
+                met[key] = one(connection, known, key, now)
+            its = met[key]
             found[delivery] = explaining.upcoming(
                 row["due_at"],
                 to_text(now),
-                sends=one["state"] == SubscriptionState.ENABLED and one["removed_at"] is None,
-                failing=one["failing_since"] is not None,
-                held_until=one["held_until"],
+                sends=its["state"] == SubscriptionState.ENABLED and its["removed_at"] is None,
+                failing=its["failing_since"] is not None,
+                held_until=its["held_until"],
             )
     return found
 

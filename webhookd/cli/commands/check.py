@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import click
 
 from webhookd.cli import terms
+from webhookd.cli.commands.check_online import online
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.known import slips
 from webhookd.cli.output import document, json_option, lines
@@ -14,7 +15,7 @@ from webhookd.config.references import SecretMissing, resolve
 from webhookd.core.findings import Finding, Level
 from webhookd.core.matching import doubt
 from webhookd.core.text import counted
-from webhookd.errors import EXIT_OK, EXIT_WRONG, WebhookdError
+from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError, WebhookdError
 from webhookd.store import acceptance, subscriptions
 from webhookd.store.deliveries import latest_types
 from webhookd.store.inspection import inspect
@@ -32,18 +33,41 @@ from webhookd.store.inspection import inspect
     is_flag=True,
     help="The file is a copy: cancel all that it owes, and make it a file of its own.",
 )
+@click.option(
+    "--online",
+    "asks",
+    is_flag=True,
+    help="Look each receiver up, connect, and shake hands by TLS; offers to send a test event.",
+)
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="With --online: send one signed test event to each enabled subscription, and do not ask.",
+)
 @json_option
 @pass_app
 def check(
-    app: App, accept_restore: bool, accept_move: bool, accept_clone: bool, as_json: bool
+    app: App,
+    accept_restore: bool,
+    accept_move: bool,
+    accept_clone: bool,
+    asks: bool,
+    yes: bool,
+    as_json: bool,
 ) -> int:
     """Check configuration, file, outbox and subscriptions; one line a finding.
 
     Exits with 1 when there is a fault. The --accept options first do what they say, which no
     daemon may run for, and then check.
+
+    With --online each subscription's receiver is connected to. With consent (asked for, or --yes)
+    those that are enabled get one signed event of the type webhookd.test, which nothing is recorded
+    of. What is wrong with a subscription that is not enabled is a warning.
     """
     if accept_clone and (accept_move or accept_restore):
         raise click.UsageError("--accept-clone stands alone: a copy is neither moved nor restored")
+    if yes and not asks:
+        raise UsageError("--yes: goes with --online")
     settings = app.settings
     read = "defaults (no file named)" if app.config is None else f"{app.config} was read"
     found = [Finding(Level.OK, "config", f"{read}; the database is {settings.database}")]
@@ -70,6 +94,8 @@ def check(
     )
     found += _declared(app)
     found += _terms(app)
+    if asks:
+        found += online(app, yes=yes)
     faults = sum(finding.level is Level.FAULT for finding in found)
     if as_json:
         document(

@@ -1,11 +1,12 @@
 """`webhookd deliveries`: what is owed, what became of it, and what an operator can do about it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import click
 
+from webhookd.cli import telling
 from webhookd.cli.commands.events import (
     limit_option,
     print_rows,
@@ -14,7 +15,7 @@ from webhookd.cli.commands.events import (
     until_option,
 )
 from webhookd.cli.context import App, pass_app
-from webhookd.cli.output import complain, document, fields, json_option, lines, program_text, table
+from webhookd.cli.output import complain, document, fields, json_option, lines, program_text
 from webhookd.cli.types import NUMBER
 from webhookd.core.curl import command as as_curl
 from webhookd.core.delivery import Standing
@@ -25,7 +26,7 @@ from webhookd.core.signing import MissingSecret
 from webhookd.core.times import to_text
 from webhookd.errors import EXIT_OK, NotFound, Refused, UsageError
 from webhookd.store import deliveries as stored_ones
-from webhookd.store import lockfile, subscriptions, waiting
+from webhookd.store import explain, lockfile, subscriptions, waiting
 from webhookd.store.blocking import blocking as blocking_ones
 from webhookd.store.deliveries import Filter
 from webhookd.store.transaction import Session
@@ -55,16 +56,8 @@ BLOCKING: Final = {
     "last_error": "ERROR",
 }
 
-ATTEMPTS: Final = {
-    "number": "ATTEMPT",
-    "started_at": "STARTED AT",
-    "duration_ms": "MS",
-    "status": "STATUS",
-    "error_class": "CLASS",
-    "error": "ERROR",
-    "note": "NOTE",
-    "excerpt": "ANSWER",
-}
+TOLD: Final = frozenset({"attempts_made", "waits_for", "behind_delivery", "max_age"})
+"""Fields of one delivery that are told in words."""
 
 
 @click.group()
@@ -156,7 +149,10 @@ def _id_of(session: Session, subscription: str) -> str:
 @json_option
 @pass_app
 def show(app: App, delivery: int, curl: bool, reveal: bool, as_json: bool) -> None:
-    """Show one delivery with every attempt, or the request that its next attempt would make.
+    """Tell the story of one delivery, or show the request that its next attempt would make.
+
+    The story: where it stands, what it waits for, and each attempt with its time, how long it took,
+    what came of it and the beginning of the answer.
 
     What --curl prints can be piped into sh. It sends the bytes that the daemon would send now, and
     nothing is recorded of it; its signature is taken for as long as the receiver takes one of now.
@@ -168,18 +164,26 @@ def show(app: App, delivery: int, curl: bool, reveal: bool, as_json: bool) -> No
         return
     if reveal:
         raise UsageError("--reveal: goes with --curl")
-    with app.session(write=False) as session, session.read() as connection:
-        found = stored_ones.show_delivery(connection, delivery)
-        if not as_json:
-            put_in_words(connection, session.profiles, [found], app.now())
+    with app.session(write=False) as session:
+        found = explain.delivery(session, delivery, app.now())
     if as_json:
         document(found)
-        return
-    made = found.pop("attempts_made")
-    lines(*fields(found))
-    if made:
-        rows = ([attempt[key] for key in ATTEMPTS] for attempt in made)
-        lines("", *table(tuple(ATTEMPTS.values()), rows))
+    else:
+        lines(*_story(found))
+
+
+def _story(found: dict[str, Any]) -> Iterator[str]:
+    of = "" if found["aggregate_id"] is None else f" of {found['aggregate_id']}"
+    event = f"{found['event_type']}{of} (event {found['event_id']})"
+    yield f"delivery {found['delivery_id']}: {event} to {found['subscription_name']}"
+    yield f"it {telling.standing(found)}"
+    yield from telling.prospects(found)
+    yield from telling.remedy(found, removed=found["subscription_state"] == "removed")
+    yield ""
+    yield from fields({name: value for name, value in found.items() if name not in TOLD})
+    if found["attempts_made"]:
+        yield ""
+        yield from telling.attempts(found["attempts_made"])
 
 
 def _print_curl(app: App, delivery: int, *, reveal: bool, as_json: bool) -> None:

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import click
 
+from webhookd.cli import telling
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import complain, document, fields, json_option, lines, say, table
 from webhookd.cli.types import HIGHEST, Whole
 from webhookd.config.catalog import validation
-from webhookd.core.model import DeliveryState, Reason
 from webhookd.core.text import counted
 from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError, WebhookdError
 from webhookd.store import explain as explaining
@@ -87,34 +87,16 @@ def _matched(one: dict[str, Any]) -> Iterator[str]:
     delivery = one["delivery"]
     state = one["state"] if one["removed_at"] is None else f"removed at {one['removed_at']}"
     yield f"{one['subscription_name']} ({state}): {one['why_text']}"
-    made = counted(delivery["attempts"], "attempt")
-    yield f"  delivery {delivery['delivery_id']} {_became(delivery)}, {made}"
-    if delivery["passed_at"]:
-        yield f"  it held up those behind it, so they passed at {delivery['passed_at']}"
-    for wait in delivery["waits_for"]:
-        yield f"  waits: {wait['text']}"
-    if delivery["expires_at"]:
-        yield f"  ends as expired at {delivery['expires_at']} (max_age is {delivery['max_age']})"
+    yield f"  delivery {delivery['delivery_id']} {telling.standing(delivery)}"
+    yield from (f"  {line}" for line in telling.prospects(delivery))
     pruned = delivery["attempts"] - len(delivery["attempts_made"])
     if pruned > 0:
         yield f"  {counted(pruned, 'attempt')} of them kept no longer (retention.attempts)"
     if delivery["attempts_made"]:
         rows = ([attempt[key] for key in ATTEMPTS] for attempt in delivery["attempts_made"])
         yield from (f"  {line}" for line in table(tuple(ATTEMPTS.values()), rows))
-    if delivery["state"] in ("failed", "cancelled") and one["removed_at"] is None:
-        yield f"  `webhookd deliveries retry {delivery['delivery_id']}` sends it again"
-
-
-def _became(delivery: dict[str, Any]) -> str:
-    state, reason = delivery["state"], delivery["reason"]
-    if delivery["finished_at"] is None:
-        return f"is {state}"
-    if reason == Reason.EXPIRED and delivery["max_age"]:
-        reason = f"{reason}: max_age is {delivery['max_age']}"
-    if delivery["superseded_by"] is not None:
-        reason = f"{reason}: delivery {delivery['superseded_by']} is newer"
-    verb = state if state == DeliveryState.FAILED else f"was {state}"
-    return f"{verb}{f' ({reason})' if reason else ''} at {delivery['finished_at']}"
+    removed = one["removed_at"] is not None
+    yield from (f"  {line}" for line in telling.remedy(delivery, removed=removed))
 
 
 def _row(found: dict[str, Any]) -> Iterator[str]:

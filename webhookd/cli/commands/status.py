@@ -1,19 +1,18 @@
 """`webhookd status`: is it well, and if not, what to do."""
 
+import os
 import sys
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import click
 
+from webhookd.cli.board import SHOWN, Colour, Line, board, fitted, has_colours, is_dumb, wrapped
 from webhookd.cli.context import App, pass_app
-from webhookd.cli.output import document, json_line, json_option, lines, table
-from webhookd.core.explaining import upcoming
-from webhookd.core.model import SubscriptionState
-from webhookd.core.status import WELL, Status, Thresholds, compose
-from webhookd.core.text import counted
-from webhookd.core.times import format_duration, from_text
+from webhookd.cli.output import document, json_line, json_option, lines
+from webhookd.cli.types import Whole
+from webhookd.core.status import Status, Thresholds, compose
+from webhookd.core.text import counted, printable
 from webhookd.errors import EXIT_NOT_RUNNING, EXIT_OK, EXIT_WRONG, WebhookdError
 from webhookd.store import lockfile
 from webhookd.store.status import facts
@@ -21,46 +20,66 @@ from webhookd.store.status import facts
 NAGIOS: Final = {EXIT_OK: (0, "OK"), EXIT_WRONG: (1, "WARNING"), EXIT_NOT_RUNNING: (2, "CRITICAL")}
 """Nagios's code and word for each ending of `status`."""
 NAGIOS_UNKNOWN: Final = 3
+NAGIOS_PROBLEMS: Final = 3
+"""Problems that its one line names; of more, their number."""
+NAGIOS_WORDS: Final = 1_000
+"""Characters of one problem in it: Nagios cuts a line at 8 KiB, and the figures stand last."""
 
 REFRESH: Final = 1.0
 """Seconds between two looks of `--watch`."""
 _PARTS: Final = {"wal": "bytes of that in the -wal", "free": "free in the file"}
 CLEAR: Final = "\x1b[H\x1b[2J"
 """Sends a terminal's cursor home and clears it."""
+HOME: Final = "\x1b[H"
+END_OF_LINE: Final = "\x1b[K"
+BELOW: Final = "\x1b[J"
+"""Clear what an earlier look left to the right of the cursor, and below it."""
 
 
 @click.command()
 @click.option("--watch", is_flag=True, help="Look again each second, until Ctrl-C.")
 @click.option("--nagios", is_flag=True, help="One line, and Nagios's own exit codes.")
+@click.option(
+    "--limit",
+    type=Whole(1, 100_000),
+    default=SHOWN,
+    show_default=True,
+    help="Show so many subscriptions, the worst first, and so many problems.",
+)
 @json_option
 @pass_app
-def status(app: App, watch: bool, nagios: bool, as_json: bool) -> int:
+def status(app: App, watch: bool, nagios: bool, limit: int, as_json: bool) -> int:
     """Say whether the daemon runs, how far behind it is, and what each subscription is owed.
 
     Works with no daemon running. Exit codes: 0 fine, 1 degraded, 6 not running or stalled. With
     --nagios: 0 OK, 1 degraded, 2 not running or stalled, 3 when nothing can be read.
+
+    OK 1H and FAILED 1H are deliveries that ended so in the last hour, P50 and P95 how long half and
+    95 % of its requests took at most.
     """
     if nagios and (watch or as_json):
         raise click.UsageError("--nagios stands alone")
     if nagios:
         return _nagios(app)
     if watch:
-        return _watch(app, as_json=as_json)
+        return _watch(app, limit, as_json=as_json)
     found = _look(app)
     if as_json:
         document(found.document)
     else:
-        lines(*_words(found))
+        _print(board(found, limit))
     return _code(found)
 
 
 def _look(app: App) -> Status:
-    settings = app.readable
+    settings, now = app.readable, app.now()
     with app.session(write=False, tell=False) as session, session.read() as connection:
-        file = facts(connection, session.file, session.path, settings.profiles, session.columns)
+        file = facts(
+            connection, session.file, session.path, settings.profiles, session.columns, now=now
+        )
         lock, held = lockfile.read(session.path), lockfile.is_held(session.path)
     limits = Thresholds(settings.status.max_lag, settings.status.max_owed_age)
-    return compose(file, lock, held=held, thresholds=limits, now=app.now(), fault=app.fault)
+    return compose(file, lock, held=held, thresholds=limits, now=now, fault=app.fault)
 
 
 def _code(found: Status) -> int:
@@ -73,146 +92,106 @@ def _nagios(app: App) -> int:
     try:
         found = _look(app)
     except (WebhookdError, OSError) as error:
-        lines(f"WEBHOOKD UNKNOWN - {error}")
+        lines(f"WEBHOOKD UNKNOWN - {_beside_figures(str(error))}")
         return NAGIOS_UNKNOWN
     code, word = NAGIOS[_code(found)]
-    outbox, deliveries = found.document["outbox"], found.document["deliveries"]
-    said = "; ".join(found.problems) or "the daemon runs"
-    # What stands behind the bar is data for graphs, so no bar may be in the words.
-    said = said.replace("|", "/")
-    lines(
-        f"WEBHOOKD {word} - {said} | lag={outbox['lag_rows']} owed={deliveries['pending']} "
-        f"rejected={outbox['rejected']} failed={deliveries['failed']}"
-    )
+    said = [_beside_figures(problem) for problem in found.problems[:NAGIOS_PROBLEMS]]
+    more = len(found.problems) - len(said)
+    if more > 0:
+        said.append(f"and {counted(more, 'problem')} more")
+    words = "; ".join(said) or "the daemon runs"
+    lines(f"WEBHOOKD {word} - {words} | {_figures(app, found)}")
     return code
 
 
-def _watch(app: App, *, as_json: bool) -> int:
-    terminal = sys.stdout.isatty()
+def _beside_figures(text: str) -> str:
+    """What stands behind the bar is data for graphs, so no bar may be in the words."""
+    return printable(text, NAGIOS_WORDS).replace("|", "/")
+
+
+def _figures(app: App, found: Status) -> str:
+    """Nagios's performance data: `label=value[unit];warn;crit;min`."""
+    said, limits = found.document, app.readable.status
+    outbox, deliveries, daemon = said["outbox"], said["deliveries"], said["daemon"]
+    hours = [one["last_hour"] for one in said["subscriptions"]]
+    behind = "U" if outbox["lag_seconds"] is None else f"{outbox['lag_seconds']:.1f}s"
+    figures = {
+        "lag": outbox["lag_rows"],
+        "owed": deliveries["pending"],
+        "rejected": outbox["rejected"],
+        "failed": deliveries["failed"],
+        "lag_seconds": f"{behind};{limits.max_lag // 1000}",
+        "oldest_due": f"{said['due']['oldest_seconds']:.1f}s",
+        "write_wait": f"{daemon['write_wait_seconds']}s",
+        "delivered_1h": sum(hour["delivered"] for hour in hours),
+        "failed_1h": sum(hour["failed"] for hour in hours),
+    }
+    return " ".join(f"{label}={value}" for label, value in figures.items())
+
+
+def _print(shown: list[Line]) -> None:
+    if has_colours(os.environ, terminal=sys.stdout.isatty()):
+        sys.stdout.write("".join(f"{line.painted()}\n" for line in _fit_to_print(shown)))
+    else:
+        lines(*(line.text for line in shown))
+
+
+def _watch(app: App, limit: int, *, as_json: bool) -> int:
+    in_place = sys.stdout.isatty() and not is_dumb(os.environ) and not as_json
+    before: os.terminal_size | None = None
     try:
         while True:
-            _show(lambda: _look(app), as_json=as_json, terminal=terminal)
+            if in_place:
+                size = _size()
+                # In another window nothing stands where it stood.
+                sys.stdout.write(HOME if size == before else CLEAR)
+                before = size
+                _show_in_place(app, limit, size)
+            else:
+                _show(app, limit, as_json=as_json)
+            sys.stdout.flush()
             time.sleep(REFRESH)
     except KeyboardInterrupt:
+        if in_place:
+            sys.stdout.write("\n")
         return EXIT_OK
 
 
-def _show(look: Callable[[], Status], *, as_json: bool, terminal: bool) -> None:
-    if terminal and not as_json:
-        sys.stdout.write(CLEAR)
+def _size() -> os.terminal_size:
+    """The window as it is now; COLUMNS and LINES say what it was when the shell started us."""
     try:
-        found = look()
-    except WebhookdError as error:
+        size = os.get_terminal_size(sys.stdout.fileno())
+    except OSError:
+        size = os.terminal_size((0, 0))
+    return size if size.columns and size.lines else os.terminal_size((80, 24))
+
+
+def _show_in_place(app: App, limit: int, size: os.terminal_size) -> None:
+    try:
+        shown = board(_look(app), limit, size)
+    except (WebhookdError, OSError) as error:
+        shown = wrapped(f"webhookd: {error}", Colour.RED, size)
+    shown = fitted(_fit_to_print(shown), size)
+    painted = has_colours(os.environ, terminal=True)
+    texts = [line.painted() if painted else line.text for line in shown]
+    sys.stdout.write("".join(f"{text}{END_OF_LINE}\n" for text in texts) + BELOW)
+
+
+def _show(app: App, limit: int, *, as_json: bool) -> None:
+    try:
+        found = _look(app)
+    except (WebhookdError, OSError) as error:
         if as_json:
             json_line({"problems": [str(error)]})
         else:
             lines(f"webhookd: {error}")
+        return
+    if as_json:
+        json_line(found.document)
     else:
-        if as_json:
-            json_line(found.document)
-        else:
-            lines(*_words(found), *([] if terminal else [""]))
-    sys.stdout.flush()
+        lines(*(line.text for line in board(found, limit)), "")
 
 
-def _words(found: Status) -> list[str]:
-    said = found.document
-    daemon, database, outbox = said["daemon"], said["database"], said["outbox"]
-    totals = said["deliveries"]
-    running = "does not run"
-    if daemon["running"]:
-        running = f"runs (pid {daemon['pid']}, {daemon['version']}, since {daemon['started_at']})"
-    elif daemon["pid"] is not None:
-        running = f"is stalled (pid {daemon['pid']}, last heartbeat {daemon['heartbeat_at']})"
-    size = f"{database['bytes']} bytes"
-    parts = [f"{database[f'{part}_bytes']} {word}" for part, word in _PARTS.items()]
-    place = f"sequence {database['sequence']}, epoch {database['epoch']}"
-    shown = [
-        f"daemon      {running}",
-        f"database    {database['path']} ({size}, {place})",
-        f"disk        {', '.join(parts)}",
-        f"outbox      {_lag(outbox)}, {outbox['rejected']} rejected",
-        "deliveries  " + ", ".join(f"{count} {state}" for state, count in totals.items()),
-    ]
-    if daemon["write_wait_seconds"]:
-        shown.append(f"writing     has waited {daemon['write_wait_seconds']} s for the file's lock")
-    if daemon["unrecorded"]:
-        count = daemon["unrecorded"]
-        verb = "waits" if count == 1 else "wait"
-        shown.append(f"unrecorded  {counted(count, 'outcome')} {verb} in memory")
-    if said["subscriptions"]:
-        shown += ["", *_subscriptions(said)]
-    # Of one that is disabled the problems tell.
-    unwell = [
-        one
-        for one in said["subscriptions"]
-        if one["health"] != WELL and one["state"] != SubscriptionState.DISABLED
-    ]
-    if unwell:
-        shown += ["", *(f"{one['name']}: {one['health']}" for one in unwell)]
-    if found.problems:
-        shown += ["", *(f"! {problem}" for problem in found.problems)]
-    return shown
-
-
-def _lag(outbox: dict[str, Any]) -> str:
-    if outbox["fault"]:
-        return str(outbox["fault"])
-    if not outbox["lag_rows"]:
-        return "all taken in"
-    seconds = outbox["lag_seconds"]
-    since = "" if seconds is None else f", for up to {seconds:.0f} s"
-    rows = "1 row waits" if outbox["lag_rows"] == 1 else f"{outbox['lag_rows']} rows wait"
-    return f"{rows} to be taken in{since}"
-
-
-def _subscriptions(said: dict[str, Any]) -> list[str]:
-    now = from_text(said["at"])
-    return table(
-        (
-            *("NAME", "STATE", "OWED", "OLDEST", "DELIVERED", "FAILED", "LAST", "LAST SUCCESS"),
-            "NEXT ATTEMPT",
-        ),
-        (
-            (
-                one["name"],
-                one["state"],
-                one["owed"],
-                _age(one["oldest_owed_at"], now),
-                one["delivered"],
-                one["failed"],
-                one["last_error"] or one["last_status"],
-                _ago(one["last_success_at"], now),
-                _next(one, said["at"]),
-            )
-            for one in said["subscriptions"]
-        ),
-    )
-
-
-def _next(one: dict[str, Any], now: str) -> str | None:
-    if not one["owed"]:
-        return None
-    return upcoming(
-        one["next_attempt_at"],
-        now,
-        sends=one["state"] == SubscriptionState.ENABLED,
-        failing=one["failing_since"] is not None,
-        held_until=one["held_until"],
-    )
-
-
-def _ago(moment: str | None, now: int) -> str | None:
-    age = _age(moment, now)
-    return None if age is None else f"{age} ago"
-
-
-def _age(moment: str | None, now: int) -> str | None:
-    """How long ago, in the largest unit that says enough."""
-    if moment is None:
-        return None
-    seconds = max(0, now - from_text(moment)) // 1000
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
-        if seconds >= 2 * size:
-            return f"{seconds // size}{unit}"
-    return format_duration(seconds * 1000)
+def _fit_to_print(shown: list[Line]) -> list[Line]:
+    """Colours go round text that can move no cursor itself."""
+    return [Line(printable(line.text, 10_000), line.colour) for line in shown]

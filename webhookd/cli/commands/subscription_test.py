@@ -2,30 +2,23 @@
 
 import os
 import socket
-import time
-import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import click
 
+from webhookd.cli import online
 from webhookd.cli.commands.subscription_changes import profile_of
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import complain, document, json_option, lines
 from webhookd.core import handshake, policy, trial, urls
 from webhookd.core.declaration import BY_CONFIG
 from webhookd.core.egress import EgressPolicy
-from webhookd.core.model import Answer, Millis, Result, Terms, Url
-from webhookd.core.profiles import Headers, Unrenderable
+from webhookd.core.model import Answer, Millis, Terms, Url
+from webhookd.core.profiles import Headers
 from webhookd.core.profiles.cloudevents import ORIGIN
-from webhookd.core.redact import redact_result
-from webhookd.core.request import Request
 from webhookd.core.storage import StoredSubscription
 from webhookd.errors import EXIT_OK, EXIT_WRONG, ConfigError, Refused, UsageError
 from webhookd.store import subscriptions
-
-if TYPE_CHECKING:
-    from webhookd.daemon.roster import Member
 
 
 @click.command()
@@ -76,15 +69,12 @@ def _try(app: App, name: str, *, as_json: bool) -> int:
     member = enroll(found, settings.profiles, os.environ, now)
     if isinstance(member, HeldBack):
         raise Refused(f"{member.name}: {member.problem}; nothing was sent")
-    event_id = str(uuid.uuid4())
-    request = _request(member, event_id, now)
+    request, event_id = online.request(member, now)
     of_it = f"{request.method}, profile {found.profile}, webhook-id {event_id}"
     complain(f"sending one event {trial.EVENT_TYPE} to {request.url.shown} ({of_it})")
     in_force = member.subscription.policy
-    begun = time.monotonic()
-    result = _send(request, settings.egress, in_force.timeout, member.terms)
-    duration = round((time.monotonic() - begun) * 1000)
-    result = redact_result(result, member.renderer.confidential(request))
+    tried = online.send(member, request, settings.egress)
+    result, duration = tried.result, tried.duration
     wrong, meaning = trial.meaning(result, in_force, app.now())
     status = result.status if isinstance(result, Answer) else None
     if as_json:
@@ -102,30 +92,6 @@ def _try(app: App, name: str, *, as_json: bool) -> int:
     else:
         lines(f"{found.name}: {wrong or f'http {status}'} after {duration} ms: {meaning}")
     return EXIT_WRONG if wrong else EXIT_OK
-
-
-def _request(member: "Member", event_id: str, now: Millis) -> Request:
-    event = trial.event(member.subscription, event_id, now)
-    try:
-        return member.renderer.render(event, number=trial.NUMBER, attempt=1, now=now)
-    except Unrenderable as error:
-        name = member.subscription.name
-        raise Refused(f"{name}: its format cannot say a test event: {error}") from None
-
-
-def _send(request: Request, egress: EgressPolicy, timeout: Millis, terms: Terms) -> Result:
-    import trio
-
-    from webhookd.http.channel import Sender
-
-    async def exchange() -> Result:
-        channel = Sender(egress).channel()
-        try:
-            return await channel.send(request.url, request.wire(), timeout, terms)
-        finally:
-            channel.close()
-
-    return trio.run(exchange)
 
 
 def _shake_hands(app: App, name: str, origin: str | None, *, as_json: bool) -> None:
