@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Cli
+from tests.store.mapped import Mapped
+
 DAY = 86_400_000
 LONG_AGO = 1_700_000_000_000
 
@@ -150,3 +153,24 @@ def test_the_erased_bytes_are_in_no_page_of_the_file_after_a_vacuum(old):
 def test_E15_a_span_that_cannot_be(webhookd, text, fault):
     webhookd.configure(f"[retention]\n{text}\n")
     assert fault in webhookd.fails("prune", code=3)
+
+
+def test_prune_goes_once_round_the_ledger_of_a_hosts_own_outbox(tmp_path):
+    box = Mapped(tmp_path / "erp.db", "ordered")
+    box.now = LONG_AGO
+    for n in range(9):
+        box.row(f"k{n}")
+    box.look()
+    box.host.execute("DELETE FROM outboxevent WHERE id <> 'k3'")
+    box.close()
+    cli = Cli(tmp_path)
+    cli.configure(
+        '[outbox]\ntable = "outboxevent"\nids = "never-reused"\norder_column = "seq"\n'
+        'columns = { event_id = "id", event_type = "type", aggregate_type = "aggregatetype",'
+        ' aggregate_id = "aggregateid", tenant = "", occurred_at = "" }\n'
+    )
+    assert cli("prune", "--dry-run").stdout.startswith("would go: 9 events\n")
+    assert cli("prune").stdout == "gone: 9 events, 7 keys of the ledger\n"
+    assert cli.sql("SELECT key FROM webhookd_ledger") == [("k3",), ("k8",)]
+    assert cli.sql("SELECT count(*) FROM outboxevent") == [(1,)], "the host's own"
+    assert cli("prune").stdout == "nothing is kept longer than [retention] says\n"

@@ -19,7 +19,7 @@ from webhookd.store import sources
 from webhookd.store.driver import Connection
 from webhookd.store.host_table import inspect, quoted
 
-STRETCH: Final = 1_000
+STRETCH: Final = 500
 """Entries that one look goes through: some milliseconds, with nobody waiting for them."""
 KEYS: Final = 200
 """Entries that one transaction deletes."""
@@ -85,7 +85,9 @@ class Forgetting:
             return NO_STEP
         end, names = found
         rows = connection.execute(forget(*names), (self._position, end, KEYS)).rowcount
-        return Step(rows, more=rows > 0)
+        if rows < KEYS:  # should this be undone, the next round finds them again
+            self._position = end
+        return Step(rows)
 
     def _stretch(self, connection: Connection) -> tuple[int, tuple[str, str]] | None:
         """Its last number, and how the host's table and key are called; None at the end.
