@@ -67,6 +67,7 @@ def test_the_commands():
                 "changes",
                 "feed-events",
                 "replay",
+                "prune",
                 "demo",
             ),
             *("subscriptions", "events", "deliveries", "catalog"),
@@ -78,6 +79,7 @@ def test_the_commands():
                 )
             ),
             *(f"events {name}" for name in ("emit", "list", "show", "explain", "retry-rejected")),
+            "events erase",
             *(f"deliveries {name}" for name in ("list", "show", "retry", "cancel")),
             *("catalog list", "catalog show"),
         ]

@@ -1,6 +1,6 @@
 """`webhookd results`, `changes` and `feed-events`: the feeds, for shells that poll."""
 
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -40,13 +40,13 @@ json_too = click.option(
 @limit_option
 @json_too
 @pass_app
-def results(app: App, **place: Any) -> None:
+def results(app: App, after: int, epoch: int | None, floor: int, limit: int) -> None:
     """Print what became of deliveries, each at its newest sequence, as JSON lines.
 
     The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
     retention has taken; start again with --after 0.
     """
-    _print(app, "results", **place)
+    _print(app, "results", after, epoch, floor, limit)
 
 
 @click.command()
@@ -56,13 +56,13 @@ def results(app: App, **place: Any) -> None:
 @limit_option
 @json_too
 @pass_app
-def changes(app: App, **place: Any) -> None:
+def changes(app: App, after: int, epoch: int | None, floor: int, limit: int) -> None:
     """Print which aggregates changed, each at its newest sequence, as JSON lines.
 
     The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
     retention has taken; start again with --after 0.
     """
-    _print(app, "changes", **place)
+    _print(app, "changes", after, epoch, floor, limit)
 
 
 @click.command("feed-events")
@@ -72,13 +72,13 @@ def changes(app: App, **place: Any) -> None:
 @limit_option
 @json_too
 @pass_app
-def feed_events(app: App, **place: Any) -> None:
+def feed_events(app: App, after: int, epoch: int | None, floor: int, limit: int) -> None:
     """Print every event in order, as JSON lines.
 
     The next cursor is on stderr. Exit code 7: the cursor is of another epoch, or lies below what
     retention has taken; start again with --after 0.
     """
-    _print(app, "events", **place)
+    _print(app, "events", after, epoch, floor, limit)
 
 
 def _print(app: App, feed: str, after: int, epoch: int | None, floor: int, limit: int) -> None:
