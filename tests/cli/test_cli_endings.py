@@ -222,7 +222,7 @@ def test_a_restored_file_takes_no_changes(webhookd):
 
 
 def test_a_bug_is_told_in_full_and_exits_70(webhookd, monkeypatch):
-    def broken(*_args):
+    def broken(*_, **__):
         raise ZeroDivisionError("of all things")
 
     monkeypatch.setattr(status_command, "facts", broken)
@@ -232,7 +232,7 @@ def test_a_bug_is_told_in_full_and_exits_70(webhookd, monkeypatch):
 
 
 def test_an_error_of_the_system_that_nobody_foresaw_is_a_bug(webhookd, monkeypatch):
-    def broken(*_args):
+    def broken(*_, **__):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(status_command, "facts", broken)
@@ -240,7 +240,7 @@ def test_an_error_of_the_system_that_nobody_foresaw_is_a_bug(webhookd, monkeypat
 
 
 def test_ctrl_c_is_quiet(webhookd, monkeypatch):
-    def interrupted(*_args):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(status_command, "facts", interrupted)
