@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhookd.core.model import Proxy
-from webhookd.core.proxies import confidential, parse
+from webhookd.core.model import PLAIN, Proxy, Terms
+from webhookd.core.proxies import confidential, on_the_way, parse
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,12 @@ def test_any_text_is_a_proxy_or_refused(rest: str) -> None:
 def test_what_of_it_must_not_be_kept() -> None:
     found = confidential(Proxy("http", "p.example", 1, "me", "hunter2"))
     assert found == ("hunter2", "me:hunter2", "bWU6aHVudGVyMg==")
+
+
+def test_who_goes_by_which_proxy() -> None:
+    own, everyones = Proxy("http", "own.example", 80), Proxy("http", "all.example", 80)
+    assert on_the_way(PLAIN, None) is None
+    assert on_the_way(PLAIN, everyones) is everyones
+    assert on_the_way(Terms(proxy=own), everyones) is own
+    assert on_the_way(Terms(proxy=own), None) is own
+    assert on_the_way(Terms(direct=True), everyones) is None
