@@ -1,11 +1,15 @@
 """What holds for every test: a WARNING or worse that nobody expected fails it."""
 
 import logging
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from webhookd.logs.actions import LOGGER, Record
+
+# Whoever is started in the background of a shell has SIGINT ignored, and so would its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Collector(logging.Handler):
