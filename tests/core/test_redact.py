@@ -49,3 +49,12 @@ def test_C32_nothing_in_a_result_echoes_ours():
     assert redact_result(fault, {SECRET}) == Fault(
         FaultKind.PROTOCOL, "illegal: ***", Phase.HEAD, may_be_ours=True
     )
+
+
+def test_a_line_that_quotes_one_of_two_that_begin_alike() -> None:
+    """A value, and the same as JSON may write it."""
+    value = "v1,BAkWWuOWDlzNLiM0/p0sgB432TGFrdGB"
+    needles = {value, value.replace("/", "\\/")}
+    assert redact_text(f"odd: {value[:25]} and so on", needles) == "odd: *** and so on"
+    assert redact_text(f"odd: {value[:16]}\\/p0s", needles) == "odd: ***"
+    assert redact_text(f"{value}{value}", needles) == "******"

@@ -99,7 +99,7 @@ def test_E7_a_loop_that_stands_still_is_noticed(
 
 
 def test_SIGUSR1_tells_where_the_tasks_are(site: Any, receiver: Any, until: Any) -> None:
-    receiver.answer(**{"slow?token=s3cret": {"delay": 60}})
+    receiver.answer(slow={"delay": 60})
     site.configure('[delivery]\nshutdown_grace = "100ms"\n')
     site.prepare()
     site.subscribe("slow", receiver.url("/slow?token=s3cret"))

@@ -36,20 +36,26 @@ def redact(excerpt: bytes, needles: Iterable[str]) -> bytes:
 def redact_text(text: str, needles: Iterable[str]) -> str:
     """A line about an answer, with every needle masked, and the beginning of one that it quotes.
 
-    A line quotes a few bytes of what was received, and may go on behind them.
+    A line quotes a few bytes of what was received, and may go on behind them. Where several
+    needles begin alike, the one that goes along the furthest is what is quoted.
     """
-    for needle in sorted(needles, key=len, reverse=True):
-        if len(needle) < SHORTEST:
-            continue
-        start = needle[:SHORTEST_PART]
-        at = text.find(start)
-        while at >= 0:
-            end = at + len(start)
-            while end < len(text) and needle.startswith(text[at : end + 1]):
-                end += 1
-            text = f"{text[:at]}***{text[end:]}"
-            at = text.find(start, at)
-    return text
+    sought = [needle for needle in needles if len(needle) >= SHORTEST]
+    shown, at = "", 0
+    while at < len(text):
+        end = max((_quoted(text, at, needle) for needle in sought), default=at)
+        shown += "***" if end > at else text[at]
+        at = max(end, at + 1)
+    return shown
+
+
+def _quoted(text: str, at: int, needle: str) -> int:
+    """Up to where `text` quotes `needle` from `at` on; `at` itself where it does not."""
+    if not text.startswith(needle[:SHORTEST_PART], at):
+        return at
+    end = at
+    while end < len(text) and needle.startswith(text[at : end + 1]):
+        end += 1
+    return end
 
 
 def redact_result(result: Result, needles: Collection[str]) -> Result:
