@@ -6,6 +6,8 @@ import threading
 
 import pytest
 
+from webhookd import __version__
+
 
 class Answering(http.server.BaseHTTPRequestHandler):
     def do_OPTIONS(self):
@@ -52,9 +54,14 @@ def test_a_receiver_that_agrees(webhookd, receiver, subscribed):
     assert path == "/in?key=HUSHHUSH"
     assert headers["WebHook-Request-Origin"] == "erp.example"
     assert headers["WebHook-Request-Rate"] == "*"
-    assert "X-Key" not in headers
+    assert set(headers) == {
+        *("Host", "User-Agent", "Accept-Encoding", "Connection"),
+        *("WebHook-Request-Origin", "WebHook-Request-Rate"),
+    }
+    assert headers["User-Agent"] == f"webhookd/{__version__}"
+    assert headers["Accept-Encoding"] == "identity"
     shown = webhookd.json("subscriptions", "show", "acme")
-    assert list(shown["headers"]) == ["X-Key", "WebHook-Request-Origin"]
+    assert shown["headers"] == {"X-Key": "***", "WebHook-Request-Origin": "erp.example"}
     assert shown["policy"]["rate_limit"] == "90/m"
     webhookd("subscriptions", "update", "acme", "--no-headers")
     assert list(webhookd.json("subscriptions", "show", "acme")["headers"]) == [
@@ -63,6 +70,34 @@ def test_a_receiver_that_agrees(webhookd, receiver, subscribed):
     said = webhookd(*subscribed, "--origin", "erp.example").stdout
     assert said == "acme: the receiver agrees to at most 90/m from erp.example\n"
     assert receiver.asked[-1][1]["WebHook-Request-Rate"] == "90"
+
+
+def test_what_it_has_given_can_be_taken_back(webhookd, receiver, subscribed):
+    before = webhookd.json("subscriptions", "show", "acme")
+    line = webhookd.fails(*subscribed, "--undo", code=1)
+    assert line == "acme: has had no handshake; there is nothing to take back"
+    receiver.answer["WebHook-Allowed-Rate"] = "90"
+    webhookd(*subscribed)
+    asked = len(receiver.asked)
+    undone = webhookd(*subscribed, "--undo")
+    assert undone.stdout == (
+        "acme: deliveries no longer name an origin; rate_limit is off (it was 90/m)\n"
+    )
+    assert len(receiver.asked) == asked, "nobody is asked"
+    assert webhookd.json("subscriptions", "show", "acme") == before
+    webhookd(*subscribed)
+    done = webhookd.json(*subscribed, "--undo")
+    assert (done["origin"], done["rate_limit"]) == (None, None)
+
+
+def test_a_declared_one_gets_the_rate_of_its_block_back(webhookd, receiver, declared):
+    receiver.answer["WebHook-Allowed-Rate"] = "90"
+    asks = declared('rate_limit = "10/s"')
+    webhookd(*asks)
+    undo = (*asks[:4], "--undo")
+    told = "acme: deliveries no longer name an origin; rate_limit is 10/s\n"
+    assert webhookd(*undo).stdout == told
+    assert webhookd("subscriptions", "apply").stdout == "unchanged  1 subscription\n"
 
 
 def test_a_receiver_without_a_limit(webhookd, receiver, subscribed):
@@ -114,6 +149,9 @@ def test_nobody_there(webhookd, receiver, subscribed):
 
 
 def test_usage(webhookd, subscribed):
+    said = "--undo: goes with --handshake, and without --origin"
+    assert webhookd.fails(*subscribed[:-1], "--undo", code=2) == said
+    assert webhookd.fails(*subscribed, "--undo", "--origin", "a.example", code=2) == said
     assert "is the name of the system" in webhookd.fails(*subscribed, "--origin", "a b", code=2)
     webhookd.add()
     line = webhookd.fails("subscriptions", "test", "partner", "--handshake", code=2)

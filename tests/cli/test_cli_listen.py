@@ -209,6 +209,17 @@ def test_it_advises_how_to_subscribe_it_and_makes_a_secret():
         listener.ends()
 
 
+def test_its_advice_names_a_tenant_where_one_is_needed():
+    with listening("--max", "1", "--profile", "floriday", "--secret", "env:KEY", KEY=SECRET) as it:
+        assert it.advice == (
+            "subscribe it, with an id for TENANT, with the same secret on standard input: webhookd"
+            f" subscriptions add http://127.0.0.1:{it.port}/ --profile floriday --secret -"
+            " --tenant TENANT\n"
+        )
+        it.send(profile="floriday")
+        it.ends()
+
+
 def test_its_advice_works_as_it_stands(webhookd):
     """Pasted into a shell, with the file that it names saying what it is to say."""
     config = webhookd.config.with_name("my config.toml")

@@ -52,6 +52,12 @@ def test_a_mode(webhookd, mode, shown):
     assert webhookd.json("subscriptions", "show", "partner")["mode"] == shown
 
 
+def test_a_mode_is_told_when_it_is_chosen(webhookd):
+    add = (*ADD, "--profile", "cloudevents", "--mode", "binary")
+    assert "\nmode          binary\n" in webhookd(*add).stdout
+    assert "\nmode " not in webhookd(*ADD).stdout
+
+
 def test_a_method(webhookd):
     assert webhookd.add("--profile", "onestock", "--method", "put")["method"] == "PUT"
 

@@ -28,7 +28,7 @@ KEYS = {
 SUBSCRIPTION_KEYS = {
     *("id", "name", "url", "state", "state_reason", "owed", "oldest_owed_at", "delivered"),
     *("failed", "last_status", "last_error", "last_attempt_at", "last_success_at"),
-    *("next_attempt_at", "disabled_at", "health", "failing_since", "held_until"),
+    *("next_attempt_at", "disabled_at", "health", "failing_since", "held_until", "held_back"),
     *("last_hour", "urgency"),
 }
 

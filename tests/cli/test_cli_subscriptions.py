@@ -33,7 +33,7 @@ def test_add_json(webhookd):
         *("subscriptions", "add", "https://Partner.Example:443/in?key=HUSHHUSH"),
         *("--events", "supplier.*, order.created", "--tenant", "north", "--profile", "standard"),
     )
-    assert set(shown) == SUMMARY | {"secret", "headers", "policy"}
+    assert set(shown) == SUMMARY | {"secret", "mode", "headers", "policy"}
     assert re.fullmatch(r"wh_[A-Za-z0-9_-]{22}", shown["id"])
     assert shown["name"] == "partner.example"
     assert shown["url"] == "https://partner.example/in?***"
@@ -63,7 +63,8 @@ def test_a_format_that_does_without_gets_no_secret(webhookd):
     assert stored(webhookd) == []
     said = webhookd("subscriptions", "add", "https://x.example/", *FLORIDAY).stdout
     assert "\nsecret        -\n" in said
-    webhookd("subscriptions", "add", "https://y.example/", *FLORIDAY, "--secret", "-", stdin=SECRET)
+    asked = ("subscriptions", "add", "https://y.example/", *FLORIDAY, "--secret", "-")
+    assert "\nsecret        given\n" in webhookd(*asked, stdin=SECRET).stdout
     assert stored(webhookd) == [SECRET]
 
 
@@ -218,7 +219,7 @@ def test_update(webhookd):
         *("--events", "a,b", "--name", "renamed", "--header", "X-New: HUSHHUSH"),
         *("--timeout", "default", "--retry-delays", "1s,2s"),
     )
-    assert set(shown) == SUMMARY | {"headers", "policy"}
+    assert set(shown) == SUMMARY | {"mode", "headers", "policy"}
     assert shown["id"] == added["id"]
     assert (shown["name"], shown["url"]) == ("renamed", "https://new.example/?***")
     after = webhookd.json("subscriptions", "show", "renamed")
@@ -290,6 +291,19 @@ def test_remove_cancels_more_than_a_batch(webhookd):
     gone = webhookd.json("subscriptions", "remove", "partner", "--yes")
     assert gone == {"id": added["id"], "name": "partner", "cancelled": 420}
     assert webhookd.sql("SELECT pending, cancelled FROM webhookd_counters") == [(0, 420)]
+
+
+def test_remove_of_what_is_owed_nothing_needs_no_yes(webhookd, monkeypatch):
+    webhookd.add()
+    gone = webhookd("subscriptions", "remove", "partner")
+    assert gone.stdout == "partner is removed; 0 deliveries are cancelled\n"
+    webhookd.add()
+    owe(webhookd, 1)
+    # Looked at a moment before something was owed.
+    monkeypatch.setattr(subscription_changes, "_owed", lambda *_: 0)
+    line = webhookd.fails("subscriptions", "remove", "partner", code=2)
+    assert "1 delivery is owed and would be cancelled; say --yes" in line
+    assert len(webhookd.json("subscriptions", "list")) == 1
 
 
 def test_remove_asks_at_a_terminal(webhookd, monkeypatch):

@@ -46,7 +46,23 @@ def judged(webhookd, *args, secret=SECRET, at=AT, code=0):
 @pytest.mark.parametrize("profile", ["standard", "ntropy", "floriday", "onestock", "cloudevents"])
 def test_a_genuine_request(webhookd, kept, profile, end):
     path = kept(captured(profile, end=end))
-    assert judged(webhookd, path, "--profile", profile) == "genuine"
+    said = judged(webhookd, path, "--profile", profile)
+    assert said == ("genuine (its time is not signed)" if profile == "ntropy" else "genuine")
+
+
+def test_what_it_could_not_vouch_for(webhookd, kept):
+    path = kept(captured("onestock"))
+    asked = ("verify", path, "--profile", "onestock", "--secret", "-", "--at", AT)
+    result = webhookd(*asked, stdin=SECRET)
+    warning = "webhookd: warning: not signed, so this says nothing of them: webhook-id\n"
+    assert (result.stdout, result.stderr) == ("genuine\n", warning)
+    shown = json.loads(webhookd(*asked, "--json", stdin=SECRET).stdout)
+    assert shown == {
+        "verdict": "genuine",
+        "detail": None,
+        "time_signed": True,
+        "unsigned": ["webhook-id"],
+    }
 
 
 @pytest.mark.parametrize("end", [b"\r\n", b"\n"])

@@ -205,3 +205,32 @@ def test_events_are_listed_by_a_pattern(webhookd: Cli, pattern: str, found: int)
     webhookd.emit("COMMITTED", "--aggregate-type", "A")
     webhookd.ingest()
     assert len(webhookd.json("events", "list", "--type", pattern)) == found
+
+
+def test_who_is_held_back_is_nowhere_told_as_due(webhookd: Cli) -> None:
+    webhookd.add()
+    (first,) = owe(webhookd, "A")
+    webhookd.sql("UPDATE webhookd_deliveries SET due_at = ?", LONG_AGO)
+    problem = "env:KEY: no such environment variable; set it where webhookd starts"
+    waits = f"waits: its subscription is held back: {problem}; once that is mended"
+    with daemon(webhookd, problems=[f"subscription partner is held back: {problem}"]):
+        explained = webhookd("events", "explain", "1").stdout
+        listed = webhookd("deliveries", "list").stdout
+        shown = webhookd("deliveries", "show", str(first)).stdout
+        board = webhookd("status", code=1).stdout
+        again = webhookd("deliveries", "retry", str(first)).stdout
+    assert waits in explained
+    assert waits in shown
+    assert "waits: its subscription is held back" in again
+    for text in (explained, listed, shown):
+        assert "is due" not in text
+        assert " due " not in f"{text} "
+    assert "held back" in listed
+    (row,) = (line for line in board.splitlines() if line.startswith("partner "))
+    assert row.split()[1:3] == ["held", "back"]
+    assert row.endswith("held back")
+    assert f"! subscription partner is held back: {problem}" in board
+    assert "due         nothing waits to be sent" in board
+    stopped = webhookd("events", "explain", "1").stdout
+    assert "waits: the daemon does not run" in stopped
+    assert "held back" not in stopped

@@ -109,6 +109,7 @@ def test_all_is_well() -> None:
                 "health": "well",
                 "failing_since": None,
                 "held_until": None,
+                "held_back": None,
                 "owed": 2,
                 "oldest_owed_at": to_text(NOW - 1_000),
                 "delivered": 7,
@@ -450,6 +451,21 @@ def test_a_fault_of_the_configuration_is_told_once(
     limits = THRESHOLDS
     status = compose(FACTS, lock, held=held, thresholds=limits, now=NOW, fault="c.toml: bad")
     assert [one for one in status.problems if "c.toml" in one] == [problem]
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_one_that_the_daemon_cannot_deliver_to(held: bool) -> None:
+    due = replace(ONE, next_attempt_at=to_text(NOW - 9_000), last_error="", recent=IDLE)
+    file = replace(FACTS, subscriptions=(due, replace(due, name="two")))
+    lock = ALIVE | {"problems": ["subscription one is held back: env:KEY: not there"]}
+    status = compose(file, lock, held=held, thresholds=THRESHOLDS, now=NOW)
+    one, two = status.document["subscriptions"]
+    assert one["held_back"] == ("env:KEY: not there" if held else None)
+    assert one["health"] == ("held back: env:KEY: not there" if held else "well")
+    assert one["next_attempt_at"] == (None if held else due.next_attempt_at)
+    assert one["urgency"] == (Urgency.WRONG if held else Urgency.NONE)
+    assert status.document["due"]["subscription"] == ("two" if held else "one")
+    assert two["held_back"] is None
 
 
 def test_the_oldest_that_is_due() -> None:

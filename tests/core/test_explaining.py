@@ -150,6 +150,16 @@ def test_what_is_due_waits_for_its_turn() -> None:
     assert said(READY) == [(Cause.PLACE, "it is due: it is sent as soon as a place is free")]
 
 
+def test_one_whose_subscription_is_held_back() -> None:
+    again = "once that is mended the daemon sends by itself, within a minute"
+    assert said(replace(READY, held_back="env:KEY: no such environment variable")) == [
+        (
+            Cause.HELD_BACK,
+            f"its subscription is held back: env:KEY: no such environment variable; {again}",
+        )
+    ]
+
+
 def test_a_daemon_that_does_not_run() -> None:
     assert said(READY, running=False) == [
         (Cause.DAEMON, "the daemon does not run: nothing is sent"),
@@ -263,5 +273,11 @@ def test_a_rate_limit_is_named_where_only_its_turn_is_missing() -> None:
 def test_when_the_next_attempt_is_made(
     due_at: str | None, sends: bool, failing: bool, held_until: str | None, said: str | None
 ) -> None:
-    word = upcoming(due_at, TAKEN, sends=sends, failing=failing, held_until=held_until)
+    word = upcoming(
+        due_at, TAKEN, sends=sends, failing=failing, held_until=held_until, held_back=False
+    )
     assert word == said
+    held_back = upcoming(
+        due_at, TAKEN, sends=sends, failing=failing, held_until=held_until, held_back=True
+    )
+    assert held_back == (said if said in (None, "waits") else "held back")

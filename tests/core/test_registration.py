@@ -53,7 +53,7 @@ def test_an_unknown_profile():
     wanted = Wanted("https://x.example/", profile="standart")
     unfit = refusal(registration.judge, wanted, NOTHING_SPECIAL, BUILT_IN)
     assert unfit.field == "profile"
-    assert str(unfit).startswith("profile: no profile 'standart'; did you mean 'standard'? (one's")
+    assert str(unfit).startswith("profile: no profile 'standart'; did you mean 'standard'? there")
 
 
 def test_a_url_that_is_none():

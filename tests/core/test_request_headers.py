@@ -65,14 +65,17 @@ RESERVED = [
     "webhookd-feed-sequence",
     "WebHook-Request-Origin",
 ]
+SENT = {"Host", "Content-Length", "Content-Type", "Accept-Encoding"}
 NTROPY_OWN = ["X-Webhook-Event", "X-Webhook-Id", "X-Webhook-Timestamp", "X-Webhook-Signature"]
 
 
 @pytest.mark.parametrize("change", [str, str.lower, str.upper])
 @pytest.mark.parametrize("name", RESERVED)
 def test_E24_what_webhookd_sets_is_refused(name: str, change: Any) -> None:
+    ours = name.lower().startswith("webhook") or name.title() in SENT
+    why = "webhookd sets it itself" if ours else "webhookd never sends it"
     for profile in PROFILES.values():
-        with pytest.raises(ValueError, match="sets it itself"):
+        with pytest.raises(ValueError, match=why):
             check_header(change(name), "v", profile)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from webhookd.core.profiles import BUILT_IN
+from webhookd.core.profiles.own import make
 from webhookd.core.verify import TOLERANCE, Flaw, Verdict, verify
 
 VECTORS = {
@@ -40,8 +41,9 @@ def judge(name: str, **changed: Any) -> Verdict:
     [name for name, vector in VECTORS.items() if vector["subscription"]["secrets"]],
 )
 def test_golden_requests_are_genuine(name: str) -> None:
-    assert judge(name) == Verdict(None)
-    assert judge(name).ok
+    verdict = judge(name)
+    assert (verdict.flaw, verdict.detail) == (None, "")
+    assert verdict.ok
 
 
 def test_any_secret_of_a_rotation_will_do() -> None:
@@ -204,6 +206,10 @@ def test_a_body_too_large_to_be_looked_into() -> None:
 def test_a_time_in_the_signatures_own_header() -> None:
     verdict = judge(ONESTOCK, headers={"webhook-timestamp": "1795335331"})
     assert verdict.ok, "the one that is signed is right"
+    assert verdict.detail == (
+        "header webhook-timestamp and the time in Onestock-Signature differ: go by what is signed"
+    )
+    assert "webhook-timestamp" in verdict.unsigned
     old = judge(ONESTOCK, now=SENT_AT + 301_000)
     assert old == Verdict(
         Flaw.TIMESTAMP, "header Onestock-Signature is 301 s old; 300 s are allowed"
@@ -240,3 +246,70 @@ def test_without_a_secret_there_is_nothing_to_verify() -> None:
     assert judge(name, secret=None, headers={"webhook-id": "another"}).flaw is Flaw.ID
     signed = judge(name, secret="whsec_" + "A" * 44)
     assert signed == Verdict(Flaw.MISSING_HEADER, "header webhook-signature is missing")
+
+
+# --- what a signature does not vouch for
+
+
+@pytest.mark.parametrize("header", ["webhook-id", "webhook-timestamp", "X-Webhook-Event"])
+def test_only_what_is_signed_is_demanded(header: str) -> None:
+    assert judge(ONESTOCK, headers={header: None}).ok
+    lost = judge(ONESTOCK, headers={header: None, "Onestock-Signature": "t=1"})
+    assert lost.flaw is Flaw.SIGNATURE
+
+
+@pytest.mark.parametrize(
+    ("name", "unsigned", "timed"),
+    [
+        (STANDARD, (), True),
+        (CLOUDEVENTS, (), True),
+        (ONESTOCK, ("webhook-id", "x-webhook-event"), True),
+        (
+            NTROPY,
+            (
+                *("webhook-id", "webhook-timestamp", "x-webhook-event", "x-webhook-id"),
+                "x-webhook-timestamp",
+            ),
+            False,
+        ),
+    ],
+)
+def test_what_is_not_signed_is_named(name: str, unsigned: tuple[str, ...], timed: bool) -> None:
+    verdict = judge(name)
+    assert (tuple(sorted(verdict.unsigned)), verdict.timed) == (unsigned, timed)
+
+
+def test_the_attributes_of_a_binary_event_are_not_signed() -> None:
+    name = next(name for name in VECTORS if "ce-type" in VECTORS[name]["expect"]["headers"])
+    verdict = judge(name, headers={"ce-type": "another.type"})
+    assert verdict.ok
+    assert "ce-type" in verdict.unsigned
+    assert "ce-id" not in verdict.unsigned, "it repeats webhook-id, which is signed"
+    assert "ce-id" in judge(name, headers={"ce-id": "another"}).unsigned
+
+
+def test_a_genuine_body_with_another_id_in_its_header() -> None:
+    key = "0123456789abcdef"
+    stripe = make(
+        "stripe",
+        {
+            "base": "standard",
+            "envelope": ["id = id", "data = payload"],
+            "signature_header": "Stripe-Signature",
+            "layout": "t={timestamp},v1={signature}",
+            "encoding": "hex",
+            "prefix": "",
+            "signed": "{timestamp}.{body}",
+            "secret": "utf8",
+        },
+        BUILT_IN,
+    )
+    body = b'{"id":"evt_1","data":{}}'
+    value = stripe.scheme.sign([stripe.check_secret(key)], "evt_1", "1795335330", body)
+    headers = {"Stripe-Signature": value}
+    assert verify(stripe, key, headers, body, SENT_AT) == Verdict(None)
+    same = verify(stripe, key, headers | {"webhook-id": "evt_1"}, body, SENT_AT)
+    assert same == Verdict(None), "the body vouches for it"
+    other = verify(stripe, key, headers | {"webhook-id": "evt_2"}, body, SENT_AT)
+    differ = "header webhook-id and id in the body differ: go by what is signed"
+    assert other == Verdict(None, differ, ("webhook-id",))

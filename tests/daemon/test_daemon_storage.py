@@ -10,7 +10,7 @@ import trio.testing
 
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import SubscriptionKey
-from webhookd.core.storage import Notice, Record, Recorded
+from webhookd.core.storage import BodyChanged, Notice, Record, Recorded
 from webhookd.daemon import storage
 from webhookd.daemon.recorder import BATCH, GATHER, Outcome, Recorder
 from webhookd.daemon.storage import SAID_AFTER, AsyncStore
@@ -242,7 +242,9 @@ class FakeStore:
 
     def record(self, records, _now) -> Recorded:
         self.batches.append(len(records))
-        changed = frozenset(r.delivery for r in records if r.delivery == self.odd)
+        changed = tuple(
+            BodyChanged(r.delivery, "acme", "evt_1") for r in records if r.delivery == self.odd
+        )
         return Recorded({}, frozenset({SubscriptionKey(1)}), changed)
 
 
@@ -341,7 +343,8 @@ async def test_close_records_what_there_is(world, autojump_clock, expected_logs)
     await desk.recorder.run()
     assert desk.store.batches == [BATCH, 20]
     warnings = [r for r in expected_logs if r.levelno >= logging.WARNING]
-    assert [(r.action, r.fields) for r in warnings] == [(Action.BODY_CHANGED, {"delivery": 13})]
+    said = {"subscription": "acme", "delivery": 13, "event": "evt_1"}
+    assert [(r.action, r.fields) for r in warnings] == [(Action.BODY_CHANGED, said)]
 
 
 async def test_closed_with_nothing_to_record_it_ends(world, autojump_clock):

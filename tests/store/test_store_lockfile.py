@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from webhookd.core.holding import Daemon
 from webhookd.errors import AnotherDaemon, DatabaseError
 from webhookd.store import lockfile
 from webhookd.store.lockfile import LockFile
@@ -103,6 +104,15 @@ def test_whether_it_is_held(database: Path) -> None:
     assert lockfile.is_held(database)
     lock.release()
     assert not lockfile.is_held(database)
+
+
+def test_what_a_daemon_that_is_gone_has_said_counts_no_more(database: Path) -> None:
+    lock = LockFile.acquire(database)
+    assert lockfile.look(database) == Daemon(running=True)
+    lock.write(problems=["subscription a is held back: why"])
+    assert lockfile.look(database).holds_back("a") == "why"
+    lock.release()
+    assert lockfile.look(database) == Daemon(running=False)
 
 
 def test_nothing_is_held_where_there_is_no_lock_file(database: Path) -> None:

@@ -26,7 +26,7 @@ def test_a_success(one: Box) -> None:
     done = one.succeed(2)
     standing = done.standings[DeliveryId(2)]
     assert (standing.state, standing.attempts, standing.tries) == (DeliveryState.DELIVERED, 1, 1)
-    assert done.body_changed == frozenset()
+    assert done.body_changed == ()
     (row,) = one.results()
     assert row["sequence"] == 3
     assert (row["state"], row["reason"], row["attempts"]) == ("delivered", None, 1)
@@ -135,7 +135,12 @@ def test_attempts_go_on_counting_after_a_reopening(one: Box) -> None:
 def test_another_body_than_at_the_first_attempt_is_noted(one: Box) -> None:
     one.retry(2)
     made = one.outcome(2, Happening.RETRY, retry_at=NOW + 1, body=b"x" * 32)
-    assert one.record(made).body_changed == {2}
+    (changed,) = one.record(made).body_changed
+    assert changed.delivery == 2
+    assert [(changed.subscription, changed.event)] == one.rows(
+        "SELECT s.name, e.event_id FROM webhookd_subscriptions AS s, webhookd_events AS e"
+        " WHERE e.sequence = (SELECT event FROM webhookd_deliveries WHERE id = 2)"
+    )
     assert one.one("SELECT body_hash FROM webhookd_deliveries") == b"h" * 32
     assert one.one("SELECT note FROM webhookd_attempts WHERE number = 2") == BODY_CHANGED
     made = one.outcome(2, Happening.RETRY, retry_at=NOW + 1, body=b"x" * 32)
@@ -144,7 +149,7 @@ def test_another_body_than_at_the_first_attempt_is_noted(one: Box) -> None:
     noted = one.one("SELECT note FROM webhookd_attempts WHERE number = 3")
     assert noted == f"body cut; {BODY_CHANGED}"
     made = one.outcome(2, Happening.SUCCEEDED, status=200, body=b"")
-    assert one.record(made).body_changed == frozenset(), "none was built"
+    assert one.record(made).body_changed == (), "none was built"
 
 
 def test_an_illegal_move_is_a_bug_and_writes_nothing(one: Box) -> None:

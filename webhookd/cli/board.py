@@ -220,6 +220,8 @@ def _state(one: dict[str, Any]) -> str:
     if one["state"] != SubscriptionState.ENABLED:
         reason = one["state_reason"]
         return f"{one['state']} ({reason})" if reason else str(one["state"])
+    if one["held_back"] is not None:
+        return "held back"
     if one["failing_since"] is not None:
         return "failing"
     return "held back" if one["held_until"] is not None else str(one["state"])
@@ -235,15 +237,17 @@ def _latency(ms: int | None) -> str | None:
     return f"{ms / 1000:.1f}s" if ms < 10_000 else f"{ms // 1000}s"
 
 
-def _next(one: dict[str, Any], now: str) -> str | None:
+def _next(one: dict[str, Any], at: str) -> str | None:
     if not one["owed"]:
         return None
+    held_back = one["held_back"] is not None
     return upcoming(
-        one["next_attempt_at"],
-        now,
+        at if held_back else one["next_attempt_at"],
+        at,
         sends=one["state"] == SubscriptionState.ENABLED,
         failing=one["failing_since"] is not None,
         held_until=one["held_until"],
+        held_back=held_back,
     )
 
 

@@ -149,6 +149,8 @@ class Cause(StrEnum):
     """A bulk change of what the subscription is owed."""
     FAILING = "failing"
     """The receiver is unwell, and is tried with one request at a time."""
+    HELD_BACK = "held_back"
+    """The daemon cannot deliver to it as it is: a secret cannot be found, or its profile."""
     HELD = "held"
     """The receiver's own Retry-After."""
     BEHIND = "behind"
@@ -192,6 +194,8 @@ class Waiting:
     due_at: str | None
     head: Head | None
     """Who stands before it; None where nobody does."""
+    held_back: str = ""
+    """Why the daemon holds its subscription back; `''` where it does not."""
     rate_limit: str = ""
     """How many attempts over time its subscription allows; `''` for no limit."""
 
@@ -228,7 +232,13 @@ def waits(one: Waiting, *, running: bool, now: Millis) -> list[Wait]:
 
 
 def upcoming(
-    due_at: str | None, now: str, *, sends: bool, failing: bool, held_until: str | None
+    due_at: str | None,
+    now: str,
+    *,
+    sends: bool,
+    failing: bool,
+    held_until: str | None,
+    held_back: bool,
 ) -> str | None:
     """When the next attempt of a pending delivery is made, in a word or two; None for never.
 
@@ -238,11 +248,14 @@ def upcoming(
         sends: its subscription is enabled.
         failing: its subscription is probed with one request at a time.
         held_until: until when nothing is attempted, if something holds the subscription back.
+        held_back: the daemon cannot deliver to it as it is.
     """
     if not sends:
         return None
     if due_at is None:
         return "waits"
+    if held_back:
+        return "held back"
     if held_until is not None and held_until > now and held_until >= due_at:
         return f"held until {held_until}"
     if due_at > now:
@@ -259,6 +272,9 @@ def _of_subscription(one: Waiting, now: str) -> Iterator[Wait]:
     if one.instructed:
         under_way = "a bulk change of what its subscription is owed is under way"
         yield Wait(Cause.INSTRUCTED, f"{under_way}: the daemon ends it by itself")
+    if one.held_back:
+        again = "once that is mended the daemon sends by itself, within a minute"
+        yield Wait(Cause.HELD_BACK, f"its subscription is held back: {one.held_back}; {again}")
     if one.failing_since is not None:
         since = f"its receiver has been failing since {one.failing_since}"
         tried = "it is tried with one request at a time, until one succeeds"

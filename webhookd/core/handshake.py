@@ -88,5 +88,9 @@ def judge(origin: str, status: int, headers: Mapping[str, str]) -> Agreed:
 
 def with_origin(headers: Headers, origin: str) -> Headers:
     """A subscription's own headers with the one that each delivery carries from now on."""
-    others = [(name, value) for name, value in headers if name.lower() != ORIGIN.lower()]
-    return (*others, (ORIGIN, origin))
+    return (*without_origin(headers), (ORIGIN, origin))
+
+
+def without_origin(headers: Headers) -> Headers:
+    """A subscription's own headers as they were before a handshake."""
+    return tuple((name, value) for name, value in headers if name.lower() != ORIGIN.lower())

@@ -11,13 +11,13 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 """Visible ASCII, with spaces inside."""
 
-_RESERVED: Final = frozenset(
+_OURS: Final = frozenset({"accept-encoding", "content-length", "content-type", "host"})
+"""What every request has from webhookd itself."""
+_NEVER: Final = frozenset(
     {
         # What frames the request or belongs to the connection.
         "connection",
-        "content-length",
         "expect",
-        "host",
         "http2-settings",
         "keep-alive",
         "proxy-connection",
@@ -25,12 +25,11 @@ _RESERVED: Final = frozenset(
         "trailer",
         "transfer-encoding",
         "upgrade",
-        # What says how to read the body, or which answers can be read.
-        "accept-encoding",
+        # What says that the body is to be read in another way.
         "content-encoding",
-        "content-type",
     }
 )
+"""What no request may have: it would not say what is so."""
 
 
 def is_name(text: str) -> bool:
@@ -43,7 +42,11 @@ def is_value(text: str) -> bool:
     return _VALUE.fullmatch(text) is not None
 
 
-def is_reserved(name: str) -> bool:
-    """Whether every request has that header from webhookd itself, or must never have it."""
+def refusal(name: str) -> str:
+    """Why nobody but webhookd may set that header, in words; `''` where anybody may."""
     lowered = name.lower()
-    return lowered in _RESERVED or lowered.startswith("webhook")
+    if lowered in _NEVER:
+        return "it is about the connection or the form of the body, and webhookd never sends it"
+    if lowered in _OURS or lowered.startswith("webhook"):
+        return "webhookd sets it itself"
+    return ""

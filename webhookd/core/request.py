@@ -57,17 +57,21 @@ def check_header(name: str, value: str, profile: Profile, *, granted: bool = Fal
     if not http.is_name(name):
         raise ValueError("a header's name has characters that no name can have")
     lowered = name.lower()
-    ours = (
-        http.is_reserved(name)
-        or lowered in profile.own_headers
-        or lowered == profile.scheme.header.lower()
-    )
-    if ours and not (granted and lowered in profile.echoes):
-        raise ValueError(f"header {name}: webhookd sets it itself; leave it out")
+    refusal = http.refusal(name)
+    if lowered in profile.own_headers or lowered == profile.scheme.header.lower():
+        refusal = "webhookd sets it itself"
+    if refusal and not (granted and lowered in profile.echoes):
+        raise ValueError(f"header {name}: {refusal}; leave it out")
     if not http.is_value(value):
         raise ValueError(
             f"header {name}: its value must be visible ASCII, with spaces only inside it"
         )
+
+
+def agent(profile: Profile, own: Headers) -> str:
+    """The `User-Agent` of a subscription of that profile with these headers of its own."""
+    given = (value for name, value in own if name.lower() == "user-agent")
+    return next(given, profile.user_agent or USER_AGENT)
 
 
 class Renderer:
@@ -93,11 +97,11 @@ class Renderer:
         if not _VISIBLE.fullmatch(url.target) or not _VISIBLE.fullmatch(url.netloc):
             raise ValueError("url: has characters that a request cannot carry; percent-encode them")
         user = _judged(profile, subscription)
-        agent = user.pop("user-agent", ("User-Agent", profile.user_agent or USER_AGENT))
+        user.pop("user-agent", None)
         self._profile = profile
         self._subscription = subscription
         self._host = ("Host", url.netloc)
-        self._agent = ("User-Agent", agent[1])
+        self._agent = ("User-Agent", agent(profile, subscription.headers))
         self._accept = ("Accept-Encoding", "identity")
         self._user = tuple(user.values())
         self._keys = tuple(

@@ -105,6 +105,11 @@ class Scheme:
         """Whether the time of the attempt is part of what is signed."""
         return "{timestamp}" in self.signed
 
+    @property
+    def carries_timestamp(self) -> bool:
+        """Whether the signature's own header has the time of the attempt in it."""
+        return self.read(self.write(["0"], "1")).timestamp is not None
+
     def signature(self, key: Key, event_id: str, timestamp: str, body: bytes) -> str:
         """One signature, as text, with its prefix, without what the header puts around it.
 

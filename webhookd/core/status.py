@@ -3,11 +3,13 @@
 Pure: the facts come from the file and the lock file beside it, the judgement from here.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
 from webhookd.core.health import Health, Rule
+from webhookd.core.holding import problem_of
 from webhookd.core.model import Millis, Policy, SubscriptionState
 from webhookd.core.recent import IDLE, Recent
 from webhookd.core.text import counted
@@ -137,7 +139,8 @@ def compose(
         *(() if held else facts.refusals),
         *_outbox_problems(facts, lock, lag_seconds, thresholds, held=held),
     ]
-    shown = []
+    shown, at_work = [], []
+    told = lock.get("problems", []) if held else []
     if facts.wal_bytes > LARGE_WAL:
         problems.append(
             f"{facts.path}-wal has grown to {facts.wal_bytes >> 20} MiB: another program keeps a "
@@ -146,7 +149,10 @@ def compose(
     for one in facts.subscriptions:
         wrong = _subscription_problems(one, thresholds, now)
         problems += wrong
-        shown.append(_subscription(one, now, wrong=bool(wrong)))
+        held_back = problem_of(one.name, told)
+        if not held_back:
+            at_work.append(one)
+        shown.append(_subscription(one, now, held_back, wrong=bool(wrong or held_back)))
     document = {
         "daemon": {
             "running": held and not stalled,
@@ -173,7 +179,7 @@ def compose(
             "fault": facts.outbox_fault or None,
         },
         "deliveries": facts.totals,
-        "due": _due(facts.subscriptions, now),
+        "due": _due(at_work, now),
         "subscriptions": shown,
         "problems": problems,
         "at": to_text(now),
@@ -311,10 +317,12 @@ def _since(moment: Millis | None) -> str:
     return "" if moment is None else f" since {to_text(moment)}"
 
 
-def _health(one: SubscriptionFacts, held_until: Millis | None) -> str:
+def _health(one: SubscriptionFacts, held_until: Millis | None, held_back: str) -> str:
     """How it is, in words."""
     enabled = one.state is SubscriptionState.ENABLED
     said = [] if enabled else [_standing(one)]
+    if held_back:
+        said.append(f"held back: {held_back}")
     if one.health.failing_since is not None:
         probing = " (probing with one request at a time)" if enabled else ""
         said.append(f"failing{_since(one.health.failing_since)}{probing}")
@@ -323,7 +331,9 @@ def _health(one: SubscriptionFacts, held_until: Millis | None) -> str:
     return "; ".join(said) or WELL
 
 
-def _subscription(one: SubscriptionFacts, now: Millis, *, wrong: bool) -> dict[str, Any]:
+def _subscription(
+    one: SubscriptionFacts, now: Millis, held_back: str, *, wrong: bool
+) -> dict[str, Any]:
     held_until = one.health.holds(now, one.policy)
     return {
         "id": one.id,
@@ -332,9 +342,10 @@ def _subscription(one: SubscriptionFacts, now: Millis, *, wrong: bool) -> dict[s
         "state": one.state.value,
         "state_reason": one.state_reason or None,
         "disabled_at": one.disabled_at,
-        "health": _health(one, held_until),
+        "health": _health(one, held_until, held_back),
         "failing_since": _text(one.health.failing_since),
         "held_until": _text(held_until),
+        "held_back": held_back or None,
         "owed": one.owed,
         "oldest_owed_at": one.oldest_owed_at,
         "delivered": one.delivered,
@@ -343,7 +354,7 @@ def _subscription(one: SubscriptionFacts, now: Millis, *, wrong: bool) -> dict[s
         "last_error": one.last_error or None,
         "last_attempt_at": one.last_attempt_at,
         "last_success_at": one.last_success_at,
-        "next_attempt_at": _next_attempt(one, held_until),
+        "next_attempt_at": None if held_back else _next_attempt(one, held_until),
         "last_hour": {
             "delivered": one.recent.delivered,
             "failed": one.recent.failed,
@@ -355,7 +366,7 @@ def _subscription(one: SubscriptionFacts, now: Millis, *, wrong: bool) -> dict[s
     }
 
 
-def _due(subscriptions: tuple[SubscriptionFacts, ...], now: Millis) -> dict[str, Any]:
+def _due(subscriptions: Iterable[SubscriptionFacts], now: Millis) -> dict[str, Any]:
     """The delivery that has been due for the longest, of all that may be sent now."""
     waits = [
         (moment, one.name)

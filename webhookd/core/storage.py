@@ -95,6 +95,17 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class BodyChanged:
+    """A delivery whose body is another one than at its first attempt, for the log."""
+
+    delivery: DeliveryId
+    subscription: str
+    """Its name."""
+    event: str
+    """Its id."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """What `record` did, effective once the transaction is committed."""
 
@@ -102,7 +113,7 @@ class Recorded:
     """Each recorded delivery as it now stands; one that is gone from the file is missing here."""
     ready: frozenset[SubscriptionKey]
     """Subscriptions in which another delivery has come to the head of its line."""
-    body_changed: frozenset[DeliveryId]
+    body_changed: tuple[BodyChanged, ...]
     """Deliveries whose body is another one than at their first attempt."""
     notices: tuple[Notice, ...] = ()
     """What changed in the health of subscriptions, in its order."""

@@ -15,6 +15,10 @@ from webhookd.core.signing import Algorithm, Key, Offer, Scheme
 TOLERANCE: Final = 300_000
 """How far a request's clock may be from ours, either way: five minutes, as the standard advises."""
 
+ID: Final = "webhook-id"
+TIMESTAMP: Final = "webhook-timestamp"
+"""What each request carries, signed or not."""
+
 _SECONDS: Final = re.compile(r"[0-9]{1,15}")
 """ASCII digits, few enough that milliseconds of them stay an ordinary number."""
 _EVENT_ID: Final = re.compile(r"[A-Za-z0-9_:-]{1,128}")
@@ -42,6 +46,11 @@ class Verdict:
     """None: the request is genuine."""
     detail: str = ""
     """One line for a person, without secret or signature; `''` where there is nothing to say."""
+    unsigned: tuple[str, ...] = ()
+    """Of a genuine request: the headers that tell of the event or the time, and that its signature
+    does not vouch for. Who changes or removes one is not noticed."""
+    timed: bool = True
+    """Whether the signature covers the time, so that it could be judged."""
 
     @property
     def ok(self) -> bool:
@@ -91,7 +100,7 @@ def verify(
         raise ValueError(f"profile {profile.name} signs every request: its secret is needed")
     key = None if secret is None else verifier(profile, secret)
     lowered = {name.lower(): value for name, value in headers.items()}
-    needed = ["webhook-id"] if key is None else _needed(profile.scheme)
+    needed = [ID] if key is None else _needed(profile.scheme)
     for name in needed:
         if not lowered.get(name.lower()):
             return Verdict(Flaw.MISSING_HEADER, f"header {name} is missing")
@@ -116,7 +125,7 @@ def _needed(scheme: Scheme) -> list[str]:
     names = [scheme.header]
     if scheme.covers_id:
         names.append(scheme.id_header)
-    if scheme.covers_timestamp:
+    if scheme.covers_timestamp and not scheme.carries_timestamp:
         names.append(scheme.timestamp_header)
     return names
 
@@ -133,13 +142,13 @@ def _judge(
     profile: Profile, key: Key, received: _Received, now: Millis, tolerance: Millis
 ) -> Verdict:
     scheme = profile.scheme
-    if scheme.covers_timestamp and not _SECONDS.fullmatch(received.timestamp):
-        where = scheme.header if received.offer.timestamp is not None else scheme.timestamp_header
-        return Verdict(Flaw.TIMESTAMP, f"header {where} has no whole number of seconds")
     if not received.offer.signatures:
         return Verdict(
             Flaw.SIGNATURE, f"header {scheme.header} has not the form that {profile.name} gives it"
         )
+    place = scheme.header if received.offer.timestamp is not None else scheme.timestamp_header
+    if scheme.covers_timestamp and not _SECONDS.fullmatch(received.timestamp):
+        return Verdict(Flaw.TIMESTAMP, f"header {place} has no whole number of seconds")
     if not _matches(scheme, key, received, received.body):
         return (
             _altered(profile, received)
@@ -154,14 +163,28 @@ def _judge(
         off = now - int(received.timestamp) * 1000
         if abs(off) > tolerance:
             side = "old" if off > 0 else "early"
-            where = (
-                scheme.header if received.offer.timestamp is not None else scheme.timestamp_header
-            )
             return Verdict(
                 Flaw.TIMESTAMP,
-                f"header {where} is {abs(off) // 1000} s {side}; {tolerance // 1000} s are allowed",
+                f"header {place} is {abs(off) // 1000} s {side}; {tolerance // 1000} s are allowed",
             )
-    return Verdict(None)
+    differing = _differing(profile, received)
+    detail = f"{differing.detail}: go by what is signed" if differing is not None else ""
+    return Verdict(None, detail, _unsigned(profile, received), scheme.covers_timestamp)
+
+
+def _unsigned(profile: Profile, received: _Received) -> tuple[str, ...]:
+    """The headers that the signature does not vouch for, as they were received."""
+    scheme = profile.scheme
+    # Who repeats what is signed says nothing of his own: `ce-id`, or an id that the body has too.
+    signed = {_id_in(received.body, profile.body_id)}
+    if scheme.covers_id:
+        signed.add(received.event_id)
+    if scheme.covers_timestamp:
+        signed.add(received.timestamp)
+    telling = profile.own_headers | {ID, TIMESTAMP}
+    return tuple(
+        name for name, value in received.headers.items() if name in telling and value not in signed
+    )
 
 
 def _matches(scheme: Scheme, key: Key, received: _Received, body: bytes) -> bool:
@@ -172,22 +195,28 @@ def _matches(scheme: Scheme, key: Key, received: _Received, body: bytes) -> bool
 
 def _altered(profile: Profile, received: _Received) -> Verdict | None:
     """What can be seen to have been changed without the key; None where nothing can."""
-    scheme, event_id = profile.scheme, received.headers.get("webhook-id", "")
+    event_id = received.headers.get(ID, "")
     if event_id and not _EVENT_ID.fullmatch(event_id):
-        return Verdict(Flaw.ID, "header webhook-id has characters that no event id has")
+        return Verdict(Flaw.ID, f"header {ID} has characters that no event id has")
     length = received.headers.get("content-length", "")
     if length.isascii() and length.isdecimal() and int(length[:20]) != len(received.body):
         return Verdict(
             Flaw.BODY, f"the body has {len(received.body)} bytes, and Content-Length says {length}"
         )
-    times = received.offer.timestamp, received.headers.get("webhook-timestamp")
+    return _differing(profile, received)
+
+
+def _differing(profile: Profile, received: _Received) -> Verdict | None:
+    """Which two parts of it contradict each other; None where none do."""
+    times = received.offer.timestamp, received.headers.get(TIMESTAMP)
     if None not in times and times[0] != times[1]:
         return Verdict(
-            Flaw.TIMESTAMP, f"header webhook-timestamp and the time in {scheme.header} differ"
+            Flaw.TIMESTAMP, f"header {TIMESTAMP} and the time in {profile.scheme.header} differ"
         )
+    event_id = received.headers.get(ID, "")
     said = _id_in(received.body, profile.body_id)
     if said is not None and event_id and said != event_id:
-        return Verdict(Flaw.ID, f"header webhook-id and {profile.body_id} in the body differ")
+        return Verdict(Flaw.ID, f"header {ID} and {profile.body_id} in the body differ")
     return None
 
 

@@ -132,8 +132,14 @@ class Recorder:
         )
         del self._outcomes[: len(batch)]
         self.recorded += len(batch)
-        for delivery in done.body_changed:
-            log(Action.BODY_CHANGED, logging.WARNING, delivery=delivery)
+        for one in done.body_changed:
+            log(
+                Action.BODY_CHANGED,
+                logging.WARNING,
+                subscription=one.subscription,
+                delivery=one.delivery,
+                event=one.event,
+            )
         if done.notices:
             self._on_notices(done.notices)
         for outcome in batch:

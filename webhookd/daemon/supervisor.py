@@ -12,6 +12,7 @@ from typing import Final
 
 import trio
 
+from webhookd.core import holding
 from webhookd.core.health import Change
 from webhookd.core.model import Policy, SubscriptionKey, SubscriptionState
 from webhookd.core.profiles import BUILT_IN, Known
@@ -70,10 +71,7 @@ class Supervisor:
     def problems(self) -> list[str]:
         """What keeps subscriptions from being delivered to, one line each."""
         return [
-            *(
-                f"subscription {held.name} is held back: {held.problem}"
-                for held in self._held_back.values()
-            ),
+            *(holding.told(held.name, held.problem) for held in self._held_back.values()),
             *(f"the lane of {name} has crashed; see the log" for name in _recent(self._restarted)),
             *(
                 f"an attempt for {name} has met a bug of webhookd; see the log"

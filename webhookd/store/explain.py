@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from webhookd.core import rows
 from webhookd.core.explaining import Asked, Happened, Judgement, judge
+from webhookd.core.holding import Daemon
 from webhookd.core.model import DeliveryState, Millis, Reason
 from webhookd.core.profiles import Known
 from webhookd.core.structure import Validation
@@ -104,8 +105,8 @@ def event(session: Session, wanted: str, now: Millis) -> dict[str, Any]:
                     f"{named}; `webhookd events list --aggregate-id {wanted}` has all"
                 )
             raise NotFound(f"no event {wanted!r}; `webhookd events list` shows the newest{hint}")
-        running = lockfile.is_held(session.path)
-        return _explained(connection, session.profiles, found, running, now)
+        daemon = lockfile.look(session.path)
+        return _explained(connection, session.profiles, found, daemon, now)
 
 
 def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
         NotFound: there is no such row, and none was ever taken in.
         OutboxUnreadable: the outbox is not as it was agreed.
     """
-    running = lockfile.is_held(session.path)
+    daemon = lockfile.look(session.path)
     with _snapshot(session) as connection:
         file = files.reread(connection, session.path)
         sources.check(connection, session.path, file, session.columns)
@@ -132,7 +133,7 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
             "outbox_id": number,
             "in_outbox": bool(raw),
             "below_cursor": number <= file.cursor,
-            "daemon_running": running,
+            "daemon_running": daemon.running,
             "rejected": rejected[0] if rejected else None,
             "would_be_rejected": None,
             "event": None,
@@ -144,7 +145,7 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
             if sequence is None:
                 return said | {"standing": "done_with"}
             found = connection.execute(EVENT_AT, (sequence,)).fetchone()
-            explained = _explained(connection, session.profiles, found, running, now)
+            explained = _explained(connection, session.profiles, found, daemon, now)
             return said | {"standing": "event", "event": explained}
         if not rejected and judged is None:
             raise NotFound(f"no outbox row {number}; `webhookd events list` shows the newest")
@@ -161,7 +162,7 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
 
 
 def _explained(
-    connection: Connection, known: Known, found: tuple[Any, ...], running: bool, now: Millis
+    connection: Connection, known: Known, found: tuple[Any, ...], daemon: Daemon, now: Millis
 ) -> dict[str, Any]:
     sequence, happened = found[0], Happened(*found[1:])
     owed = {one["subscription"]: one for one in rows_of(connection, OWED, sequence)}
@@ -174,11 +175,11 @@ def _explained(
         judged = judge(happened, asked, owed=delivery is not None)
         said = _subscription(one, asked, judged)
         if delivery is not None:
-            said["delivery"] = _delivery(connection, one, delivery, running, now)
+            said["delivery"] = _delivery(connection, one, delivery, daemon, now)
         subscriptions.append(said)
     return {
         **rows_of(connection, SHOWN_EVENT, sequence)[0],
-        "daemon_running": running,
+        "daemon_running": daemon.running,
         "subscriptions": subscriptions,
     }
 
@@ -201,9 +202,9 @@ def _subscription(one: dict[str, Any], asked: Asked, judged: Judgement) -> dict[
 
 
 def _delivery(
-    connection: Connection, one: dict[str, Any], row: dict[str, Any], running: bool, now: Millis
+    connection: Connection, one: dict[str, Any], row: dict[str, Any], daemon: Daemon, now: Millis
 ) -> dict[str, Any]:
-    head, found = waiting.waits(connection, one, row, running=running, now=now)
+    head, found = waiting.waits(connection, one, row, daemon=daemon, now=now)
     shown = {name: value for name, value in row.items() if name not in _INNER}
     expires = superseder = None
     if row["state"] == DeliveryState.PENDING and row["since"] is not None:
@@ -226,15 +227,15 @@ def delivery(session: Session, number: int, now: Millis) -> dict[str, Any]:
     Raises:
         NotFound: there is none.
     """
-    running = lockfile.is_held(session.path)
+    daemon = lockfile.look(session.path)
     with _snapshot(session) as connection:
         found = deliveries.show_delivery(connection, number)
         event, key = connection.execute(OF_DELIVERY, (number,)).fetchone()
         (row,) = rows_of(connection, ONE_OWED, event, number)
         one = waiting.one(connection, session.profiles, key, now)
         happened = rows_of(connection, SHOWN_EVENT, event)[0]
-        told = _delivery(connection, one, row, running, now)
-        coming = waiting.upcoming(connection, session.profiles, (number,), now)
+        told = _delivery(connection, one, row, daemon, now)
+        coming = waiting.upcoming(connection, session.profiles, (number,), daemon=daemon, now=now)
     return {
         **{name: value for name, value in found.items() if name != "attempts_made"},
         "occurred_at": happened["occurred_at"],

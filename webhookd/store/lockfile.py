@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from webhookd.core.holding import Daemon
 from webhookd.errors import AnotherDaemon, DatabaseError
 
 SUFFIX: Final = "-webhookd.lock"
@@ -204,6 +205,14 @@ def _content(path: Path) -> dict[str, Any]:
             continue
         return content if isinstance(content, dict) else {}
     return {}
+
+
+def look(database: Path) -> Daemon:
+    """What can be seen of the daemon; what one that is gone has left says nothing of now."""
+    if not is_held(database):
+        return Daemon(running=False)
+    problems = read(database).get("problems")
+    return Daemon(running=True, problems=tuple(problems if isinstance(problems, list) else ()))
 
 
 def is_held(database: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 from webhookd.core.delivery import Happening, Move, Standing
 from webhookd.core.model import DeliveryId, DeliveryState, Millis
 from webhookd.core.retry import longest_wait
-from webhookd.core.storage import Record, Recorded
+from webhookd.core.storage import BodyChanged, Record, Recorded
 from webhookd.store import announce
 from webhookd.store.book import Book, Row
 from webhookd.store.checkup import Checkup
@@ -16,6 +16,11 @@ from webhookd.store.file import FileRow
 from webhookd.store.recipients import Recipient, Terms
 
 BODY_CHANGED: Final = "the body is another one than at the first attempt"
+NAMES: Final = (
+    "SELECT s.name, e.event_id FROM webhookd_deliveries AS d"
+    " CROSS JOIN webhookd_subscriptions AS s ON s.key = d.subscription"
+    " CROSS JOIN webhookd_events AS e ON e.sequence = d.event WHERE d.id = ?"
+)
 
 
 def record(
@@ -29,7 +34,7 @@ def record(
     book = Book(connection, file, now, terms.profiles)
     checkup = Checkup(connection, terms)
     standings: dict[DeliveryId, Standing] = {}
-    changed: set[DeliveryId] = set()
+    changed: list[BodyChanged] = []
     for item in records:
         row = book.read(item.delivery)
         if row is None:
@@ -61,7 +66,7 @@ def record(
             continue
         checkup.note(row.subscription, _as_told(row, happened), item.signs, book.sequence)
         if row.body_hash is not None and body_hash is not None and row.body_hash != body_hash:
-            changed.add(row.id)
+            changed.append(BodyChanged(row.id, *connection.execute(NAMES, (row.id,)).fetchone()))
             attempt = replace(attempt, note=f"{attempt.note}; {BODY_CHANGED}".removeprefix("; "))
         book.note(row.id, row.subscription, attempt)
     file = book.close()
@@ -69,7 +74,7 @@ def record(
     if any(notice.rule is not None for notice in notices):
         file = replace(file, control=file.control + 1, roll=file.roll + 1)
     file, ready = announce.health(connection, file, terms, notices, now)
-    return file, Recorded(standings, frozenset(book.ready | ready), frozenset(changed), notices)
+    return file, Recorded(standings, frozenset(book.ready | ready), tuple(changed), notices)
 
 
 def _in_time(happened: Move, recipient: Recipient | None, now: Millis) -> Move:

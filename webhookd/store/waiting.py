@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from webhookd.core import explaining, policy
 from webhookd.core.explaining import Head, Line, Wait, Waiting
+from webhookd.core.holding import Daemon
 from webhookd.core.model import DeliveryState, Millis, SubscriptionState
 from webhookd.core.profiles import Known
 from webhookd.core.times import from_text, to_text
@@ -64,7 +65,7 @@ def _judged(connection: Connection, known: Known, one: Surroundings, now: Millis
 
 
 def waits(
-    connection: Connection, one: Surroundings, row: dict[str, Any], *, running: bool, now: Millis
+    connection: Connection, one: Surroundings, row: dict[str, Any], *, daemon: Daemon, now: Millis
 ) -> tuple[Head | None, list[Wait]]:
     """Who stands before a delivery, and all that it waits for; nothing where it is finished.
 
@@ -72,7 +73,7 @@ def waits(
         connection: best in a snapshot.
         one: its subscription.
         row: with `delivery_id`, `subscription` (its key), `order_key`, `state` and `due_at`.
-        running: a daemon holds the file.
+        daemon: what can be seen of it.
         now: the time.
     """
     if row["state"] != DeliveryState.PENDING:
@@ -88,18 +89,19 @@ def waits(
         held_until=one["held_until"],
         due_at=row["due_at"],
         head=head,
+        held_back=daemon.holds_back(one["name"]),
         rate_limit=one["rate_limit"],
     )
-    return head, explaining.waits(waiting, running=running, now=now)
+    return head, explaining.waits(waiting, running=daemon.running, now=now)
 
 
 def waits_of(
-    connection: Connection, known: Known, delivery: int, *, running: bool, now: Millis
+    connection: Connection, known: Known, delivery: int, *, daemon: Daemon, now: Millis
 ) -> list[Wait]:
     """All that one delivery waits for; nothing where it is finished, or was pruned meanwhile."""
     for row in rows_of(connection, DELIVERY, delivery):
         its = one(connection, known, row["subscription"], now)
-        return waits(connection, its, row, running=running, now=now)[1]
+        return waits(connection, its, row, daemon=daemon, now=now)[1]
     return []
 
 
@@ -110,7 +112,12 @@ def newer(connection: Connection, delivery: int, state: DeliveryState) -> int | 
 
 
 def upcoming(
-    connection: Connection, known: Known, deliveries: Iterable[int], now: Millis
+    connection: Connection,
+    known: Known,
+    deliveries: Iterable[int],
+    *,
+    daemon: Daemon,
+    now: Millis,
 ) -> dict[int, str | None]:
     """When each of these deliveries is attempted next, in a word; None for what never is."""
     met: dict[int, Surroundings] = {}
@@ -129,6 +136,7 @@ def upcoming(
                 sends=its["state"] == SubscriptionState.ENABLED and its["removed_at"] is None,
                 failing=its["failing_since"] is not None,
                 held_until=its["held_until"],
+                held_back=bool(daemon.holds_back(its["name"])),
             )
     return found
 

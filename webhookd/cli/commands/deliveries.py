@@ -114,7 +114,7 @@ def list_all(
         stored_ones.check_known(connection, wanted)
         found = stored_ones.list_deliveries(connection, wanted)
         if not as_json:
-            put_in_words(connection, session.profiles, found, app.now())
+            put_in_words(session, connection, found, app.now())
     print_rows(found, COLUMNS, as_json=as_json, nothing="no such deliveries")
 
 
@@ -123,7 +123,7 @@ def _list_blocking(app: App, subscription: str | None, limit: int, *, as_json: b
         key = None if subscription is None else subscriptions.find(connection, subscription).key
         found = blocking_ones(connection, key, limit)
         if not as_json:
-            put_in_words(connection, session.profiles, found, app.now())
+            put_in_words(session, connection, found, app.now())
     if not as_json:
         for row in found:
             more = "+" if row["more_waiting"] else ""
@@ -310,11 +310,9 @@ def _shown(number: int, standing: Standing) -> dict[str, Any]:
 
 def _waits(app: App, session: Session, number: int) -> dict[str, Any]:
     """What keeps it from being sent now, but for its own time."""
-    running = lockfile.is_held(session.path)
+    daemon = lockfile.look(session.path)
     with session.read() as connection:
-        found = waiting.waits_of(
-            connection, session.profiles, number, running=running, now=app.now()
-        )
+        found = waiting.waits_of(connection, session.profiles, number, daemon=daemon, now=app.now())
     return {
         "waits_for": [
             {"cause": one.cause.value, "text": one.text} for one in found if one.cause not in _TURN

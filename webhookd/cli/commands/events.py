@@ -12,13 +12,13 @@ from webhookd.cli.output import complain, document, fields, json_option, lines, 
 from webhookd.cli.types import LIMIT, MOMENT
 from webhookd.config.catalog import validation
 from webhookd.core.model import Millis
-from webhookd.core.profiles import Known
 from webhookd.errors import UsageError
-from webhookd.store import deliveries, waiting
+from webhookd.store import deliveries, lockfile, waiting
 from webhookd.store.deliveries import Filter
 from webhookd.store.driver import Connection
 from webhookd.store.emit import NewRow
 from webhookd.store.emit import emit as insert
+from webhookd.store.transaction import Session
 
 _QUESTIONS: Final = "webhookd.cli.commands.event_questions"
 
@@ -206,10 +206,16 @@ def print_rows(
 
 
 def put_in_words(
-    connection: Connection, known: Known, found: list[dict[str, Any]], now: Millis
+    session: Session, connection: Connection, found: list[dict[str, Any]], now: Millis
 ) -> None:
     """Say of deliveries when they are really attempted next, instead of when they would be due."""
-    words = waiting.upcoming(connection, known, (row["delivery_id"] for row in found), now)
+    words = waiting.upcoming(
+        connection,
+        session.profiles,
+        (row["delivery_id"] for row in found),
+        daemon=lockfile.look(session.path),
+        now=now,
+    )
     for row in found:
         row["next_attempt_at"] = words.get(row["delivery_id"])
 
@@ -227,7 +233,7 @@ def show(app: App, event: str, as_json: bool) -> None:
     with app.session(write=False) as session, session.read() as connection:
         found = deliveries.show_event(connection, event)
         if not as_json:
-            put_in_words(connection, session.profiles, found["deliveries"], app.now())
+            put_in_words(session, connection, found["deliveries"], app.now())
     found["payload_fault"] = _payload_fault(app, found)
     if as_json:
         document(found)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 HOST: Final = "127.0.0.1"
 PORT: Final = 8765
 """Where it listens unless told otherwise: a fixed port, so that a subscription outlives it."""
+TENANT: Final = "TENANT"
+"""Stands for what only the person knows in a command that is advised."""
 BODY_SHOWN: Final = 200
 """Characters of a body in a readable line."""
 
@@ -52,7 +54,8 @@ _random: Final = randomness.SystemRandom()
 @click.option(
     "--secret",
     metavar="VALUE|env:NAME|file:PATH|-",
-    help="The subscription's secret; - reads it from standard input. One is made if left out.",
+    help="The subscription's secret; - reads it from standard input. Left out, one is "
+    "made where the profile needs one.",
 )
 @click.option(
     "--fail-rate",
@@ -85,7 +88,14 @@ def listen(
         key = made = make(os.urandom(MADE_BYTES))
     desk = _Desk(chosen, key, fail_rate, as_json=as_json)
     signed, allowed = key is not None, _is_allowed(app)
-    advice = _Advice(profile, app.config, made=made, signed=signed, is_allowed=allowed)
+    advice = _Advice(
+        profile,
+        app.config,
+        made=made,
+        signed=signed,
+        is_allowed=allowed,
+        needs_tenant=chosen.requires_tenant,
+    )
     _run(desk, port, most, advice)
 
 
@@ -141,6 +151,7 @@ class _Advice:
     signed: bool
     """Whether there is a secret at all."""
     is_allowed: bool
+    needs_tenant: bool
 
     def lines(self, url: str) -> Iterator[str]:
         """The command, with the secret where no list of processes shows it, and the setting
@@ -151,12 +162,15 @@ class _Advice:
         command = f"{program} subscriptions add {url} --profile {self.profile}"
         if self.signed:
             command += " --secret -"
-        if not self.signed:
-            yield f"subscribe it: {command}"
-        elif self.made:
-            yield f"subscribe it: echo {shlex.quote(self.made)} | {command}"
-        else:
-            yield f"subscribe it, with the same secret on standard input: {command}"
+        said = "subscribe it"
+        if self.needs_tenant:
+            command += f" --tenant {TENANT}"
+            said += f", with an id for {TENANT}"
+        if self.made:
+            command = f"echo {shlex.quote(self.made)} | {command}"
+        elif self.signed:
+            said += ", with the same secret on standard input"
+        yield f"{said}: {command}"
         if not self.is_allowed:
             place = self.config or registration.NO_FILE
             needs = f'[egress] allow = ["{HOST}"] in {place}'

@@ -300,7 +300,7 @@ def _activate(app: App, subscription: str, *, as_json: bool) -> None:
 def remove(app: App, subscription: str, yes: bool, as_json: bool) -> None:
     """Take a subscription away and cancel what it is owed; its results stay in the feeds.
 
-    A daemon may run meanwhile.
+    A daemon may run meanwhile. It asks at a terminal; elsewhere it takes --yes if anything is owed.
     """
     with app.session(write=True) as session:
         found = _find(session, subscription)
@@ -310,6 +310,8 @@ def remove(app: App, subscription: str, yes: bool, as_json: bool) -> None:
         now = app.now()
         with session.write() as transaction:
             subscriptions.find(transaction.connection, found.id)
+            if not yes and not is_asked():  # it was owed nothing, a moment ago
+                _check_idle(found, subscriptions.owed(transaction.connection)[found.key])
             subscriptions.remove(transaction, found.key, now)
             owed = subscriptions.owed(transaction.connection)[found.key]
         cancel_in_batches(session, now)
@@ -321,11 +323,18 @@ def remove(app: App, subscription: str, yes: bool, as_json: bool) -> None:
 
 def _confirm(found: StoredSubscription, owed: int) -> None:
     if not is_asked():
-        raise UsageError(
-            f"{found.name}: {_deliveries(owed)} owed and would be cancelled; say --yes to remove it"
-        )
+        _check_idle(found, owed)
+        return
     click.confirm(
         f"{found.name}: {_deliveries(owed)} owed and will be cancelled. Remove it?",
         abort=True,
         err=True,
     )
+
+
+def _check_idle(found: StoredSubscription, owed: int) -> None:
+    """Raises UsageError: something would be cancelled, and nobody is there to be asked."""
+    if owed:
+        raise UsageError(
+            f"{found.name}: {_deliveries(owed)} owed and would be cancelled; say --yes to remove it"
+        )

@@ -14,8 +14,9 @@ from webhookd.core import handshake, policy, trial, urls
 from webhookd.core.declaration import BY_CONFIG
 from webhookd.core.egress import EgressPolicy
 from webhookd.core.model import Answer, Millis, Terms, Url
-from webhookd.core.profiles import Headers
+from webhookd.core.profiles import Headers, Profile
 from webhookd.core.profiles.cloudevents import ORIGIN
+from webhookd.core.request import agent
 from webhookd.core.storage import StoredSubscription
 from webhookd.errors import EXIT_OK, EXIT_WRONG, ConfigError, Refused, UsageError
 from webhookd.store import subscriptions
@@ -32,9 +33,14 @@ from webhookd.store import subscriptions
 @click.option(
     "--origin", help="With --handshake: the name to ask under; this machine's if left out."
 )
+@click.option(
+    "--undo", is_flag=True, help="With --handshake: ask nobody, and take back what one has given."
+)
 @json_option
 @pass_app
-def test(app: App, subscription: str, asks: bool, origin: str | None, as_json: bool) -> int:
+def test(
+    app: App, /, subscription: str, asks: bool, origin: str | None, undo: bool, as_json: bool
+) -> int:
     """Send one signed event of the type webhookd.test, and say what the answer would mean.
 
     It goes where deliveries go, as they do, in whatever state the subscription is. It holds ids
@@ -43,8 +49,14 @@ def test(app: App, subscription: str, asks: bool, origin: str | None, as_json: b
     With --handshake a receiver of CloudEvents is asked with OPTIONS whether this system may deliver
     to it, and how fast. If it agrees, each delivery names the origin from now on, and the rate that
     it allows becomes the subscription's rate_limit. Exits with 1 if it does not; then nothing
-    changes.
+    changes. With --undo too deliveries no longer name the origin, and the rate_limit is the
+    profile's or the configuration's again.
     """
+    if undo and (not asks or origin is not None):
+        raise UsageError("--undo: goes with --handshake, and without --origin")
+    if undo:
+        _take_back(app, subscription, as_json=as_json)
+        return EXIT_OK
     if asks:
         _shake_hands(app, subscription, origin, as_json=as_json)
         return EXIT_OK
@@ -100,9 +112,7 @@ def _shake_hands(app: App, name: str, origin: str | None, *, as_json: bool) -> N
     with app.session(write=True) as session:
         with session.read() as connection:
             found = subscriptions.find(connection, name)
-        profile = profile_of(found, app.settings.profiles)
-        if ORIGIN.lower() not in profile.echoes:
-            raise UsageError(f"--handshake: profile {profile.name} has none; it is for cloudevents")
+        profile = _hand_shaking(app, found)
         try:
             asking = handshake.check_origin(origin or socket.gethostname())
         except ValueError as error:
@@ -114,7 +124,8 @@ def _shake_hands(app: App, name: str, origin: str | None, *, as_json: bool) -> N
         except ConfigError as error:
             raise Refused(f"{found.name}: {error}; nothing was sent") from None
         way = _Way(app.settings.egress, terms, preset.timeout)
-        status, answer = ask(urls.parse(found.url), question, way)
+        ours = (("User-Agent", agent(profile, found.headers)), ("Accept-Encoding", "identity"))
+        status, answer = ask(urls.parse(found.url), (*ours, *question), way)
         try:
             agreed = handshake.judge(asking, status, answer)
         except handshake.Declined as error:
@@ -134,6 +145,43 @@ def _shake_hands(app: App, name: str, origin: str | None, *, as_json: bool) -> N
         return
     rate = "as many requests as come" if limit is None else f"at most {limit}"
     lines(f"{found.name}: the receiver agrees to {rate} from {agreed.origin}")
+
+
+def _hand_shaking(app: App, found: StoredSubscription) -> Profile:
+    """The subscription's profile, if it is one with a handshake. Raises UsageError, and Refused."""
+    profile = profile_of(found, app.settings.profiles)
+    if ORIGIN.lower() not in profile.echoes:
+        raise UsageError(f"--handshake: profile {profile.name} has none; it is for cloudevents")
+    return profile
+
+
+def _take_back(app: App, name: str, *, as_json: bool) -> None:
+    """Make the subscription what it would be if there had been no handshake.
+
+    Raises:
+        Refused: there was none.
+    """
+    with app.session(write=True) as session, session.write() as transaction:
+        found = subscriptions.find(transaction.connection, name)
+        profile = _hand_shaking(app, found)
+        headers = handshake.without_origin(found.headers)
+        if headers == found.headers:
+            raise Refused(f"{found.name}: has had no handshake; there is nothing to take back")
+        own = dict(found.policy)
+        before = own.pop("rate_limit", None)
+        block = app.declared(found.name) if found.managed_by == BY_CONFIG else None
+        if block is not None and "rate_limit" in block.definition.policy:
+            own["rate_limit"] = block.definition.policy["rate_limit"]
+        changes = {"headers": headers, "policy": own}
+        subscriptions.update(transaction, found.key, changes, app.now())
+    limit = policy.show(policy.apply(profile.policy, own))["rate_limit"]
+    if as_json:
+        said = {"id": found.id, "name": found.name, "origin": None}
+        document({**said, "rate_limit": None if limit == "off" else limit})
+        return
+    was = policy.show(policy.apply(profile.policy, found.policy))["rate_limit"]
+    told = f"{limit} (it was {was})" if own.get("rate_limit") != before else str(limit)
+    lines(f"{found.name}: deliveries no longer name an origin; rate_limit is {told}")
 
 
 def _limited(app: App, found: StoredSubscription, rate: float | None) -> dict[str, object]:
@@ -180,8 +228,9 @@ def ask(url: Url, question: Headers, way: _Way) -> tuple[int, dict[str, str]]:
 
     async def exchange() -> httpx.Response:
         transport = DirectTransport(Sender(way.egress), way.timeout, way.terms)
-        async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
-            return await client.request(handshake.METHOD, url.text, headers=list(question))
+        # No client: it would add headers of its own, and a receiver would see another program.
+        request = httpx.Request(handshake.METHOD, url.text, headers=list(question))
+        return await transport.handle_async_request(request)
 
     answer = trio.run(exchange)
     return answer.status_code, dict(answer.headers)

@@ -28,6 +28,8 @@ from webhookd.store import subscriptions as stored_ones
 from webhookd.store.deliveries import latest_types
 from webhookd.store.registration import register
 
+GIVEN: Final = "given"
+"""What a person sees of a secret that is not repeated."""
 _CHANGES: Final = "webhookd.cli.commands.subscription_changes"
 
 
@@ -130,7 +132,9 @@ def add(
         document(shown)
         return
     keep_given(shown, headers=bool(wanted.headers), policy=wanted.policy)
-    if chosen is not None and chosen.made:
+    if chosen is not None and chosen.shown is None:
+        shown["secret"] = GIVEN
+    elif chosen is not None and chosen.made:
         shown["secret"] += "  (shown this once: give it to the receiver)"
     lines(*in_words(shown))
 
@@ -201,11 +205,14 @@ def summary(one: StoredSubscription) -> dict[str, Any]:
 def defined(one: StoredSubscription, known: Known) -> dict[str, Any]:
     """A subscription as `add` and `update` leave it, with its policy in force."""
     more = details(one, known)
-    return {**summary(one), "headers": more["headers"], "policy": more["policy"]}
+    return {**summary(one), **{key: more[key] for key in ("mode", "headers", "policy")}}
 
 
 def keep_given(shown: dict[str, Any], *, headers: bool, policy: Collection[str]) -> None:
-    """Of `defined`, for a person: headers and policy only as far as they were given just now."""
+    """Of `defined`, for a person: headers and policy only as far as they were given just now, and
+    the mode where there are some."""
+    if shown["mode"] is None:
+        del shown["mode"]
     if not headers:
         del shown["headers"]
     shown["policy"] = {key: value for key, value in shown["policy"].items() if key in policy}
@@ -223,14 +230,20 @@ def in_words(shown: dict[str, Any]) -> list[str]:
 
 
 def details(one: StoredSubscription, known: Known) -> dict[str, Any]:
-    """What `show` says beyond the summary; of headers and secrets no value."""
+    """What `show` says beyond the summary; of secrets no value, and of headers none but those that
+    a handshake gave."""
+    public: frozenset[str] = frozenset()
     try:
-        in_force = policy.show(policy.apply(known.get(one.profile).policy, one.policy))
+        profile = known.get(one.profile)
+        public = profile.echoes
+        in_force = policy.show(policy.apply(profile.policy, one.policy))
     except ValueError as error:  # of a profile that is not there: it is held back
         in_force = {"problem": str(error)}
     return {
         "mode": one.mode or None,
-        "headers": {name: "***" for name, _ in one.headers},
+        "headers": {
+            name: value if name.lower() in public else "***" for name, value in one.headers
+        },
         "secrets": [_secret_shown(secret) for secret in one.secrets],
         "policy": in_force,
     }

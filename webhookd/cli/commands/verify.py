@@ -12,7 +12,7 @@ import click
 from webhookd.cli.commands.listen import profile_named, secret_of
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.definition import pairs
-from webhookd.cli.output import document, json_option, lines
+from webhookd.cli.output import complain, document, json_option, lines
 from webhookd.cli.secrets import HELP
 from webhookd.cli.types import DURATION, MOMENT
 from webhookd.core.model import Millis
@@ -72,7 +72,7 @@ def verify(
     """Judge a captured request: genuine, or which part of it is wrong.
 
     FILE holds what came over the wire, or a line of `webhookd listen --json`. Exits with 1 when
-    the request is not genuine.
+    the request is not genuine. Headers that the format does not sign are named in a warning.
     """
     if [request, secret, body].count("-") > 1:
         raise UsageError("-: only one thing can come from standard input")
@@ -100,9 +100,21 @@ def verify(
         raise UsageError(f"--secret: {error}") from None
     said = "genuine" if verdict.flaw is None else verdict.flaw.value
     if as_json:
-        document({"verdict": said, "detail": verdict.detail or None})
-    else:
-        lines(f"{said}: {verdict.detail}" if verdict.detail else said)
+        document(
+            {
+                "verdict": said,
+                "detail": verdict.detail or None,
+                "time_signed": verdict.timed if verdict.ok else None,
+                "unsigned": list(verdict.unsigned),
+            }
+        )
+        return EXIT_OK if verdict.ok else EXIT_WRONG
+    if not verdict.timed:
+        said += " (its time is not signed)"
+    lines(f"{said}: {verdict.detail}" if verdict.detail else said)
+    if verdict.unsigned:
+        names = ", ".join(verdict.unsigned)
+        complain(f"warning: not signed, so this says nothing of them: {names}")
     return EXIT_OK if verdict.ok else EXIT_WRONG
 
 

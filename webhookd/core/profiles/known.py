@@ -49,13 +49,14 @@ class Known:
         """The profile of that name.
 
         Raises:
-            ValueError: there is none. One line with the nearest name, or with all of them, and
+            ValueError: there is none. One line with the nearest name, with all of them, and
                 with where one of one's own would be.
         """
         profile = self.by_name.get(name)
         if profile is not None:
             return profile
         near = get_close_matches(name, self.by_name, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(self.by_name)}"
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint += f"there are: {', '.join(self.by_name)}"
         place = self.source or "a file named by --config"
         raise ValueError(f"no profile {name!r}; {hint} (one's own are [profiles.NAME] in {place})")

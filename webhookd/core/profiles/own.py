@@ -244,8 +244,9 @@ def _header(value: object) -> str:
     text = _text(value)
     if not http.is_name(text):
         raise ValueError(f"{_shown(text)} is no header's name: letters, digits and hyphens")
-    if http.is_reserved(text):
-        raise ValueError(f"{text}: webhookd sets it itself; name another one")
+    refusal = http.refusal(text)
+    if refusal:
+        raise ValueError(f"{text}: {refusal}; name another one")
     if text.lower() == "user-agent":
         raise ValueError("User-Agent has a key of its own: user_agent")
     return text
