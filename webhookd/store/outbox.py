@@ -22,8 +22,11 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 TOO_BIG: Final = 18
 """SQLITE_TOOBIG: a value is longer than this SQLite can hold."""
 
-LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = ?"
-"""The highest id that an AUTOINCREMENT table ever had; no row before the first."""
+LAST_ID: Final = (
+    "SELECT seq, name FROM sqlite_sequence WHERE name = ? COLLATE NOCASE ORDER BY seq DESC LIMIT 1"
+)
+"""The highest id that an AUTOINCREMENT table ever had, and its name as the host wrote it; no row
+before the first."""
 
 
 def change_row(connection: Connection, table: str, sql: str, number: int) -> int:
@@ -166,7 +169,7 @@ class Outbox:
             raise OutboxUnreadable(
                 f"schema: table {self.table} was made anew, its ids begin again at {last[0]} and "
                 f"{cursor} are done with; UPDATE sqlite_sequence SET seq = {cursor} WHERE name = "
-                f"'{self.table}', then insert its rows again"
+                f"{literal(last[1])}, then insert its rows again"
             )
         return highest
 
