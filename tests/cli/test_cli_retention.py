@@ -104,6 +104,17 @@ def test_erase_of_an_aggregate_by_type_and_tenant(old):
     assert old.json("events", "show", "e2")["erased"]
 
 
+def test_erase_again_takes_the_answer_that_came_afterwards(old):
+    """Its request was in flight, and receivers may quote what they got."""
+    erase = ("events", "erase", "--before", "2024-01-01", "--include-pending")
+    old(*erase)
+    old.sql("UPDATE webhookd_attempts SET excerpt = CAST('got secret 7' AS BLOB)")
+    assert old.json(*erase, "--dry-run")["erased"] == 0
+    shown = old.json(*erase)
+    assert (shown["erased"], shown["excerpts"]) == (0, 1)
+    assert old.sql("SELECT sum(length(excerpt)) FROM webhookd_attempts") == [(0,)]
+
+
 @pytest.mark.parametrize(
     "given", [(), ("--tenant", "x"), ("--before", "2024-01-01", "--tenant", "x")]
 )
