@@ -4,13 +4,15 @@ import contextlib
 import itertools
 import logging
 import math
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import trio
 import trio.testing
 
 from webhookd.core.model import Fault, FaultKind, Phase
-from webhookd.daemon import dump, signals, storage
+from webhookd.daemon import dump, signals, storage, tailer
 from webhookd.daemon.dump import tree
 from webhookd.daemon.progress import AFTERWARDS, PATIENCE, Progress, UnderWay
 from webhookd.daemon.service import LOOK_EVERY, Service
@@ -170,6 +172,30 @@ async def test_faults_that_wait_for_a_witness_in_turn_are_no_lack_of_progress(
             stuck |= daemon.stuck().keys()
         daemon.cut_off()
     assert not stuck
+
+
+async def test_a_drain_that_begins_with_many_gaps_makes_progress(
+    world, autojump_clock, monkeypatch
+):
+    store = world.store()
+    real, count = store.sweep, itertools.count(1)
+
+    def sweep(now):
+        return replace(real(now), more=next(count) < 3 * PATIENCE)
+
+    async def breathe(_):
+        await trio.sleep(1)
+        return trio.current_time()
+
+    store.sweep = sweep
+    monkeypatch.setattr(tailer, "_breathe", breathe)
+    daemon = world.daemon(store=store)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(daemon.run, drain=True))
+        while not daemon.stop_asked:
+            assert daemon.stuck() == {}
+            await trio.sleep(1)
+    assert next(count) > 3 * PATIENCE
 
 
 async def test_a_stop_before_the_outbox_was_read_asks_for_no_more_time_again(
