@@ -185,3 +185,16 @@ def test_prune_goes_once_round_the_ledger_of_a_hosts_own_outbox(tmp_path):
     assert cli.sql("SELECT key FROM webhookd_ledger") == [("k3",), ("k8",)]
     assert cli.sql("SELECT count(*) FROM outboxevent") == [(1,)], "the host's own"
     assert cli("prune").stdout == "nothing is kept longer than [retention] says\n"
+
+
+@pytest.mark.parametrize("given", [(), ("--dry-run",)])
+def test_A23_prune_does_what_it_can_without_the_outbox(old, given):
+    old.sql("DROP TABLE outbox")
+    said = old("prune", *given, code=0 if given else 1)
+    assert "1 delivered delivery, 1 attempt" in said.stdout
+    assert "of the outbox" not in said.stdout
+
+
+def test_A23_erase_says_that_the_outbox_is_gone(old):
+    old.sql("DROP TABLE outbox")
+    assert "outbox" in old.fails("events", "erase", "--before", "2024-01-01", code=4)
