@@ -4,6 +4,8 @@ Text is read as bytes, because one row of invalid UTF-8 would make a whole `fetc
 JSON function of SQLite's is used on it, because one malformed row would abort the query.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -35,15 +37,24 @@ def change_row(connection: Connection, table: str, sql: str, number: int) -> int
     Raises:
         OutboxUnreadable: the table is gone, or something of the host's keeps its rows.
     """
-    try:
+    remedy = 'take away what keeps them, or say outbox = "never" in [retention]'
+    with told_of_refusal(f"the rows of table {table} cannot be changed", remedy):
         return connection.execute(sql, (number,)).rowcount
+
+
+@contextmanager
+def told_of_refusal(what: str, remedy: str) -> Iterator[None]:
+    """Say in words that the host's table, or something of the host's on it, lets nothing be done.
+
+    Raises:
+        OutboxUnreadable: it does not.
+    """
+    try:
+        yield
     except (sqlite3.IntegrityError, sqlite3.OperationalError) as error:
         if error.sqlite_errorcode & 0xFF not in _REFUSED:
             raise
-        raise OutboxUnreadable(
-            f"the rows of table {table} cannot be changed ({error}); take away what keeps them, "
-            'or say outbox = "never" in [retention]'
-        ) from error
+        raise OutboxUnreadable(f"{what} ({error}); {remedy}") from error
 
 
 _REFUSED: Final = {1, 19}
