@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 
 from webhookd.core.model import Fault, FaultKind, Phase
@@ -140,6 +141,16 @@ async def test_E3_a_reload_is_told_and_a_refusal_is_in_the_status(world, autojum
     names = [name for _, name, _ in notifier.told[told : told + 3]]
     assert names == ["reloading", "status", "ready"]
     assert "problem: the configuration was not reloaded" in notifier.told[told + 1][2]
+
+
+async def test_E1_a_stop_within_a_reload_is_the_last_that_is_told(world, autojump_clock, served):
+    async with served() as (daemon, service, notifier):
+        await trio.sleep(1)
+        with service.reloading():
+            daemon.stop()
+            await trio.lowlevel.checkpoint()
+    states = [name for _, name, _ in notifier.of("ready", "reloading", "stopping")]
+    assert states == ["ready", "reloading", "stopping"]
 
 
 async def test_E7_slow_receivers_are_no_lack_of_progress(world, autojump_clock, served):

@@ -90,7 +90,7 @@ class Service:
             yield
         finally:
             self._tell_status()
-            if told:
+            if told and not self._daemon.stopping.is_set():
                 self._notifier.ready()
 
     async def _become_ready(self) -> None:
