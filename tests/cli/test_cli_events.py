@@ -330,3 +330,19 @@ def test_a_reset_exits_7_and_says_so(webhookd, feed):
     webhookd.sql("UPDATE webhookd_feeds SET minimum_cursor = 100")
     assert "start again with --after 0" in webhookd.fails(feed, "--after", "7", code=7)
     webhookd(feed)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("DROP TABLE outbox", "no such table: outbox"),
+        ("ALTER TABLE outbox RENAME COLUMN tenant TO other", "no column named tenant"),
+        (
+            "CREATE TRIGGER no BEFORE INSERT ON outbox BEGIN SELECT RAISE(ABORT, 'not now'); END",
+            "not now",
+        ),
+    ],
+)
+def test_A22_emit_says_why_the_outbox_takes_no_row(webhookd, harm, said):
+    webhookd.sql(harm)
+    assert said in webhookd.fails("events", "emit", "a.b", code=4)

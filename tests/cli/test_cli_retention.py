@@ -104,6 +104,17 @@ def test_erase_of_an_aggregate_by_type_and_tenant(old):
     assert old.json("events", "show", "e2")["erased"]
 
 
+def test_erase_again_takes_the_answer_that_came_afterwards(old):
+    """Its request was in flight, and receivers may quote what they got."""
+    erase = ("events", "erase", "--before", "2024-01-01", "--include-pending")
+    old(*erase)
+    old.sql("UPDATE webhookd_attempts SET excerpt = CAST('got secret 7' AS BLOB)")
+    assert old.json(*erase, "--dry-run")["erased"] == 0
+    shown = old.json(*erase)
+    assert (shown["erased"], shown["excerpts"]) == (0, 1)
+    assert old.sql("SELECT sum(length(excerpt)) FROM webhookd_attempts") == [(0,)]
+
+
 @pytest.mark.parametrize(
     "given", [(), ("--tenant", "x"), ("--before", "2024-01-01", "--tenant", "x")]
 )
@@ -174,3 +185,16 @@ def test_prune_goes_once_round_the_ledger_of_a_hosts_own_outbox(tmp_path):
     assert cli.sql("SELECT key FROM webhookd_ledger") == [("k3",), ("k8",)]
     assert cli.sql("SELECT count(*) FROM outboxevent") == [(1,)], "the host's own"
     assert cli("prune").stdout == "nothing is kept longer than [retention] says\n"
+
+
+@pytest.mark.parametrize("given", [(), ("--dry-run",)])
+def test_A23_prune_does_what_it_can_without_the_outbox(old, given):
+    old.sql("DROP TABLE outbox")
+    said = old("prune", *given, code=0 if given else 1)
+    assert "1 delivered delivery, 1 attempt" in said.stdout
+    assert "of the outbox" not in said.stdout
+
+
+def test_A23_erase_says_that_the_outbox_is_gone(old):
+    old.sql("DROP TABLE outbox")
+    assert "outbox" in old.fails("events", "erase", "--before", "2024-01-01", code=4)

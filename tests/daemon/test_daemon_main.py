@@ -97,6 +97,23 @@ def test_E1_a_second_signal_cuts_off(world, sent, expected_logs) -> None:
     assert beaten[0]
 
 
+def test_a_signal_for_a_dump_ends_nothing_before_there_are_tasks(world, sent, monkeypatch) -> None:
+    """An upgrade may take minutes, and somebody wants to know what it does."""
+    real, heard = run.create.upgrade_ahead, []
+
+    def ahead(path):
+        signal.raise_signal(signal.SIGUSR1)
+        return real(path)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+    try:
+        monkeypatch.setattr(run.create, "upgrade_ahead", ahead)
+        assert run.main(world.settings, drain=True) == EXIT_OK
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert not heard
+
+
 def test_G10_a_second_daemon_is_refused_before_it_says_anything(world, sent) -> None:
     lock = lockfile.LockFile.acquire(world.path)
     lock.write(pid=4711)

@@ -4,14 +4,18 @@ import contextlib
 import itertools
 import logging
 import math
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 
-from webhookd.daemon import dump, signals, storage
+from webhookd.core.model import Fault, FaultKind, Phase
+from webhookd.daemon import dump, signals, storage, tailer
 from webhookd.daemon.dump import tree
-from webhookd.daemon.progress import PATIENCE, Progress, UnderWay
+from webhookd.daemon.progress import AFTERWARDS, PATIENCE, Progress, UnderWay
 from webhookd.daemon.service import LOOK_EVERY, Service
 from webhookd.logs.actions import Action
 
@@ -139,6 +143,16 @@ async def test_E3_a_reload_is_told_and_a_refusal_is_in_the_status(world, autojum
     assert "problem: the configuration was not reloaded" in notifier.told[told + 1][2]
 
 
+async def test_E1_a_stop_within_a_reload_is_the_last_that_is_told(world, autojump_clock, served):
+    async with served() as (daemon, service, notifier):
+        await trio.sleep(1)
+        with service.reloading():
+            daemon.stop()
+            await trio.lowlevel.checkpoint()
+    states = [name for _, name, _ in notifier.of("ready", "reloading", "stopping")]
+    assert states == ["ready", "reloading", "stopping"]
+
+
 async def test_E7_slow_receivers_are_no_lack_of_progress(world, autojump_clock, served):
     world.subscribe("a", timeout=600_000)
     world.sender.script = lambda _: world.hang
@@ -150,13 +164,73 @@ async def test_E7_slow_receivers_are_no_lack_of_progress(world, autojump_clock, 
         daemon.cut_off()
 
 
+async def test_faults_that_wait_for_a_witness_in_turn_are_no_lack_of_progress(
+    world, autojump_clock, served, expected_logs
+):
+    """One host whose name nobody knows, and always some subscription that waits beside it."""
+    for number in range(30):
+        timeout = 2_000 + 100 * number
+        key = world.subscribe(f"a{number}", timeout=timeout, retry_delays=[1_000] * 999)
+        world.update(key, url=f"https://gone.example/{timeout}")
+    no_name = Fault(FaultKind.TIMEOUT, "no answer", Phase.RESOLVE, may_be_ours=True)
+    world.sender.one_line_at_a_time = False  # it tells them by the host
+    world.sender.script = lambda seen: world.after(int(seen.url[21:]) / 1000 - 0.01, no_name)
+    world.insert("x")
+    stuck = set()
+    async with served() as (daemon, _, _):
+        for step in range(round(3 * PATIENCE)):
+            await trio.sleep(1 - (step % 7) / 10)
+            stuck |= daemon.stuck().keys()
+        daemon.cut_off()
+    assert not stuck
+
+
+async def test_a_drain_that_begins_with_many_gaps_makes_progress(
+    world, autojump_clock, monkeypatch
+):
+    store = world.store()
+    real, count = store.sweep, itertools.count(1)
+
+    def sweep(now):
+        return replace(real(now), more=next(count) < 3 * PATIENCE)
+
+    async def breathe(_):
+        await trio.sleep(1)
+        return trio.current_time()
+
+    store.sweep = sweep
+    monkeypatch.setattr(tailer, "_breathe", breathe)
+    daemon = world.daemon(store=store)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(daemon.run, drain=True))
+        while not daemon.stop_asked:
+            assert daemon.stuck() == {}
+            await trio.sleep(1)
+    assert next(count) > 3 * PATIENCE
+
+
+async def test_a_stop_before_the_outbox_was_read_asks_for_no_more_time_again(
+    world, autojump_clock, served, monkeypatch
+):
+    """However long it hangs then, the manager's patience has an end."""
+    async with served() as (daemon, _, notifier):
+        monkeypatch.setattr(type(daemon), "stop_asked", True)
+        daemon.read = trio.Event()
+        notifier.told.clear()
+        service = Service(daemon, notifier, None)
+        daemon.stopping.set()
+        with trio.move_on_after(5 * LOOK_EVERY):
+            await service.run()
+        assert len(notifier.of("longer")) == 2, notifier.told
+
+
 async def test_an_attempt_that_outlives_its_deadline_stops_the_signs_of_life(
     world, autojump_clock, served, expected_logs, monkeypatch
 ):
     world.subscribe("a", timeout=1_000)
     world.subscribe("b")
 
-    async def send(self, url, wire, timeout):  # noqa: ASYNC109
+    async def send(self, url, wire, timeout, terms):  # noqa: ASYNC109
         if url.host.startswith("a."):
             await trio.sleep_forever()
         await trio.lowlevel.checkpoint()
@@ -283,7 +357,9 @@ async def test_attempts_under_way_have_deadlines(autojump_clock):
     under_way = UnderWay()
     first, second = under_way.begin(1_000), under_way.begin(10_000)
     assert (len(under_way), under_way.turns, under_way.is_overdue) == (2, 2, False)
-    await trio.sleep(1.1)
+    await trio.sleep(1 + AFTERWARDS)
+    assert not under_way.is_overdue
+    await trio.sleep(0.1)
     assert under_way.is_overdue
     under_way.end(first)
     assert (len(under_way), under_way.turns, under_way.is_overdue) == (1, 3, False)

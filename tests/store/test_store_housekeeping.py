@@ -156,3 +156,19 @@ def test_B19_outside_wal_mode_there_is_nothing_to_checkpoint(full: Box) -> None:
     full.host.execute("PRAGMA journal_mode = DELETE")
     full.store = type(full.store)(full.path, **full.options)
     assert full.store.checkpoint(truncate=False) is None
+
+
+def test_events_wait_for_the_rows_that_are_found_by_them(full: Box) -> None:
+    """Shorter spans may be put in force between the outbox's turn and the events'."""
+    longer = Retention(outbox=200 * DAY, events=300 * DAY)
+    for work, kept in ((Work.OUTBOX, longer), (Work.DELIVERIES, Retention())):
+        full.store.begin()
+        full.store.prune(work, kept, full.now)
+        full.store.commit()
+    assert not full.store.may_prune(Work.EVENTS, Retention(), full.now)
+    step(full, Work.EVENTS)
+    assert left(full)[2:] == [31, 1, 32]
+    for work in Work:
+        while step(full, work):
+            pass
+    assert left(full) == [1, 0, 1, 0, 0]

@@ -198,7 +198,7 @@ def test_A22_A23_what_is_gone_stops_ingest_until_it_is_back(mapped: Mapped, sql:
     mapped.store.rollback()
     with session(mapped) as command, command.read() as connection:
         said = facts_of.facts(
-            connection, command.file, mapped.path, columns=mapped.columns
+            connection, command.file, mapped.path, columns=mapped.columns, now=mapped.now
         ).outbox_fault
     assert said == f"schema: {expected} missing"
     if column:
@@ -284,7 +284,10 @@ def test_the_lag_is_what_waits(mapped: Mapped) -> None:
     def lag() -> int:
         with session(mapped) as command, command.read() as connection:
             columns = mapped.columns
-            return facts_of.facts(connection, command.file, mapped.path, columns=columns).lag_rows
+            found = facts_of.facts(
+                connection, command.file, mapped.path, columns=columns, now=mapped.now
+            )
+            return found.lag_rows
 
     assert lag() == 30
     mapped.look()

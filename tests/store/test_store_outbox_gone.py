@@ -1,11 +1,14 @@
 """What the host may do to the outbox table itself, and what must happen then."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.store.conftest import Box
 from webhookd.errors import DatabaseError, OutboxUnreadable
-from webhookd.store import preflight, schema
+from webhookd.store import driver, preflight, schema
 from webhookd.store.create import prepare
+from webhookd.store.outbox import Outbox
 
 
 def test_an_outbox_made_anew_stops_ingest_and_says_how_to_go_on(box: Box) -> None:
@@ -53,3 +56,23 @@ def test_B21_no_file_is_created_on_a_network_file_system(
     with pytest.raises(DatabaseError, match="network file system"):
         prepare(new, table="outbox", start=None, ids_never_reused=False, may_create=True, now=0)
     assert not new.exists()
+
+
+def test_A23_a_table_made_anew_is_noticed_however_its_name_is_written(tmp_path: Path) -> None:
+    """SQLite keeps the last id by the name that the host wrote, and compares that one exactly."""
+    path, sql = tmp_path / "erp.db", schema.OUTBOX.format(table="ERP_Outbox")
+    host = driver.connect(path, mode="rwc")
+    host.execute(sql)
+    prepare(
+        path, table="erp_outbox", start="beginning", ids_never_reused=False, may_create=False, now=0
+    )
+    outbox = Outbox(path, "erp_outbox", 100)
+    for _ in range(3):
+        host.execute("INSERT INTO ERP_Outbox (event_type) VALUES ('a.b')")
+    assert outbox.end(host, 3) == 3
+    host.execute("DROP TABLE ERP_Outbox")
+    host.execute(sql)
+    host.execute("INSERT INTO ERP_Outbox (event_type) VALUES ('a.b')")
+    with pytest.raises(OutboxUnreadable, match=r"seq = 3 WHERE name = 'ERP_Outbox'"):
+        outbox.end(host, 3)
+    host.close()

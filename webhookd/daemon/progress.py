@@ -14,9 +14,14 @@ import trio
 
 from webhookd.core.model import Millis
 from webhookd.daemon.clock import LONGEST_WAIT
+from webhookd.daemon.outage import WITNESS_WAIT
 
 PATIENCE: Final = 2 * LONGEST_WAIT
 """Seconds without a turn after which a part is stuck; no part's own wait is half as long."""
+
+AFTERWARDS: Final = 5 * WITNESS_WAIT
+"""Seconds that an attempt may take beyond its timeout: a fault that may be ours waits for a witness
+then. Where many wait so in turn there is always one that does, and nothing is wrong."""
 
 
 class UnderWay:
@@ -42,9 +47,9 @@ class UnderWay:
         return any(deadline < now for deadline in self._deadlines.values())
 
     def begin(self, timeout: Millis) -> int:
-        """An attempt begins that must have ended after `timeout`; the number to `end` it by."""
+        """An attempt begins, to be over soon after `timeout`; the number to `end` it by."""
         self._begun += 1
-        self._deadlines[self._begun] = trio.current_time() + timeout / 1000
+        self._deadlines[self._begun] = trio.current_time() + timeout / 1000 + AFTERWARDS
         return self._begun
 
     def end(self, number: int) -> None:

@@ -75,6 +75,7 @@ def main(settings: Settings, *, drain: bool, load: Load | None = None) -> int:
         AnotherDaemon: one runs on this file.
         DatabaseError: the file cannot be used, or can no longer.
     """
+    signals.answer_no_dump_yet()
     path = preflight.real_path(settings.database)
     preflight.check(path)
     with ExitStack() as stack:

@@ -90,7 +90,7 @@ class Service:
             yield
         finally:
             self._tell_status()
-            if told:
+            if told and not self._daemon.stopping.is_set():
                 self._notifier.ready()
 
     async def _become_ready(self) -> None:
@@ -115,7 +115,8 @@ class Service:
         while True:
             self._judge(self._daemon.stuck())
             self._notifier.retell()
-            if not self._is_ready and not self._is_stuck:
+            is_starting = not self._is_ready and not self._daemon.stopping.is_set()
+            if is_starting and not self._is_stuck:
                 self._notifier.needs_longer(STARTING_FOR)
             self._tell_status()
             await trio.sleep(LOOK_EVERY)

@@ -35,6 +35,11 @@ class Stoppable(Protocol):
         """End at once."""
 
 
+def answer_no_dump_yet() -> None:
+    """A signal for a dump ends nothing while there are no tasks yet: an upgrade takes its time."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
 @contextmanager
 def received() -> Iterator[AsyncIterator[int]]:
     """The signals that come from now on; one that nobody listens for any more ends nothing."""

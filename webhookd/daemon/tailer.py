@@ -79,7 +79,7 @@ class Tailer:
         self._work_is_left = False
         """A removed subscription may still be owed something, which is to be cancelled."""
         self.turns = 0
-        """Grows with every look, and with every batch of one."""
+        """Grows with every look, and with every batch of one, or of a sweep."""
         self.is_kept_out = False
         """A writer outside WAL mode kept the last look out of the file."""
         self.read = trio.Event()
@@ -213,6 +213,7 @@ class Tailer:
             if done.events:
                 log(Action.SWEEP_FOUND, logging.WARNING, events=done.events)
             self._tell(done)
+            self.turns += 1  # a drain begins with this, however many gaps there are
             more = done.more
             if more:
                 begun = await _breathe(begun)

@@ -22,6 +22,8 @@ CHANGES: Final = (
 LAST_EVENT: Final = "SELECT max(sequence) FROM webhookd_events"
 LAST_CHANGE: Final = "SELECT max(sequence) FROM webhookd_aggregates"
 POSITIONS: Final = "SELECT what, position FROM webhookd_retention"
+HIGHEST: Final = 2**63 - 1
+"""Above every sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,20 @@ class Terms:
             cutoff is not None and self.connection.execute(sql, (cutoff, 1)).fetchone() is not None
         )
 
-    def comes_further(self, work: Work, page: str, last: str, span: Span) -> bool:
-        """Whether what follows the position is old enough."""
+    def last_event(self, *, outbox_ours: bool) -> int:
+        """Up to where events may go: by them the rows of an outbox of ours are found.
+
+        A span may have become another one since the outbox was gone through.
+        """
+        held = outbox_ours and self.kept.outbox is not None
+        return self.positions[Work.OUTBOX] if held else HIGHEST
+
+    def comes_further(
+        self, work: Work, page: str, last: str, span: Span, highest: int = HIGHEST
+    ) -> bool:
+        """Whether what follows the position, and is not above `highest`, is old enough."""
         ages = self.ages(page, last, span)
         if ages.cutoff is None:
             return False
         found = self.connection.execute(page, (self.positions[work], 1)).fetchone()
-        return found is not None and ages.is_old(found[0], found[1])
+        return found is not None and found[0] <= highest and ages.is_old(found[0], found[1])

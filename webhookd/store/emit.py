@@ -8,6 +8,7 @@ from webhookd.core.rows import Draft, RawRow, Rejection, judge, mismatch
 from webhookd.core.structure import Validation
 from webhookd.errors import Refused, UsageError
 from webhookd.store.host_table import quoted
+from webhookd.store.outbox import told_of_refusal
 from webhookd.store.transaction import Transaction
 
 _COLUMNS: Final = (
@@ -48,6 +49,7 @@ def emit(
     Raises:
         Refused: the outbox is the host's own table, or the event id was seen before.
         UsageError: ingest would reject the row.
+        OutboxUnreadable: the outbox is gone, or not as it was made, or takes no row.
     """
     file = transaction.file
     if not file.outbox_ours:
@@ -71,14 +73,16 @@ def emit(
             f"event_id {row.event_id} is that of outbox row {seen[0]} already; choose another"
         )
     values = [getattr(row, column) for column in _COLUMNS]
-    inserted = transaction.connection.execute(
-        f"INSERT INTO {quoted(file.outbox_table)} ({', '.join(_COLUMNS)})"
-        f" VALUES ({', '.join('?' * len(_COLUMNS))})",
-        [
-            value if value != "" or column == "payload" else None
-            for column, value in zip(_COLUMNS, values, strict=True)
-        ],
-    ).lastrowid
+    remedy = "take away what is in the way; `webhookd init` makes a table that is gone"
+    with told_of_refusal(f"{file.outbox_table}: takes no row", remedy):
+        inserted = transaction.connection.execute(
+            f"INSERT INTO {quoted(file.outbox_table)} ({', '.join(_COLUMNS)})"
+            f" VALUES ({', '.join('?' * len(_COLUMNS))})",
+            [
+                value if value != "" or column == "payload" else None
+                for column, value in zip(_COLUMNS, values, strict=True)
+            ],
+        ).lastrowid
     if inserted is None:
         raise RuntimeError("an INSERT into a table with an integer key gave no id")
     return inserted

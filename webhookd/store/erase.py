@@ -91,7 +91,7 @@ def erase(session: Session, wanted: Wanted, *, dry_run: bool = False) -> Iterato
             walk.counts = Counter()
             if dry_run:
                 with session.read():
-                    _page(walk, connection, wanted, lambda *_: Counter(erased=1))
+                    _page(walk, connection, wanted, lambda _, __, size: Counter(erased=size > 0))
             else:
                 with session.write() as transaction:
                     _page(walk, connection, wanted, _Blank(transaction))
@@ -120,7 +120,7 @@ def _page(
     walk: _Walk,
     connection: Connection,
     wanted: Wanted,
-    blank: Callable[[int, int, str], Counter[str]],
+    blank: Callable[[int, int, int], Counter[str]],
 ) -> None:
     """As many of the next events as one transaction may look at."""
     until = time.perf_counter() + A_MOMENT
@@ -129,12 +129,13 @@ def _page(
     for sequence, number, event_type, size in found:
         walk.position = sequence
         # Webhookd's own events tell of subscriptions, and quote nobody.
-        if not size or event_type.startswith(OWN_TYPES):
+        if size is None or event_type.startswith(OWN_TYPES):
             continue
-        if not wanted.include_pending and connection.execute(IS_OWED, (sequence,)).fetchone():
+        spared = size and not wanted.include_pending
+        if spared and connection.execute(IS_OWED, (sequence,)).fetchone():
             walk.counts["owed"] += 1
             continue
-        walk.counts += blank(sequence, number, event_type)
+        walk.counts += blank(sequence, number, size)
         if time.perf_counter() >= until:
             return
     walk.is_over = len(found) < PAGE
@@ -152,10 +153,13 @@ class _Blank:
             " WHERE id = ? AND payload IS NOT NULL"
         )
 
-    def __call__(self, sequence: int, number: int, _: str) -> Counter[str]:
+    def __call__(self, sequence: int, number: int, size: int) -> Counter[str]:
         connection = self._connection
-        connection.execute(BLANK, (sequence,))
+        # Of one that was erased before too: a request was in flight, and its answer came later.
         excerpts = connection.execute(BLANK_EXCERPTS, (sequence,)).rowcount
+        if not size:
+            return Counter(excerpts=excerpts)
+        connection.execute(BLANK, (sequence,))
         table = self._table
         rows = change_row(connection, table, self._row, number) if table else 0
         return Counter(erased=1, excerpts=excerpts, outbox=rows)

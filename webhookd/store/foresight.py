@@ -13,7 +13,7 @@ from webhookd.core.retention import FINISHED, Retention, before
 from webhookd.core.rows import OWN_TYPES
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
-from webhookd.store.host_table import quoted
+from webhookd.store.host_table import inspect, quoted
 
 PAGE: Final = 2_000
 """Rows read at once: some milliseconds."""
@@ -77,6 +77,9 @@ class _Look:
         self._changes = before(kept.changes, now)
         self._rejected = before(kept.rejected, now)
         self._outbox = before(kept.outbox, now) if file.outbox_ours else None
+        if self._outbox is not None and inspect(connection, file.outbox_table) is None:
+            # It is gone, and until it is back the events stay by which its rows are found.
+            self._outbox = self._events = None
         self._has_row = f"SELECT 1 FROM {quoted(file.outbox_table)} WHERE id = ?"
 
     def deliveries(self) -> Iterator[Counter[str]]:

@@ -4,6 +4,8 @@ Text is read as bytes, because one row of invalid UTF-8 would make a whole `fetc
 JSON function of SQLite's is used on it, because one malformed row would abort the query.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +24,11 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 TOO_BIG: Final = 18
 """SQLITE_TOOBIG: a value is longer than this SQLite can hold."""
 
-LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = ?"
-"""The highest id that an AUTOINCREMENT table ever had; no row before the first."""
+LAST_ID: Final = (
+    "SELECT seq, name FROM sqlite_sequence WHERE name = ? COLLATE NOCASE ORDER BY seq DESC LIMIT 1"
+)
+"""The highest id that an AUTOINCREMENT table ever had, and its name as the host wrote it; no row
+before the first."""
 
 
 def change_row(connection: Connection, table: str, sql: str, number: int) -> int:
@@ -32,15 +37,24 @@ def change_row(connection: Connection, table: str, sql: str, number: int) -> int
     Raises:
         OutboxUnreadable: the table is gone, or something of the host's keeps its rows.
     """
-    try:
+    remedy = 'take away what keeps them, or say outbox = "never" in [retention]'
+    with told_of_refusal(f"the rows of table {table} cannot be changed", remedy):
         return connection.execute(sql, (number,)).rowcount
+
+
+@contextmanager
+def told_of_refusal(what: str, remedy: str) -> Iterator[None]:
+    """Say in words that the host's table, or something of the host's on it, lets nothing be done.
+
+    Raises:
+        OutboxUnreadable: it does not.
+    """
+    try:
+        yield
     except (sqlite3.IntegrityError, sqlite3.OperationalError) as error:
         if error.sqlite_errorcode & 0xFF not in _REFUSED:
             raise
-        raise OutboxUnreadable(
-            f"the rows of table {table} cannot be changed ({error}); take away what keeps them, "
-            'or say outbox = "never" in [retention]'
-        ) from error
+        raise OutboxUnreadable(f"{what} ({error}); {remedy}") from error
 
 
 _REFUSED: Final = {1, 19}
@@ -166,7 +180,7 @@ class Outbox:
             raise OutboxUnreadable(
                 f"schema: table {self.table} was made anew, its ids begin again at {last[0]} and "
                 f"{cursor} are done with; UPDATE sqlite_sequence SET seq = {cursor} WHERE name = "
-                f"'{self.table}', then insert its rows again"
+                f"{literal(last[1])}, then insert its rows again"
             )
         return highest
 

@@ -28,7 +28,7 @@ from webhookd.core.model import DeliveryState, Millis
 from webhookd.core.retention import FINISHED, Retention, Work, before
 from webhookd.core.rows import OWN_TYPES
 from webhookd.core.storage import Pruned
-from webhookd.store.ages import CHANGES, EVENTS, LAST_CHANGE, LAST_EVENT, Ages, Terms
+from webhookd.store.ages import CHANGES, EVENTS, HIGHEST, LAST_CHANGE, LAST_EVENT, Ages, Terms
 from webhookd.store.driver import Connection
 from webhookd.store.host_table import quoted
 from webhookd.store.outbox import change_row
@@ -132,7 +132,8 @@ def may_prune(
         case Work.OUTBOX:
             return outbox_ours and terms.comes_further(work, EVENTS, LAST_EVENT, kept.outbox)
         case Work.EVENTS:
-            return terms.comes_further(work, EVENTS, LAST_EVENT, kept.events)
+            last = terms.last_event(outbox_ours=outbox_ours)
+            return terms.comes_further(work, EVENTS, LAST_EVENT, kept.events, last)
         case Work.CHANGES:
             return terms.comes_further(work, CHANGES, LAST_CHANGE, kept.changes)
 
@@ -263,7 +264,8 @@ class _Step(Terms):
 
     def all_events(self) -> bool:
         """Events that no delivery refers to."""
-        return self._walk(Work.EVENTS, self.events, self._look_at_event)
+        last = self.last_event(outbox_ours=bool(self.transaction.file.outbox_ours))
+        return self._walk(Work.EVENTS, self.events, self._look_at_event, last)
 
     def _look_at_event(self, sequence: int, aggregate: int, *_: object) -> None:
         if self.connection.execute(IS_REFERRED_TO, (sequence,)).fetchone() is None:
@@ -298,8 +300,8 @@ class _Step(Terms):
         self.connection.execute(DELETE_CHANGE, (key,))
         self._went("changes", sequence, "changes")
 
-    def _walk(self, work: Work, ages: Ages, look: Callable[..., None]) -> bool:
-        """Go on from the position, up to the first that is not old enough."""
+    def _walk(self, work: Work, ages: Ages, look: Callable[..., None], last: int = HIGHEST) -> bool:
+        """Go on from the position, up to `last` or the first that is not old enough."""
         if ages.cutoff is None:
             return False
         wanted = self.allowance.left
@@ -307,7 +309,7 @@ class _Step(Terms):
         for sequence, at, *rest in found:
             if self.allowance.is_spent:
                 return True
-            if not ages.is_old(sequence, at):
+            if sequence > last or not ages.is_old(sequence, at):
                 return False
             left = self.allowance.left
             look(sequence, *rest)
