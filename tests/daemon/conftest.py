@@ -31,7 +31,7 @@ from webhookd.core.model import (
     Url,
 )
 from webhookd.core.storage import Store
-from webhookd.daemon import storage, tailer, upkeep
+from webhookd.daemon import heartbeat, janitor, storage, tailer, upkeep
 from webhookd.daemon.run import Daemon
 from webhookd.daemon.tailer import Hints
 from webhookd.logs.actions import Action
@@ -416,3 +416,6 @@ def long_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tailer, "POLL", 300.0)
     monkeypatch.setattr(upkeep, "EVERY", 300.0)
     monkeypatch.setattr(upkeep, "CLOCK_EVERY", 300.0)
+    monkeypatch.setattr(janitor, "EVERY", 3_600.0)
+    monkeypatch.setattr(janitor, "WAL_EVERY", 3_600.0)
+    monkeypatch.setattr(heartbeat, "EVERY", 300.0)

@@ -7,6 +7,7 @@ import trio
 
 from webhookd.core.model import Answer
 from webhookd.daemon.places import HostPlaces
+from webhookd.logs.actions import Action
 
 
 async def test_rate_limit_lets_out_one_seconds_burst_and_then_goes_evenly(world, autojump_clock):
@@ -68,7 +69,7 @@ async def test_rate_limit_counts_what_is_sent_not_who_waits_for_a_place(world, a
     assert all(later - one >= 0.99 for one, later in zip(at, at[2:], strict=False)), at
 
 
-async def test_rate_limit_is_not_used_up_by_what_has_expired(world, autojump_clock):
+async def test_rate_limit_is_not_used_up_by_what_has_expired(world, autojump_clock, warnings):
     """Else a stale backlog would make what can still be sent grow too old as well."""
     world.subscribe("a", rate_limit=0.5, max_age=4_000, concurrency=2)
     for n in range(20):
@@ -81,6 +82,7 @@ async def test_rate_limit_is_not_used_up_by_what_has_expired(world, autojump_clo
         await trio.sleep(2.1)
         assert len(world.sender.seen) == sent + 1
     assert world.states()[-1] == "delivered"
+    assert warnings()[Action.DELIVERY_FAILED] == 20 - sent
 
 
 async def test_rate_limit_does_not_hold_up_the_end(world, autojump_clock):

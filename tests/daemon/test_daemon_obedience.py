@@ -74,7 +74,9 @@ async def test_E12_a_change_of_one_delivery_makes_lanes_read_again(world, autoju
     assert not reads, "single deliveries are no business of subscriptions"
 
 
-async def test_E11_ten_thousand_quiet_ones_are_not_read_for_the_sake_of_one(world, autojump_clock):
+async def test_E11_ten_thousand_quiet_ones_are_not_read_for_the_sake_of_one(
+    world, autojump_clock, warnings
+):
     with world.command() as transaction:
         transaction.connection.execute(
             "WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 10000)"

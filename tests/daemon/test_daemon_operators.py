@@ -247,7 +247,7 @@ async def test_E12_cancelled_while_it_waits_for_its_retry_the_next_goes(world, a
 
 
 async def test_E12_reopened_while_the_next_is_in_flight_it_goes_first_after_it(
-    world, autojump_clock
+    world, autojump_clock, warnings
 ):
     world.subscribe("a", retry_delays=[])
     world.sender.script = lambda seen: (
@@ -265,9 +265,12 @@ async def test_E12_reopened_while_the_next_is_in_flight_it_goes_first_after_it(
     assert [(one.n, one.attempt) for one in world.sender.seen] == [(1, 1), (2, 1), (1, 2), (3, 1)]
     assert world.states() == ["delivered"] * 3
     assert len({one.body for one in world.sender.seen if one.n == 1}) == 1
+    assert warnings() == {Action.DELIVERY_FAILED: 1}
 
 
-async def test_E12_reopened_while_the_next_waits_for_a_place_it_goes_first(world, autojump_clock):
+async def test_E12_reopened_while_the_next_waits_for_a_place_it_goes_first(
+    world, autojump_clock, warnings
+):
     world.subscribe("a", retry_delays=[])
     world.subscribe("b", events=["other.*"], timeout=60_000)
     world.set(max_in_flight=1)
@@ -287,6 +290,7 @@ async def test_E12_reopened_while_the_next_waits_for_a_place_it_goes_first(world
         await trio.sleep(20)
     mine = [(one.n, one.attempt) for one in world.sender.of("a") if one.aggregate == "x"]
     assert mine == [(1, 1), (1, 2), (3, 1)]
+    assert warnings() == {Action.DELIVERY_FAILED: 1}
 
 
 async def test_E12_one_that_waits_is_hastened(world, autojump_clock):

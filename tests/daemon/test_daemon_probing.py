@@ -268,7 +268,7 @@ async def test_one_broken_aggregate_does_not_lengthen_the_pauses_of_the_others(
             sent = [one.at for one in world.sender.seen if one.aggregate == f"fresh{n}"]
             assert len(sent) == 1
             assert sent[0] < inserted + 1.2
-    assert set(warnings()) == {Action.SUBSCRIPTION_FAILING}
+    assert set(warnings()) == {Action.SUBSCRIPTION_FAILING, Action.DELIVERY_FAILED}
 
 
 async def test_no_pause_is_longer_than_the_longest_delay(world, autojump_clock, warnings):

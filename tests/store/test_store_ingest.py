@@ -250,7 +250,7 @@ def test_A22_a_column_that_is_gone_stops_ingest_alone(box: Box, column: str) -> 
     assert box.due(1) == [2]
     box.succeed(2)
     with Session(box.path, write=False) as session:
-        facts = facts_of.facts(session.connection, session.file, box.path)
+        facts = facts_of.facts(session.connection, session.file, box.path, now=NOW)
     assert facts.outbox_fault == f"schema: column outbox.{column} missing"
     box.host.execute(f"ALTER TABLE outbox RENAME COLUMN other TO {column}")
     assert box.ingest().events == 1, "resumes alone"
