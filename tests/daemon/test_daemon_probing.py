@@ -131,7 +131,10 @@ async def test_a_lane_that_starts_again_and_a_daemon_that_starts_again_go_on_wit
         await trio.sleep(30)
         assert not daemon._supervisor.is_busy
         await trio.sleep(60)
-    assert len(world.sender.seen) == 6 + 4  # at 61, 64, 69 and 78 s, and next at 95 s
+    # At 61, 64, 69 and 78 s, and next at 95 s; or at 61, 63, 66, 71, 80 s, where the first one that
+    # is tried again is the one that failed last: that lengthens no pause.
+    again = [round(one.at) for one in world.sender.seen[6:]]
+    assert again in ([61, 64, 69, 78], [61, 63, 66, 71, 80])
     assert len(world.sender.channels) > 6
     async with world.running():
         await trio.sleep(120)
