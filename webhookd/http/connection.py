@@ -158,13 +158,15 @@ class TlsConnection(Connection):
         return super().write(self._outgoing.read())
 
     async def read(self) -> bytes:
-        while True:
-            decrypted = self._decrypt()
-            if decrypted is not None:
-                await trio.lowlevel.checkpoint()
-                return decrypted
+        decrypted = self._decrypt()
+        if decrypted is not None:
+            await trio.lowlevel.checkpoint()
+            return decrypted
+        while decrypted is None:
             await self._flush()  # what TLS itself has to say, such as a changed key
             self._take_in(await super().read())
+            decrypted = self._decrypt()
+        return decrypted
 
     def read_now(self) -> bytes | None:
         for _ in range(MOST_AT_ONCE):
