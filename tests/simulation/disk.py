@@ -11,8 +11,8 @@ two things are ever written:
   random number of those behind them: none, all, or some.
 - Pages of the database, by a checkpoint. It syncs the `-wal` before and the database behind
   (NORMAL and up), so it never makes less durable; a cut in its middle finds the whole `-wal`. In
-  the simulation no connection checkpoints by itself; the host does it as an action of its own,
-  which counts as a sync of everything.
+  the simulation no connection checkpoints by itself; the host does it as an action of its own, and
+  the daemon's janitor, which counts as a sync of everything.
 
 What is synced is not assumed: `synchronous` is asked of the very connection that committed. The
 simulated disk does not reorder what was synced, does not lie about syncs and does not tear a page

@@ -133,8 +133,7 @@ class Host:
     def _checkpoint(self) -> None:
         mode = self._dice.choice(("PASSIVE", "RESTART"))
         busy = self.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0]
-        self.world.disk.checkpointed()
-        self.unsynced.clear()
+        self.world.checkpointed()
         self.world.trace(f"host checkpoints, {mode} {busy}")
 
     # What it does within a transaction.

@@ -15,6 +15,7 @@ import trio
 
 from tests.simulation.host import MAX_PAYLOAD
 from tests.simulation.network import Network, Request
+from webhookd.core.storage import Checkpointed
 from webhookd.daemon import tailer
 from webhookd.daemon.attempt import LINGER
 from webhookd.daemon.run import Daemon
@@ -72,6 +73,14 @@ class Store:
         """Roll back; the dead have nothing to roll back any more."""
         if not self._life.dead:
             self.real.rollback()
+
+    def checkpoint(self, *, truncate: bool) -> Checkpointed | None:
+        """Bring the write-ahead log into the file; that syncs what others have committed too."""
+        self._life.check()
+        done = self.real.checkpoint(truncate=truncate)
+        if done is not None:
+            self._life.world.checkpointed()
+        return done
 
 
 _READS: Final = {"due", "next_due", "outlook", "subscriptions"}

@@ -204,6 +204,11 @@ class World:
         self.trace(f"{source} commits, sequence {self.model.mirror.sequence}")
         self.hints.fire()
 
+    def checkpointed(self) -> None:
+        """Somebody has brought the `-wal` into the file, as far as others let them."""
+        self.disk.checkpointed()
+        self.host.unsynced.clear()
+
     def power_cut(self) -> None:
         """Every process dies, and what was not synced may be gone."""
         at, database, wal = self.disk.cut(self._weather)
