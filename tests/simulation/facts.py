@@ -228,6 +228,8 @@ class Delivery:
     """When its next try may be, as its last attempt was recorded; '' once an operator moved it."""
     not_before_of: tuple[float, int] = (0.0, 0)
     """When that was recorded, in virtual seconds, and how far ahead it was, in milliseconds."""
+    too_late: bool = False
+    """The daemon was to stop when it was made: the next one sends it."""
     body: bytes | None = None
     """The bytes of its first request."""
     requests: list[Any] = field(default_factory=list)

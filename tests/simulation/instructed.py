@@ -116,9 +116,11 @@ class Instructed:
         held = [one for one in self.of(known.sub) if one.kind == REASONS[reason]]
         if not any(place in one.may for one in held):
             yield "nobody has instructed that"
+        # The newest may be another one by the time of the next instruction.
+        goes = any(place in one.must or self._newer(one, known) for one in held)
+        if reason == "newest_only" and not goes:
+            yield "it is the newest"
         for one in held:
-            if reason == "newest_only" and place not in one.must and not self._newer(one, known):
-                yield "it is the newest"
             if known.reopened_at > one.at and not self._clock_went_back:
                 yield "it was opened again since"
 
@@ -188,8 +190,10 @@ class Instructed:
 
     def _judge(self, given: Given) -> None:
         """It is said to be done."""
-        for place in given.must:
+        for place, meant in given.must.items():
             one = self._model.owed.get((place, given.sub.key))
+            if meant is not None and one is not meant:
+                continue  # retention took it, and whatever is there now was made since
             if one is None and given.sub.patterns is not given.patterns:
                 continue  # what is wanted was changed meanwhile
             if one is None and self._is_gone(given, place):
@@ -199,7 +203,7 @@ class Instructed:
                 continue
             if one.sequence > given.key or one.touched_at >= given.at:
                 continue
-            if given.kind == "replay" and self._delivered_since(given, one):
+            if given.kind == "replay" and self._is_overtaken(given, one):
                 continue
             if given.kind == "retry_failed" and self._clock_went_back:
                 continue  # what failed before the first of the streak, by the clock, is not of it
@@ -212,12 +216,19 @@ class Instructed:
         gone = (place, given.sub.key) in self._model.keeping.owed
         return gone or place not in self._model.events
 
-    def _delivered_since(self, given: Given, known: Delivery) -> bool:
-        """Whether a newer one of its aggregate was; it may have been opened again after that."""
-        return any(
-            one.sub is given.sub
-            and one.event.aggregate == known.event.aggregate
-            and one.event.sequence > known.event.sequence
-            and any(sent.succeeded and sent.recorded_at >= given.at for sent in one.requests)
-            for one in self._model.deliveries.values()
-        )
+    def _is_overtaken(self, given: Given, known: Delivery) -> bool:
+        """Whether a newer one of its aggregate was delivered since, or was, and retention took it.
+
+        It may have been opened again after that.
+        """
+        for event in self._model.events.values():
+            newer = event.sequence > known.event.sequence
+            if not newer or event.aggregate != known.event.aggregate:
+                continue
+            one = self._model.owed.get((event.sequence, given.sub.key))
+            if one is None:
+                if given.sub.wants(event):
+                    return True
+            elif any(sent.succeeded and sent.recorded_at >= given.at for sent in one.requests):
+                return True
+        return False

@@ -61,6 +61,8 @@ class Keeping:
         """What `minimum_cursor` must say."""
         self._rejected: dict[int, str] = {}
         self._attempts: dict[tuple[int, int], str] = {}
+        self._went: set[tuple[int, int]] = set()
+        """Attempts that have gone; whether they were to is judged as they do."""
 
     @property
     def is_short(self) -> bool:
@@ -182,12 +184,12 @@ class Keeping:
             goes = not one.pending and self._is_old(one.finished_at, getattr(self.kept, one.state))
             if not goes and not self._is_old(self._attempts[key], self.kept.attempts):
                 model.wrong("retention", f"attempt {key[1]} of {one} is gone")
+            self._went.add(key)
         self._attempts = attempts
 
     def may_lack(self, one: Delivery, request: Request) -> bool:
-        """Whether an attempt may have gone, though its delivery is there."""
-        goes = not one.pending and self._is_old(one.finished_at, getattr(self.kept, one.state))
-        return goes or self._is_old(iso(request.wall), self.kept.attempts)
+        """Whether an attempt has gone, though its delivery is there."""
+        return (one.id, request.attempt) in self._went
 
     def _raise(self, feed: str, sequence: int) -> None:
         self.lowest[feed] = max(self.lowest[feed], sequence)

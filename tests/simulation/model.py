@@ -222,6 +222,7 @@ class Model:
         if event is None:
             self.wrong("G1", f"delivery {row['id']} came without its event")
             return None
+        life = self.world.machine.life
         made = Delivery(
             row["id"],
             event,
@@ -231,6 +232,7 @@ class Model:
             row["id"],
             row["created_at"],
             since=row["created_at"],
+            too_late=life is not None and life.stop_asked_at <= trio.current_time(),
         )
         if row["event"] in fresh:
             fresh[event.sequence].add(sub.key)

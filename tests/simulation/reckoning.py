@@ -81,7 +81,8 @@ def check_end(model: "Model", *, swept: bool) -> None:
         model.wrong("G2", f"{given.kind} for {given.sub.name} is not done")
     for one in model.deliveries.values():
         sub = one.sub
-        if one.pending and (sub.removed_at is not None or sub.state.now == "enabled"):
+        sent = sub.state.now == "enabled" and not (one.event.is_own and one.too_late)
+        if one.pending and (sub.removed_at is not None or sent):
             model.wrong("G2", f"{one} is still pending ({sub.state.now})")
         if one.state == "delivered" and not any(request.succeeded for request in one.requests):
             model.wrong("G2", f"{one} is delivered, and nobody has accepted it")
