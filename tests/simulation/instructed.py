@@ -226,7 +226,7 @@ class Instructed:
             if not newer or event.aggregate != known.event.aggregate:
                 continue
             one = self._model.owed.get((event.sequence, given.sub.key))
-            if one is None:
+            if one is None or event.sequence < given.key < one.id:  # or it was made anew since
                 if given.sub.wants(event):
                     return True
             elif any(sent.succeeded and sent.recorded_at >= given.at for sent in one.requests):
