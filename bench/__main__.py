@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import drain, guest, latency, report, sender, store
+from bench import drain, growth, guest, latency, report, sender, store
 from bench.report import BenchFailed, Result, Scale
 
 BENCHES: Final[dict[str, Callable[[Scale], Result]]] = {
@@ -14,6 +14,7 @@ BENCHES: Final[dict[str, Callable[[Scale], Result]]] = {
     "store": store.measure,
     "latency": latency.measure,
     "guest": guest.measure,
+    "growth": growth.measure,
 }
 
 
