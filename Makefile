@@ -86,7 +86,7 @@ simulate: $(SYNCED) ## the daemon through seeded disasters, judged by a model: S
 bench: $(SYNCED) ## measure, and write the figures to bench/results
 	$(BIN)/python -m bench
 
-bench-%: $(SYNCED) ## one of them: sender, drain, store, latency
+bench-%: $(SYNCED) ## one of them: sender, drain, store, latency, guest, growth
 	$(BIN)/python -m bench $*
 
 soak: $(SYNCED) ## the real daemon among faults for MINUTES=30; memory, descriptors, WAL and lag stay bounded

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import drain, latency, report, sender, store
+from bench import drain, growth, guest, latency, report, sender, store
 from bench.report import BenchFailed, Result, Scale
 
 BENCHES: Final[dict[str, Callable[[Scale], Result]]] = {
@@ -13,6 +13,8 @@ BENCHES: Final[dict[str, Callable[[Scale], Result]]] = {
     "drain": drain.measure,
     "store": store.measure,
     "latency": latency.measure,
+    "guest": guest.measure,
+    "growth": growth.measure,
 }
 
 

@@ -1,6 +1,7 @@
 """What the daemon is given: a file with subscriptions and events. And what it made of it."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,8 @@ from webhookd.core.profiles import BUILT_IN
 from webhookd.core.request import Request
 from webhookd.daemon.roster import Member, enroll
 from webhookd.store import create, subscriptions
-from webhookd.store.driver import connect
+from webhookd.store.driver import Connection, connect
+from webhookd.store.sqlite import SqliteStore, open_checked
 from webhookd.store.transaction import Session
 
 SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="  # noqa: S105 - guards nothing
@@ -71,17 +73,43 @@ def prepare(folder: Path, *, port: int, endpoints: int, events: int) -> Workload
                     now,
                 )
         with session.write() as transaction:
-            transaction.connection.executemany(
-                "INSERT INTO outbox (event_type, aggregate_id, tenant, payload)"
-                " VALUES ('supplier.created', ?, ?, ?)",
-                (
-                    (f"V{number:06d}", f"tenant-{number % endpoints:02d}", PAYLOAD % number)
-                    for number in range(events)
-                ),
-            )
+            insert(transaction.connection, range(events), endpoints)
     config = folder / "config.toml"
     config.write_text('database = "host.db"\n[egress]\nallow = ["127.0.0.1"]\n', encoding="utf-8")
     return Workload(database, config, events)
+
+
+def insert(connection: Connection, numbers: Iterable[int], endpoints: int = 1) -> None:
+    """Put a row into the outbox for each number, within a transaction of the caller's."""
+    connection.executemany(
+        "INSERT INTO outbox (event_type, aggregate_id, tenant, payload)"
+        " VALUES ('supplier.created', ?, ?, ?)",
+        (
+            (f"V{number:06d}", f"tenant-{number % endpoints:02d}", PAYLOAD % number)
+            for number in numbers
+        ),
+    )
+
+
+def open_store(workload: Workload) -> SqliteStore:
+    """The daemon's own store on the file; to be closed by the caller."""
+    return open_checked(
+        workload.database,
+        default_tenant="",
+        max_payload=1 << 20,
+        ids_never_reused=False,
+        known_mark=None,
+    )
+
+
+def take_in(store: SqliteStore) -> None:
+    """Ingest all that is in the outbox, so that it is owed."""
+    now = time.time_ns() // 1_000_000
+    more = True
+    while more:
+        store.begin()
+        more = store.ingest(now).more
+        store.commit()
 
 
 def member(workload: Workload) -> Member:

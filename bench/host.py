@@ -1,33 +1,65 @@
 """`python -m bench.host DATABASE EVENTS PER_SECOND`: a host that commits one event at a time.
 
-It has its own SQLite, Python's, as any host would. When all are in, it writes a line an event to
-stdout: the moment at which COMMIT returned (nanoseconds of CLOCK_MONOTONIC) and the event's id.
+It has its own SQLite, Python's, as any host would, and waits for the write lock as the recipes
+say. When all are in, it writes a line an event to stdout: see `Commit`.
 """
 
 import sqlite3
 import sys
 import time
+from dataclasses import dataclass
+from typing import Final
+
+PATIENCE: Final = 30.0
+"""Seconds that it waits for the write lock: as docs/recipes.md has it."""
 
 
-def run(database: str, events: int, per_second: float) -> list[tuple[int, str]]:
-    """The moment and the id of each event that was committed."""
-    connection = sqlite3.connect(database, isolation_level=None)
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One event's transaction. All spans are in nanoseconds."""
+
+    event: str
+    at: int
+    """When COMMIT returned, by CLOCK_MONOTONIC."""
+    took: int
+    """From BEGIN IMMEDIATE until then."""
+    waited: int
+    """Of that, until BEGIN IMMEDIATE returned with the write lock."""
+
+    def line(self) -> str:
+        """What is written to stdout."""
+        return f"{self.event} {self.at} {self.took} {self.waited}"
+
+    @classmethod
+    def parse(cls, line: str) -> "Commit":
+        """What `line` made."""
+        event, at, took, waited = line.split()
+        return cls(event, int(at), int(took), int(waited))
+
+
+def run(database: str, events: int, per_second: float) -> list[Commit]:
+    """Commit one event after the other, each at its time; one that is late does not wait."""
+    connection = sqlite3.connect(database, timeout=PATIENCE, isolation_level=None)
     committed = []
+    start = time.monotonic()
     for number in range(events):
         event = f"bench-{number}"
+        begun = time.monotonic_ns()
         connection.execute("BEGIN IMMEDIATE")
+        locked = time.monotonic_ns()
         connection.execute(
             "INSERT INTO outbox (event_type, aggregate_id, payload, event_id)"
             " VALUES ('supplier.created', ?, '{\"name\":\"Ada\"}', ?)",
             (f"V{number}", event),
         )
         connection.execute("COMMIT")
-        committed.append((time.monotonic_ns(), event))
-        time.sleep(1 / per_second)
+        ended = time.monotonic_ns()
+        committed.append(Commit(event, ended, ended - begun, locked - begun))
+        time.sleep(max(0.0, start + (number + 1) / per_second - time.monotonic()))
     connection.close()
     return committed
 
 
 if __name__ == "__main__":
-    for moment, event in run(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])):
-        print(moment, event)
+    for commit in run(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])):
+        print(commit.line())

@@ -12,13 +12,13 @@ from typing import Final
 from bench import fixture
 from bench.processes import (
     free_port,
+    host_commits,
     module,
-    output,
     running,
     wait_for_line,
     wait_for_port,
 )
-from bench.report import BenchFailed, Result, Scale
+from bench.report import BenchFailed, Result, Scale, percentile
 from webhookd.daemon.inotify import Watch
 
 PER_SECOND: Final = 20
@@ -33,7 +33,7 @@ def measure(scale: Scale) -> Result:
     ordered = sorted(delays)
     figures = {
         "p50": statistics.median(ordered),
-        "p99": ordered[max(0, round(0.99 * len(ordered)) - 1)],
+        "p99": percentile(ordered, 0.99),
         "highest": ordered[-1],
         "first": delays[0],
     }
@@ -59,20 +59,18 @@ def _delays(folder: Path, events: int) -> list[float]:
         wait_for_port(receiver, port, folder / "receiver.log")
         with running(workload.command(), log) as daemon:
             wait_for_line(daemon, log, '"daemon.ready"')
-            host = output(
-                module("bench.host", workload.database, events, PER_SECOND), folder / "host.log"
-            )
+            committed = host_commits(workload.database, events, PER_SECOND)
         # The daemon has ended: whatever was under way has arrived.
         receiver.terminate()
         told, _ = receiver.communicate()
-    committed, arrived = _stamps(host), _stamps(told.decode())
-    if len(told.splitlines()) != events or arrived.keys() != committed.keys():
+    arrived = _stamps(told.decode())
+    if len(told.splitlines()) != events or arrived.keys() != {one.event for one in committed}:
         raise BenchFailed(f"{events} events, but {len(told.splitlines())} requests arrived")
-    return [(arrived[event] - moment) / 1e6 for event, moment in committed.items()]
+    return [(arrived[one.event] - one.at) / 1e6 for one in committed]
 
 
 def _stamps(text: str) -> dict[str, int]:
-    """Moments by event, from lines of both."""
+    """Moments by event, from the receiver's lines."""
     return {event: int(moment) for moment, event in map(str.split, text.splitlines())}
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.host import Commit
 from bench.report import BenchFailed
 
 READY_WITHIN: Final = 30.0
@@ -82,6 +83,13 @@ def output(command: Sequence[str], log: Path) -> str:
     if process.returncode:
         raise BenchFailed(f"{command[2]}: exit code {process.returncode}: {_last_line(log)}")
     return told.decode()
+
+
+def host_commits(database: Path, events: int, per_second: float) -> list[Commit]:
+    """What a host, in a process of its own, commits to the file: all of it, in its order."""
+    command = module("bench.host", database, events, per_second)
+    told = output(command, database.with_name("host.log"))
+    return [Commit.parse(line) for line in told.splitlines()]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a benchmark gives back, as a table for people and as JSON for the next comparison."""
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -65,6 +66,11 @@ class Spread:
             f"{value:,.{decimals}f}" for value in (self.median, self.lowest, self.highest)
         )
         return f"{middle} ({low} to {high})"
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The lowest of the values that at least `share` of them do not exceed; of at least one."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def machine() -> dict[str, object]:

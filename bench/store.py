@@ -37,7 +37,7 @@ from webhookd.core.times import to_text
 from webhookd.daemon.run import SWITCH_INTERVAL
 from webhookd.store.book import INSERT_ATTEMPT, UPDATE
 from webhookd.store.driver import Connection, connect
-from webhookd.store.sqlite import SqliteStore, open_checked
+from webhookd.store.sqlite import SqliteStore
 
 BATCH: Final = 200
 PYTHONS_OWN_INTERVAL: Final = 0.005
@@ -275,13 +275,7 @@ def measure(scale: Scale) -> Result:
 async def _measure(folder: Path, rounds: int) -> dict[tuple[str, str], Measured]:
     total = 2 * rounds * BATCH * 6
     workload = fixture.prepare(folder, port=9, endpoints=1, events=total)
-    store = open_checked(
-        workload.database,
-        default_tenant="",
-        max_payload=1 << 20,
-        ids_never_reused=False,
-        known_mark=None,
-    )
+    store = fixture.open_store(workload)
     connection = connect(workload.database, mode="rw")
     try:
         batches = _batches(store, connection)
@@ -320,12 +314,8 @@ def _ways(ways: Ways) -> tuple[tuple[str, Way, float], ...]:
 
 def _batches(store: SqliteStore, connection: Connection) -> Iterator[Batch]:
     """Ingests everything, then gives one batch after the other."""
+    fixture.take_in(store)
     now = time.time_ns() // 1_000_000
-    more = True
-    while more:
-        store.begin()
-        more = store.ingest(now).more
-        store.commit()
     found = connection.execute("SELECT id FROM webhookd_deliveries ORDER BY id").fetchall()
     ids = [DeliveryId(row[0]) for row in found]
     return iter([Batch.of(ids[at : at + BATCH], now) for at in range(0, len(ids), BATCH)])

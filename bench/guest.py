@@ -1,0 +1,275 @@
+"""What the daemon costs its host: how long the host's own commits take, beside it and without it.
+
+A host commits an event at a time, at a steady pace: with no daemon, beside one that has nothing
+else to do, and beside one at full load, which delivers what it owes and takes in a large outbox at
+the same time. The three go by turns, each on a fresh file, and a round is compared within itself.
+"""
+
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from bench import fixture
+from bench.host import Commit
+from bench.processes import host_commits, receiver, running, wait_for_line
+from bench.report import BenchFailed, Result, Scale, Spread, percentile
+from webhookd.store.driver import connect
+from webhookd.store.housekeeping import wal_bytes
+
+PER_SECOND: Final = 100
+GOAL: Final = 2.0
+"""What the p99 beside a daemon at full load should be at most, as a multiple of that without."""
+BACKLOG: Final = 30_000
+"""Deliveries that are owed when the daemon starts."""
+OUTBOX_PER_SECOND: Final = 10_000
+"""Rows in the outbox for each second of the host's: more than any daemon takes in meanwhile."""
+A_WAIT: Final = 1.0
+"""Milliseconds: what SQLite sleeps first when it finds the lock taken."""
+LOOK_EVERY: Final = 0.005
+DELIVERED_WITHIN: Final = 30.0
+"""Seconds within which the daemon has begun, or has sent what little the host has committed."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of the host."""
+
+    commits: list[Commit]
+    wal: int
+    """Bytes of the -wal, at its largest."""
+    delivered_per_second: float = 0.0
+    taken_in_per_second: float = 0.0
+
+    def took(self) -> list[float]:
+        """Milliseconds of each commit."""
+        return [one.took / 1e6 for one in self.commits]
+
+    def waited(self) -> list[float]:
+        """Milliseconds of each, until it had the lock."""
+        return [one.waited / 1e6 for one in self.commits]
+
+    def rest(self) -> list[float]:
+        """Milliseconds of each, from then on."""
+        return [(one.took - one.waited) / 1e6 for one in self.commits]
+
+    def p50(self) -> float:
+        """Milliseconds."""
+        return statistics.median(self.took())
+
+    def p99(self) -> float:
+        """Milliseconds."""
+        return percentile(self.took(), 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the daemon had come at a moment."""
+
+    at: float
+    delivered: int
+    pending: int
+    taken_in: int
+
+
+def measure(scale: Scale) -> Result:
+    """Run it all. Raises BenchFailed when a delivery is not as it should be."""
+    commits, rounds = (1_000, 5) if scale is Scale.FULL else (300, 3)
+    runs: dict[str, list[Run]] = {label: [] for label in RUNS}
+    with tempfile.TemporaryDirectory(prefix="webhookd-bench-") as name:
+        folder = Path(name)
+        with receiver(folder) as serving:
+            for turn in range(rounds):
+                for label, run in RUNS.items():
+                    place = folder / str(turn)
+                    place.mkdir()
+                    runs[label].append(run(place, serving.port, commits))
+                    shutil.rmtree(place)
+    base = runs[ALONE]
+    ratios = {
+        label: {
+            "p50": [one.p50() / bare.p50() for one, bare in zip(found, base, strict=True)],
+            "p99": [one.p99() / bare.p99() for one, bare in zip(found, base, strict=True)],
+        }
+        for label, found in runs.items()
+        if label != ALONE
+    }
+    delivered = [one.delivered_per_second for one in runs[LOADED]]
+    taken_in = [one.taken_in_per_second for one in runs[LOADED]]
+    return Result(
+        settings={
+            "commits": commits,
+            "per_second": PER_SECOND,
+            "rounds": rounds,
+            "receiver": serving.name,
+            "backlog": BACKLOG,
+            "outbox": _outbox(commits),
+        },
+        columns=("", "p50 ms", "p99 ms", "longest", "lock p99", "rest p99", "waited", "-wal MiB"),
+        rows=(
+            *(_row(label, found) for label, found in runs.items()),
+            *(
+                (f"{label} / {ALONE}", *(Spread.of(values).text(2) for values in both.values()))
+                + ("",) * 5
+                for label, both in ratios.items()
+            ),
+        ),
+        figures={"runs": {label: _figures(found) for label, found in runs.items()}}
+        | {"ratios": ratios},
+        remarks=(
+            "median (lowest to highest) of the rounds; a ratio is of two runs of the same round",
+            f"goal: p99 at full load at most {GOAL:g} times that with no daemon",
+            "lock: until BEGIN IMMEDIATE has it; rest: INSERT and COMMIT, with the disk",
+            f"waited: commits that had the lock only after more than {A_WAIT:g} ms",
+            f"deliveries a second at full load: {Spread.of(delivered).text()}",
+            f"rows taken in a second meanwhile: {Spread.of(taken_in).text()}",
+        ),
+    )
+
+
+def _row(label: str, runs: Sequence[Run]) -> tuple[str, ...]:
+    waited = [value for one in runs for value in one.waited()]
+    return (
+        label,
+        Spread.of([one.p50() for one in runs]).text(2),
+        Spread.of([one.p99() for one in runs]).text(2),
+        f"{max(max(one.took()) for one in runs):.1f}",
+        Spread.of([percentile(one.waited(), 0.99) for one in runs]).text(2),
+        Spread.of([percentile(one.rest(), 0.99) for one in runs]).text(2),
+        f"{sum(value > A_WAIT for value in waited) / len(waited):.1%}",
+        f"{max(one.wal for one in runs) / (1 << 20):.1f}",
+    )
+
+
+def _figures(runs: Sequence[Run]) -> list[dict[str, object]]:
+    return [
+        {
+            "took_ms": one.took(),
+            "waited_ms": one.waited(),
+            "wal_bytes": one.wal,
+            "delivered_per_second": one.delivered_per_second,
+            "taken_in_per_second": one.taken_in_per_second,
+        }
+        for one in runs
+    ]
+
+
+def _alone(place: Path, port: int, commits: int) -> Run:
+    """No daemon."""
+    return _host(fixture.prepare(place, port=port, endpoints=1, events=0), commits)
+
+
+def _beside(place: Path, port: int, commits: int) -> Run:
+    """A daemon that has only the host's events to deliver."""
+    workload = fixture.prepare(place, port=port, endpoints=1, events=0)
+    with running(workload.command(), _log(workload)) as daemon:
+        wait_for_line(daemon, _log(workload), '"daemon.ready"')
+        run = _host(workload, commits)
+        _until(workload, lambda progress: progress.delivered == commits)
+    fixture.check_delivered(replace(workload, events=commits))
+    return run
+
+
+def _loaded(place: Path, port: int, commits: int) -> Run:
+    """A daemon that has more to deliver and to take in than it can while the host is at work."""
+    workload = fixture.prepare(place, port=port, endpoints=1, events=BACKLOG)
+    store = fixture.open_store(workload)
+    fixture.take_in(store)
+    store.close()
+    connection = connect(workload.database, mode="rw")
+    connection.execute("BEGIN IMMEDIATE")
+    fixture.insert(connection, range(BACKLOG, BACKLOG + _outbox(commits)))
+    connection.execute("COMMIT")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    # It says that it is ready once it has seen the end of the outbox, which is not to happen here.
+    with running(workload.command(), _log(workload)):
+        before = _until(workload, lambda progress: progress.delivered > 0)
+        run = _host(workload, commits)
+        after = _progress(workload)
+    # What the host has added stands behind all this, and may not be reached at all.
+    if not after.pending or after.taken_in >= BACKLOG + _outbox(commits):
+        raise BenchFailed(f"the load was over before the host was: {after}")
+    _check_once(workload)
+    seconds = after.at - before.at
+    run.delivered_per_second = (after.delivered - before.delivered) / seconds
+    run.taken_in_per_second = (after.taken_in - before.taken_in) / seconds
+    return run
+
+
+ALONE: Final = "no daemon"
+LOADED: Final = "full load"
+RUNS: Final[dict[str, Callable[[Path, int, int], Run]]] = {
+    ALONE: _alone,
+    "idle daemon": _beside,
+    LOADED: _loaded,
+}
+
+
+def _outbox(commits: int) -> int:
+    return OUTBOX_PER_SECOND * commits // PER_SECOND
+
+
+def _log(workload: fixture.Workload) -> Path:
+    return workload.database.with_name("daemon.log")
+
+
+def _host(workload: fixture.Workload, commits: int) -> Run:
+    """The host's run, and the -wal meanwhile."""
+    largest, over = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal largest
+        while not over.wait(LOOK_EVERY):
+            largest = max(largest, wal_bytes(workload.database))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        committed = host_commits(workload.database, commits, PER_SECOND)
+    finally:
+        over.set()
+        watching.join()
+    return Run(committed, largest)
+
+
+def _progress(workload: fixture.Workload) -> Progress:
+    connection = connect(workload.database, mode="ro")
+    try:
+        delivered, pending = connection.execute(
+            "SELECT delivered, pending FROM webhookd_counters"
+        ).fetchone()
+        return Progress(time.monotonic(), delivered, pending, delivered + pending)
+    finally:
+        connection.close()
+
+
+def _until(workload: fixture.Workload, far_enough: Callable[[Progress], bool]) -> Progress:
+    """How far the daemon is once it is far enough. Raises BenchFailed when it never is."""
+    until = time.monotonic() + DELIVERED_WITHIN
+    while time.monotonic() < until:
+        progress = _progress(workload)
+        if far_enough(progress):
+            return progress
+        time.sleep(LOOK_EVERY)
+    raise BenchFailed(f"after {DELIVERED_WITHIN:g} s no more than {progress.delivered} delivered")
+
+
+def _check_once(workload: fixture.Workload) -> None:
+    """Raises BenchFailed unless what was attempted was delivered at its first attempt."""
+    connection = connect(workload.database, mode="ro")
+    try:
+        states = connection.execute(
+            "SELECT state, attempts, count(*) FROM webhookd_deliveries GROUP BY state, attempts"
+        ).fetchall()
+        attempts = connection.execute("SELECT count(*) FROM webhookd_attempts").fetchone()[0]
+    finally:
+        connection.close()
+    found = {(state, made): count for state, made, count in states}
+    if found.keys() != {("pending", 0), ("delivered", 1)} or found["delivered", 1] != attempts:
+        raise BenchFailed(f"the file says {states} (state, attempts, deliveries), {attempts} made")
