@@ -381,3 +381,12 @@ def test_E22_no_view_loses_a_column(tmp_path: Path, path: Path) -> None:
             assert columns[1][: len(columns[0])] == columns[0]
         old.close()
     newest.close()
+
+
+def test_what_operators_are_told_to_drop_is_all_that_there_is(box: Box) -> None:
+    told = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    script = told[told.index("BEGIN IMMEDIATE;\nDROP VIEW") :]
+    box.store.close()
+    box.host.executescript(script[: script.index("```")])
+    left = box.host.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")
+    assert left.fetchall() == []
