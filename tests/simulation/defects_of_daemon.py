@@ -135,9 +135,10 @@ def turn_kept_after_a_change(stack: ExitStack) -> None:
 
     def make(right: Any) -> Any:
         def reread(self: Lane) -> None:
-            edition = self._edition
+            edition, asking = self._edition, self._asking
+            self._asking = None
             right(self)
-            self._edition = edition
+            self._edition, self._asking = edition, asking
 
         return reread
 

@@ -198,12 +198,12 @@ class Instructed:
                 continue  # what is wanted was changed meanwhile
             if one is None and self._is_gone(given, place):
                 continue
+            if given.kind == "replay" and self._is_overtaken(given, place):
+                continue
             if one is None:
                 self._model.wrong("G2", f"{given.kind} is done, and event {place} passed over")
                 continue
             if one.sequence > given.key or one.touched_at >= given.at:
-                continue
-            if given.kind == "replay" and self._is_overtaken(given, one):
                 continue
             if given.kind == "retry_failed" and self._clock_went_back:
                 continue  # what failed before the first of the streak, by the clock, is not of it
@@ -216,19 +216,30 @@ class Instructed:
         gone = (place, given.sub.key) in self._model.keeping.owed
         return gone or place not in self._model.events
 
-    def _is_overtaken(self, given: Given, known: Delivery) -> bool:
+    def _is_overtaken(self, given: Given, place: int) -> bool:
         """Whether a newer one of its aggregate was delivered since, or was, and retention took it.
 
         It may have been opened again after that.
         """
-        for event in self._model.events.values():
-            newer = event.sequence > known.event.sequence
-            if not newer or event.aggregate != known.event.aggregate:
+        model, this = self._model, self._model.events[place]
+        if given.options["include_stale"] or this.aggregate is None:
+            return False
+        has_one = (place, given.sub.key) in model.owed
+        newest = model.keeping.newest.get(this.aggregate)
+        if newest is not None and newest.sequence > place and newest.sequence not in model.events:
+            return given.sub.wants(newest)
+        for event in model.events.values():
+            if event.sequence <= place or event.aggregate != this.aggregate:
                 continue
-            one = self._model.owed.get((event.sequence, given.sub.key))
-            if one is None or event.sequence < given.key < one.id:  # or it was made anew since
-                if given.sub.wants(event):
-                    return True
-            elif any(sent.succeeded and sent.recorded_at >= given.at for sent in one.requests):
+            known = (event.sequence, given.sub.key)
+            one = model.owed.get(known)
+            # Where this one has a delivery, a newer without (or that was made anew) is taken to
+            # have had one too.
+            is_new = one is None or event.sequence < given.key < one.id
+            if has_one and is_new and given.sub.wants(event):
+                return True
+            one = one or model.keeping.owed.get(known)
+            sent = one.requests if one is not None else ()
+            if any(each.succeeded and each.recorded_at >= given.at for each in sent):
                 return True
         return False
