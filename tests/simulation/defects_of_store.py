@@ -8,7 +8,7 @@ from tests.simulation.planting import defect, instead
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryState
 from webhookd.core.storage import AttemptNote
-from webhookd.store import book, deliveries, ranges, sqlite
+from webhookd.store import book, deliveries, intake, ranges
 from webhookd.store import file as files
 from webhookd.store.book import Book
 from webhookd.store.sqlite import SqliteStore
@@ -19,14 +19,14 @@ def cursor_committed_before_the_events(stack: ExitStack) -> None:
     """The cursor moves in a transaction of its own."""
 
     def make(right: Any) -> Any:
-        def ingest(self: SqliteStore, now: int) -> Any:
+        def ingest(self: SqliteStore, now: int, ahead: object = None) -> Any:
             file = self._begun().file
             raw, _ = self._outbox.batch(self._writer, file.cursor + 1, ranges.HIGHEST)
             if raw:
                 files.write_back(self._writer, replace(file, cursor=raw[-1].outbox_id))
                 self._writer.execute("COMMIT")
                 self._writer.execute("BEGIN IMMEDIATE")
-            return right(self, now)
+            return right(self, now, ahead)
 
         return ingest
 
@@ -139,7 +139,7 @@ def removed_stays_owed(stack: ExitStack) -> None:
 @defect
 def nothing_swept(stack: ExitStack) -> None:
     """Rows below the cursor are never looked for."""
-    instead(stack, SqliteStore, "sweep", lambda _: lambda *_: sqlite._NOTHING)
+    instead(stack, SqliteStore, "sweep", lambda _: lambda *_: intake.NOTHING)
 
 
 @defect

@@ -20,11 +20,11 @@ from webhookd.store import (
     deliveries,
     erase,
     ingest,
+    intake,
     newest,
     outbox,
     replay,
     retention,
-    sqlite,
     upkeep,
 )
 from webhookd.store.newest import Budget
@@ -40,7 +40,7 @@ KNOBS: Final[tuple[tuple[ModuleType, str, tuple[Any, ...]], ...]] = (
     (newest, "A_GLANCE", (1, 2)),
     (newest, "A_LOOK", (1, 2)),
     (replay, "PAGE", (1, 3)),
-    (sqlite, "GAPS_A_SWEEP", (1, 2, 5)),
+    (intake, "GAPS_A_SWEEP", (1, 2, 5)),
     (retention, "ROWS", (1, 2, 7)),
     (erase, "PAGE", (1, 5)),
 )

@@ -159,7 +159,7 @@ def test_a_sweep_that_is_rolled_back_looks_again(box: Box) -> None:
 
 
 def test_a_sweep_looks_into_so_many_gaps_a_pass(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webhookd.store.sqlite.GAPS_A_SWEEP", 3)
+    monkeypatch.setattr("webhookd.store.intake.GAPS_A_SWEEP", 3)
     for number in range(2, 22, 2):
         box.put(id=number)
     box.ingest()

@@ -97,7 +97,7 @@ def after(health: Health, happened: Move, signs: Signs | None, policy: Policy) -
     if happened.happening is Happening.SUCCEEDED:
         recovered = (Change.RECOVERED,) if health.failing_since is not None else ()
         # One that was under way while the receiver asked to be left alone does not take that back.
-        return Verdict(replace(WELL, held_until=health.holds(happened.at, policy)), recovered)
+        return Verdict(Health(held_until=health.holds(happened.at, policy)), recovered)
     if signs is None:
         return Verdict(health)
     now = happened.at

@@ -262,14 +262,26 @@ class Store(Protocol):
             DatabaseError: the file is no longer the one that was opened, or is damaged.
         """
 
+    def seal(self) -> None:
+        """Write down what the transaction has counted, so that `commit` has but to commit."""
+
     def commit(self) -> None:
         """Make it durable; blocks for the disk, so the daemon calls it in a thread."""
 
     def rollback(self) -> None:
         """Undo the transaction, if there is one; never raises for the file's sake."""
 
-    def ingest(self, now: Millis) -> Ingested:
+    def fresh(self, now: Millis) -> object:
+        """What `ingest` takes in next, read and judged before the write lock is taken.
+
+        Raises:
+            OutboxUnreadable: the outbox is not as it was agreed.
+        """
+
+    def ingest(self, now: Millis, ahead: object = None) -> Ingested:
         """Take in the next batch of outbox rows: events, deliveries owed and cursor together.
+
+        `ahead`: what `fresh` found; what is not so any more is looked up again.
 
         Raises:
             OutboxUnreadable: the outbox is not as it was agreed.
@@ -282,8 +294,17 @@ class Store(Protocol):
             OutboxUnreadable: the outbox is not as it was agreed.
         """
 
-    def record(self, records: Sequence[Record], now: Millis) -> Recorded:
-        """Write outcomes down and bring the next in line to the head."""
+    def examine(self, records: Sequence[Record]) -> object:
+        """What `record` will make of them, as far as it is plain before the lock is taken."""
+
+    def record(self, records: Sequence[Record], now: Millis, ahead: object = None) -> Recorded:
+        """Write outcomes down and bring the next in line to the head.
+
+        `ahead`: what `examine` found of them.
+
+        Raises:
+            StoreBusy: something of `ahead` is not so any more: look again.
+        """
 
     def carry_out(self, now: Millis) -> Step:
         """Take the next step of what operators have instructed: a batch of rows."""

@@ -21,8 +21,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 
 _EXACT: Final = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
-    r"T([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])\.([0-9]{3})Z"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z"
 )
 _LENIENT: Final = re.compile(
     r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})"  # year, dash, month, day
@@ -63,12 +62,15 @@ def from_text(text: str) -> Millis:
     Raises:
         ValueError: the text is in another form, or no such day exists.
     """
-    found = _EXACT.fullmatch(text)
-    if found is None:
+    if _EXACT.fullmatch(text) is None:
         raise ValueError("a moment is written YYYY-MM-DDTHH:MM:SS.sssZ")
-    year, month, day, hour, minute, second, ms = map(int, found.groups())
-    days = date(year, month, day).toordinal() - _EPOCH_DAY
-    return (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + ms
+    return _from_second(text[:19]) * 1000 + int(text[20:23])
+
+
+@lru_cache(maxsize=256)
+def _from_second(text: str) -> int:
+    days = date(int(text[:4]), int(text[5:7]), int(text[8:10])).toordinal() - _EPOCH_DAY
+    return ((days * 24 + int(text[11:13])) * 60 + int(text[14:16])) * 60 + int(text[17:19])
 
 
 def parse_occurred_at(text: str) -> Millis | None:

@@ -154,7 +154,7 @@ class Places:
         Only lanes that hold a place are passed over, so no more than there are places.
         """
         free = self._total - self._taken
-        if free <= 0:
+        if free <= 0 or not (self._well_waiting or self._ill_waiting):
             return None
         above_share: SubscriptionKey | None = None
         for key in self._in_order():

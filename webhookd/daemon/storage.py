@@ -38,6 +38,7 @@ SAID_AFTER: Final = 5.0
 LONGEST_COMMIT: Final = 300.0
 """Seconds after which a commit that has not come back is no longer the disk's slowness."""
 
+A = TypeVar("A")
 T = TypeVar("T")
 Commit = Callable[[Callable[[], None]], Awaitable[None]]
 
@@ -127,13 +128,22 @@ class AsyncStore:
             DatabaseError: the file is no longer usable, or another one.
             OutboxUnreadable: `work` met an outbox that is not as agreed.
         """
+        return await self.write_after(lambda: None, lambda _: work())
+
+    async def write_after(self, look: Callable[[], A], work: Callable[[A], T]) -> T:
+        """The same, with what `look` finds right before the lock is taken.
+
+        What can be read and worked out there keeps the host waiting for nothing. `look` is called
+        again before each try.
+        """
         async with self._turn:
             await self._let_the_host_in()
             try:
                 while True:
                     try:
-                        await self._patiently(self._begin)
-                        result = work()
+                        result = work(await self._begin(look))
+                        # Here, because a thread waits for its turn with each statement.
+                        self.store.seal()
                         await self._make_durable()
                     except StoreBusy as error:
                         # At the commit, outside WAL mode: somebody reads. To wait for them with
@@ -183,11 +193,21 @@ class AsyncStore:
             await self._run(work)
         return done
 
-    async def _begin(self) -> None:
-        # However long the lock was waited for, nothing is written to a file that was replaced.
-        self.store.check_file()
-        self.store.begin()
-        self._begun = trio.current_time()
+    async def _begin(self, look: Callable[[], A]) -> A:
+        """Look and take the lock, once the host lets us."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                # However long it was waited for, nothing is written to a file that was replaced.
+                self.store.check_file()
+                found = look()
+                self.store.begin()
+            except StoreBusy as error:
+                await self._pause(pause * (0.5 + self._dice.random()), error)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                self._begun = trio.current_time()
+                return found
 
     async def _let_the_host_in(self) -> None:
         now = trio.current_time()
@@ -209,18 +229,6 @@ class AsyncStore:
     async def _run(self, blocking: Callable[[], None]) -> None:
         with trio.CancelScope(shield=True):
             await self._commit(blocking)
-
-    async def _patiently(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Run `step` until the host lets it through."""
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                await step()
-            except StoreBusy as error:
-                await self._pause(pause * (0.5 + self._dice.random()), error)
-                pause = min(pause * 2, LONGEST_PAUSE)
-            else:
-                return
 
     async def _pause(self, seconds: float, error: StoreBusy | StoreUnwritable) -> None:
         now = trio.current_time()

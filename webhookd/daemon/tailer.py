@@ -152,7 +152,10 @@ class Tailer:
         try:
             # What the sweep found broken is whole only once a whole row could be asked for.
             if self._broken or (end is not None and end > outlook.cursor):
-                done = await self._store.write(lambda: store.ingest(self._clock.now()))
+                done = await self._store.write_after(
+                    lambda: store.fresh(self._clock.now()),
+                    lambda ahead: store.ingest(self._clock.now(), ahead),
+                )
                 self._tell(done)
                 more = done.more
         except OutboxUnreadable as error:

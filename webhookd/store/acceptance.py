@@ -19,7 +19,7 @@ from webhookd.core.structure import Validation
 from webhookd.errors import DatabaseError, Refused
 from webhookd.store import deliveries, instructions, lockfile, preflight, ranges, sources
 from webhookd.store import file as files
-from webhookd.store.ingest import take
+from webhookd.store.ingest import judge, take
 from webhookd.store.recipients import Terms
 from webhookd.store.transaction import Session
 
@@ -146,7 +146,8 @@ def _take_in(session: Session, terms: Terms, now: Millis) -> int:
             found = ranges.gaps(connection, position, ranges.HIGHEST, GAPS_AT_ONCE)
             for first, last in found:
                 raw, full = outbox.batch(connection, first, last)
-                row, _, taken = take(connection, file, terms, raw, now)
+                judged = judge(connection, file.uuid, terms, raw, now)
+                row, _, taken = take(connection, file, terms, judged, now)
                 if taken:
                     highest = raw[taken - 1].outbox_id
                     transaction.file = replace(row, cursor=max(row.cursor, highest))

@@ -98,8 +98,28 @@ class Place:
     coalesce_key: int
 
 
+def read(connection: Connection, delivery: DeliveryId) -> Row | None:
+    """A delivery as it stands in the file; None if retention or an operator took it away."""
+    found = connection.execute(SELECT, (delivery,)).fetchone()
+    if found is None:
+        return None
+    standing = Standing(
+        state=DeliveryState(found[2]),
+        reason=Reason(found[3]) if found[3] else None,
+        attempts=found[4],
+        tries=found[5],
+        last_status=found[6],
+        last_error=found[7],
+        first_attempt_at=found[8] and from_text(found[8]),
+        finished_at=found[9] and from_text(found[9]),
+        due_at=found[10] and from_text(found[10]),
+    )
+    return Row(delivery, found[0], found[1], standing, *found[11:])
+
+
 class Book:
-    """The deliveries' rows during one writing transaction; sums are written down by `close`."""
+    """The deliveries' rows during one writing transaction; attempts and sums are written down by
+    `close`."""
 
     def __init__(self, connection: Connection, file: FileRow, now: int, profiles: Known) -> None:
         """`profiles` says how a subscription is ordered, and how long its delays are."""
@@ -110,6 +130,7 @@ class Book:
         self.now = now
         self._now_text = to_text(now)
         self._states: dict[SubscriptionKey, Counter[DeliveryState]] = defaultdict(Counter)
+        self._attempts: list[tuple[object, ...]] = []
         self._latest: dict[SubscriptionKey, AttemptNote] = {}
         self._successes: dict[SubscriptionKey, str] = {}
         self._tally = Tally(connection, now)
@@ -122,23 +143,14 @@ class Book:
         """THE counter: the sequence of what was moved last."""
         return self._sequence
 
+    def next_sequence(self) -> int:
+        """Move THE counter on."""
+        self._sequence += 1
+        return self._sequence
+
     def read(self, delivery: DeliveryId) -> Row | None:
-        """The delivery as it stands in the file; None if retention or an operator took it away."""
-        found = self._connection.execute(SELECT, (delivery,)).fetchone()
-        if found is None:
-            return None
-        standing = Standing(
-            state=DeliveryState(found[2]),
-            reason=Reason(found[3]) if found[3] else None,
-            attempts=found[4],
-            tries=found[5],
-            last_status=found[6],
-            last_error=found[7],
-            first_attempt_at=found[8] and from_text(found[8]),
-            finished_at=found[9] and from_text(found[9]),
-            due_at=found[10] and from_text(found[10]),
-        )
-        return Row(delivery, found[0], found[1], standing, *found[11:])
+        """The delivery as it stands in this transaction: see `read`."""
+        return read(self._connection, delivery)
 
     def apply(
         self, row: Row, happened: Move, *, body_hash: bytes | None = None, max_block: Millis = 0
@@ -171,14 +183,20 @@ class Book:
                 self.ready.add(row.subscription)
         self._write(row, after, retry_at, body_hash)
         self._set_failing(row, after, happened, max_block)
-        if before.state is not after.state:
-            change = self._states[row.subscription]
-            change[before.state] -= 1
-            change[after.state] += 1
-            self._tally.ended(row.subscription, after.state)
-        if pending_before and after.state is not DeliveryState.PENDING:
-            self._step_up(row)
+        self.moved(row, after)
         return after
+
+    def moved(self, row: Row, after: Standing) -> None:
+        """Count a row that is written as it stands now; where it left its line, the next comes."""
+        before = row.standing.state
+        if before is after.state:
+            return
+        change = self._states[row.subscription]
+        change[before] -= 1
+        change[after.state] += 1
+        self._tally.ended(row.subscription, after.state)
+        if before is DeliveryState.PENDING:
+            self._step_up(row)
 
     def hasten(self, row: Row) -> Standing:
         """Make a pending delivery due now; one that waits in line goes on waiting.
@@ -196,20 +214,18 @@ class Book:
 
     def note(self, delivery: DeliveryId, subscription: SubscriptionKey, made: AttemptNote) -> None:
         """Write an attempt down."""
-        started = to_text(made.started_at)
-        self._connection.execute(
-            INSERT_ATTEMPT,
+        self._attempts.append(
             (
                 delivery,
                 made.number,
-                started,
+                to_text(made.started_at),
                 made.duration,
                 made.status,
                 made.error_class,
                 made.error,
                 made.note,
                 made.excerpt,
-            ),
+            )
         )
         self._latest[subscription] = made
         self._tally.attempted(subscription, made.duration)
@@ -256,7 +272,8 @@ class Book:
             self._step_up(row)
 
     def close(self) -> FileRow:
-        """Write the sums down; returns the file's row with the counter moved."""
+        """Write attempts and sums down; returns the file's row with the counter moved."""
+        self._connection.executemany(INSERT_ATTEMPT, self._attempts)
         for key, change in self._states.items():
             self._connection.execute(
                 "UPDATE webhookd_counters SET pending = pending + ?, delivered = delivered + ?,"
@@ -283,14 +300,14 @@ class Book:
         if _seen(before) == _seen(after):
             self._connection.execute(RESCHEDULE, (after.tries, due_at, retry_at, body_hash, row.id))
             return
-        self._sequence += 1
+        sequence = self.next_sequence()
         was_pending = before.state is DeliveryState.PENDING
         is_pending = after.state is DeliveryState.PENDING
         opens, ends = is_pending and not was_pending, was_pending and not is_pending
         self._connection.execute(
             UPDATE,
             (
-                self._sequence,
+                sequence,
                 after.state.value,
                 after.reason.value if after.reason else "",
                 after.attempts,
@@ -303,8 +320,8 @@ class Book:
                 due_at,
                 retry_at,
                 body_hash,
-                self._sequence if opens else None,
-                self._sequence if ends else None,
+                sequence if opens else None,
+                sequence if ends else None,
                 row.id,
             ),
         )

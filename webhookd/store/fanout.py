@@ -1,4 +1,8 @@
-"""Writing an event down with the deliveries that it owes, in one stroke and in their lines."""
+"""Writing events down with the deliveries that they owe, in one stroke and in their lines.
+
+Rows gather here and are written by one call a table: from Python, each call costs about as much as
+the writing of a row itself, and the host's own commits wait meanwhile.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -24,9 +28,13 @@ INSERT_EVENT: Final = (
     " aggregate_type, aggregate_id, tenant, payload, occurred_at, time_guessed, ingested_at,"
     " aggregate_type_made) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+FIND_AGGREGATE: Final = (
+    "SELECT key FROM webhookd_aggregates"
+    " WHERE tenant = ? AND aggregate_type = ? AND aggregate_id = ?"
+)
 MOVE_AGGREGATE: Final = (
     "UPDATE webhookd_aggregates SET sequence = ?, event_type = ?, event_id = ?, occurred_at = ?,"
-    " changed_at = ? WHERE tenant = ? AND aggregate_type = ? AND aggregate_id = ? RETURNING key"
+    " changed_at = ? WHERE key = ?"
 )
 INSERT_AGGREGATE: Final = (
     "INSERT INTO webhookd_aggregates (sequence, event_type, event_id, occurred_at, changed_at,"
@@ -50,7 +58,7 @@ ADD_OWED: Final = (
 
 @dataclass(slots=True)
 class Fanout:
-    """What one transaction adds: sums are written down by `close`."""
+    """What one transaction adds. Nothing of it is in the file for certain before `close`."""
 
     connection: Connection
     terms: Terms
@@ -64,6 +72,14 @@ class Fanout:
     """Subscriptions that have a new delivery at the head of its line."""
     crowded: Counter[Crowd] = field(default_factory=Counter)
     """New deliveries that may make older ones needless, by subscription and aggregate."""
+    _event_rows: list[tuple[object, ...]] = field(default_factory=list)
+    _delivery_rows: list[tuple[object, ...]] = field(default_factory=list)
+    _aggregates: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """The keys of those that have been met, by tenant, type and id."""
+    _newest: dict[int, tuple[object, ...]] = field(default_factory=dict)
+    """What becomes of aggregates that are in the file, by key: of each the last change alone."""
+    _lines: set[tuple[SubscriptionKey, int]] = field(default_factory=set)
+    """In which somebody stands for certain."""
 
     def host_event(self, draft: rows.Draft) -> None:
         """Write one of the host's events, its aggregate's place in the feed, and what it owes."""
@@ -111,8 +127,7 @@ class Fanout:
         stands_behind = self._stands_behind if newest else self._steps_in_behind
         waits = line != NO_LINE and stands_behind(key, line, event)
         due = None if waits else self.now_text
-        self.connection.execute(
-            INSERT_DELIVERY,
+        self._delivery_rows.append(
             (
                 self.sequence,
                 self.sequence,
@@ -124,7 +139,7 @@ class Fanout:
                 due,
                 self.now_text,
                 coalesce_key,
-            ),
+            )
         )
         self.owed[key] += 1
         if not waits:
@@ -133,17 +148,31 @@ class Fanout:
             self.crowded[key, coalesce_key] += 1
 
     def close(self) -> int:
-        """Write the sums down; returns THE counter."""
+        """Write down what has gathered, and the sums; returns THE counter."""
+        self._flush()
         for key, count in self.owed.items():
             self.connection.execute(ADD_OWED, (count, key))
         return self.sequence
 
+    def _flush(self) -> None:
+        self.connection.executemany(INSERT_EVENT, self._event_rows)
+        self.connection.executemany(MOVE_AGGREGATE, self._newest.values())
+        self.connection.executemany(INSERT_DELIVERY, self._delivery_rows)
+        self._event_rows.clear()
+        self._newest.clear()
+        self._delivery_rows.clear()
+
     def _stands_behind(self, key: SubscriptionKey, line: int, _: int) -> bool:
         """Whether anybody is in line already."""
-        return self.connection.execute(IN_LINE, (key, line)).fetchone() is not None
+        place = (key, line)
+        if place in self._lines:
+            return True
+        self._lines.add(place)
+        return self.connection.execute(IN_LINE, place).fetchone() is not None
 
     def _steps_in_behind(self, key: SubscriptionKey, line: int, event: int) -> bool:
         """Whether an older one is in line already; a newer head makes way."""
+        self._flush()  # it may stand behind one of these
         head = self.connection.execute(HEAD_OF_LINE, (key, line)).fetchone()
         if head is None:
             return False
@@ -154,23 +183,21 @@ class Fanout:
 
     def _move_aggregate(self, draft: rows.Draft, place: int) -> int:
         """Make this the newest event of its aggregate; returns the aggregate's key."""
-        change = (
-            place,
-            draft.event_type,
-            draft.event_id,
-            draft.occurred_at,
-            self.now_text,
-            draft.tenant,
-            draft.aggregate_type,
-            draft.aggregate_id,
-        )
-        found = self.connection.execute(MOVE_AGGREGATE, change).fetchone()
-        key: int = (found or self.connection.execute(INSERT_AGGREGATE, change).fetchone())[0]
+        name = (draft.tenant, draft.aggregate_type, draft.aggregate_id)
+        change = (place, draft.event_type, draft.event_id, draft.occurred_at, self.now_text)
+        key = self._aggregates.get(name)
+        if key is None:
+            found = self.connection.execute(FIND_AGGREGATE, name).fetchone()
+            if found is None:
+                made = self.connection.execute(INSERT_AGGREGATE, (*change, *name)).fetchone()
+                self._aggregates[name] = made[0]
+                return int(made[0])
+            key = self._aggregates[name] = found[0]
+        self._newest[key] = (*change, key)
         return key
 
     def _insert_event(self, draft: rows.Draft, place: int, aggregate: int) -> None:
-        self.connection.execute(
-            INSERT_EVENT,
+        self._event_rows.append(
             (
                 place,
                 draft.outbox_id,
@@ -185,7 +212,7 @@ class Fanout:
                 draft.occurred_at_guessed,
                 self.now_text,
                 draft.aggregate_type_made,
-            ),
+            )
         )
         self.events += 1
 

@@ -1,9 +1,11 @@
 """Where a row becomes an event: event, deliveries owed and cursor in one transaction.
 
-Everything runs statement by statement on the caller's thread, 5 to 10 µs each: each row is judged
-by the core in between, so there is nothing to hand to a thread but the commit.
+Rows are read and judged before the write lock is taken, as far as they may be: the host's own
+commits wait while it is held. What is written then is written by one call a table, on the caller's
+thread: there is nothing to hand to another one but the commit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -17,11 +19,11 @@ from webhookd.store.fanout import Fanout
 from webhookd.store.file import FileRow
 from webhookd.store.recipients import Terms
 
-DELIVERIES_A_BATCH: Final = 1_000
+DELIVERIES_A_BATCH: Final = 250
 """A batch ends after the event that reaches this: only one event's fan-out cannot be split."""
 VALIDATED_A_BATCH: Final = 512 * 1024
 """Bytes of payload, where their structure is checked: a batch ends after the row that reaches it,
-because the host's own commits wait meanwhile."""
+because the loop stands still meanwhile."""
 A_MERGE: Final = 9
 """Deliveries that one costs more which may make an older one needless: both are written."""
 
@@ -35,107 +37,130 @@ INSERT_REJECTED: Final = (
 
 
 @dataclass(slots=True)
-class _Judged:
-    """What was found out about the rows of one batch, beside the events that they became."""
+class Judged:
+    """The first rows of a batch: what becomes of each, in ascending order of id."""
 
-    rejected: list[RejectedRow] = field(default_factory=list)
-    guessed: list[int] = field(default_factory=list)
-    doubted: list[DoubtedRow] = field(default_factory=list)
-    validated: int = 0
-    """Bytes of payload whose structure was checked."""
+    drafts: list[rows.Draft | rows.Rejection] = field(default_factory=list)
+    doubts: dict[int, str] = field(default_factory=dict)
+    """By outbox id: why a payload is doubted though the row becomes an event."""
+    is_all: bool = True
+    """No row was left out for what it costs to judge it."""
+
+
+def judge(
+    connection: Connection,
+    file_uuid: str,
+    terms: Terms,
+    raw: Sequence[rows.RawRow | rows.Rejection],
+    now: int,
+) -> Judged:
+    """Judge `raw` (ascending ids). Only reads, and asks nothing of who subscribes.
+
+    Stops after the row that reaches `VALIDATED_A_BATCH`.
+    """
+    judged, validated = Judged(), 0
+    ids: set[str] = set()
+    for row in raw:
+        if validated >= VALIDATED_A_BATCH:
+            judged.is_all = False
+            break
+        draft = row if isinstance(row, rows.Rejection) else _draft(file_uuid, terms, row, now)
+        if isinstance(draft, rows.Draft):
+            if draft.event_id in ids or _is_known(connection, draft):
+                draft = rows.duplicate(draft)
+            elif terms.validation is not None:
+                validated += len(draft.payload or b"")
+                draft = _validate(judged, draft, terms.validation)
+        if isinstance(draft, rows.Draft):
+            ids.add(draft.event_id)
+        judged.drafts.append(draft)
+    return judged
 
 
 def take(
     connection: Connection,
     file: FileRow,
     terms: Terms,
-    raw: list[rows.RawRow | rows.Rejection],
+    judged: Judged,
     now: int,
     *,
     again: bool = False,
 ) -> tuple[FileRow, Ingested, int]:
-    """Make events of `raw` (ascending ids), or rejected rows, inside the caller's transaction.
+    """Make events, or rejected rows, of what was judged, inside the caller's transaction.
 
-    Stops after the row that reaches `DELIVERIES_A_BATCH` or `VALIDATED_A_BATCH`. `again`: the ids
-    are done with already.
+    Stops after the row that reaches `DELIVERIES_A_BATCH`. `again`: the ids are done with already.
 
     Returns:
         The file's row with its counters moved (the caller writes it back), what was done, and
         how many of the rows were taken.
     """
     fanout = Fanout(connection, terms, file.sequence, to_text(now))
-    judged = _Judged()
+    rejected: list[RejectedRow] = []
+    guessed: list[int] = []
+    doubted: list[DoubtedRow] = []
     taken = 0
-    for row in raw:
+    for draft in judged.drafts:
         taken += 1
-        draft: rows.Draft | rows.Rejection
-        if isinstance(row, rows.Rejection):
-            draft = row
-        else:
-            draft = rows.judge(
-                row,
-                file_uuid=file.uuid,
-                default_tenant=terms.default_tenant,
-                max_payload=terms.max_payload,
-                now=now,
-            )
-        if isinstance(draft, rows.Draft):
-            draft = _not_seen_before(connection, draft)
-        if terms.validation is not None and isinstance(draft, rows.Draft):
-            draft = _validate(judged, draft, terms.validation)
         if isinstance(draft, rows.Rejection):
-            _reject(connection, judged, draft, fanout.now_text)
-        else:
-            fanout.host_event(draft)
-            if draft.occurred_at_guessed:
-                judged.guessed.append(draft.outbox_id)
-        weight = fanout.owed.total() + A_MERGE * fanout.crowded.total()
-        if weight >= DELIVERIES_A_BATCH or judged.validated >= VALIDATED_A_BATCH:
+            rejected.append(_reject(connection, draft, fanout.now_text))
+            continue
+        fanout.host_event(draft)
+        if draft.occurred_at_guessed:
+            guessed.append(draft.outbox_id)
+        if draft.outbox_id in judged.doubts:
+            doubted.append(DoubtedRow(draft.outbox_id, judged.doubts[draft.outbox_id]))
+        if fanout.owed.total() + A_MERGE * fanout.crowded.total() >= DELIVERIES_A_BATCH:
             break
-    for first, last in () if again else ranges.runs(row.outbox_id for row in raw[:taken]):
+    done = judged.drafts[:taken]
+    for first, last in () if again else ranges.runs(draft.outbox_id for draft in done):
         ranges.add(connection, first, last)
-    rejected = len(judged.rejected)
     after = replace(
         file,
         sequence=fanout.close(),
-        rejected=file.rejected + rejected,
-        unannounced=file.unannounced + rejected,
+        rejected=file.rejected + len(rejected),
+        unannounced=file.unannounced + len(rejected),
     )
     after, ready = coalesce.supersede(connection, after, terms.profiles, fanout.crowded, now)
-    done = Ingested(
+    ingested = Ingested(
         events=fanout.events,
         deliveries=fanout.owed.total(),
-        rejected=tuple(judged.rejected),
-        guessed_times=tuple(judged.guessed),
+        rejected=tuple(rejected),
+        guessed_times=tuple(guessed),
         ready=frozenset(fanout.ready | ready),
-        more=taken < len(raw),
-        doubted=tuple(judged.doubted),
+        more=taken < len(judged.drafts) or not judged.is_all,
+        doubted=tuple(doubted),
     )
-    return after, done, taken
+    return after, ingested, taken
 
 
-def _not_seen_before(connection: Connection, draft: rows.Draft) -> rows.Draft | rows.Rejection:
-    found = connection.execute(FIND_EVENT, (draft.event_id,)).fetchone()
-    return draft if found is None else rows.duplicate(draft)
+def _draft(file_uuid: str, terms: Terms, row: rows.RawRow, now: int) -> rows.Draft | rows.Rejection:
+    return rows.judge(
+        row,
+        file_uuid=file_uuid,
+        default_tenant=terms.default_tenant,
+        max_payload=terms.max_payload,
+        now=now,
+    )
+
+
+def _is_known(connection: Connection, draft: rows.Draft) -> bool:
+    return connection.execute(FIND_EVENT, (draft.event_id,)).fetchone() is not None
 
 
 def _validate(
-    judged: _Judged, draft: rows.Draft, validation: Validation
+    judged: Judged, draft: rows.Draft, validation: Validation
 ) -> rows.Draft | rows.Rejection:
-    judged.validated += len(draft.payload or b"")
     fault = validation.fault(draft.event_type, draft.aggregate_type, draft.payload)
     if not fault:
         return draft
     mismatch = rows.mismatch(draft, fault)
     if validation.rejects:
         return mismatch
-    judged.doubted.append(DoubtedRow(draft.outbox_id, mismatch.detail))
+    judged.doubts[draft.outbox_id] = mismatch.detail
     return draft
 
 
-def _reject(
-    connection: Connection, judged: _Judged, rejection: rows.Rejection, now_text: str
-) -> None:
+def _reject(connection: Connection, rejection: rows.Rejection, now_text: str) -> RejectedRow:
     connection.execute(
         INSERT_REJECTED,
         (
@@ -146,4 +171,4 @@ def _reject(
             now_text,
         ),
     )
-    judged.rejected.append(RejectedRow(rejection.outbox_id, rejection.reason, rejection.detail))
+    return RejectedRow(rejection.outbox_id, rejection.reason, rejection.detail)

@@ -18,7 +18,7 @@ told from others: it waits until it has one, and then the rear finds it.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from webhookd.core.columns import Columns
 from webhookd.core.rows import RawRow, Rejection
@@ -123,6 +123,8 @@ class LedgerOutbox(Outbox):
     Not thread-safe, like `Outbox`. What it remembers of its places is right for any connection to
     the file, and whatever becomes of the transaction.
     """
+
+    has_numbers: ClassVar = False
 
     def __init__(
         self, path: Path, table: str, max_payload: int, columns: Columns, facts: TableFacts | None

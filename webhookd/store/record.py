@@ -1,19 +1,21 @@
 """Where outcomes reach the file: deliveries, attempts and the health of subscriptions together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from webhookd.core.delivery import Happening, Move, Standing
 from webhookd.core.model import DeliveryId, DeliveryState, Millis
 from webhookd.core.retry import longest_wait
 from webhookd.core.storage import BodyChanged, Record, Recorded
-from webhookd.store import announce
+from webhookd.store import announce, successes
 from webhookd.store.book import Book, Row
 from webhookd.store.checkup import Checkup
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
 from webhookd.store.recipients import Recipient, Terms
+from webhookd.store.successes import Success
 
 BODY_CHANGED: Final = "the body is another one than at the first attempt"
 NAMES: Final = (
@@ -22,20 +24,49 @@ NAMES: Final = (
     " CROSS JOIN webhookd_events AS e ON e.sequence = d.event WHERE d.id = ?"
 )
 
+NOTHING_FOUND: Final[Mapping[DeliveryId, Success]] = MappingProxyType({})
+
 
 def record(
-    connection: Connection, file: FileRow, terms: Terms, records: Sequence[Record], now: Millis
+    connection: Connection,
+    file: FileRow,
+    terms: Terms,
+    records: Sequence[Record],
+    now: Millis,
+    found: Mapping[DeliveryId, Success] = NOTHING_FOUND,
 ) -> tuple[FileRow, Recorded]:
     """Write a batch of outcomes down, inside the caller's transaction.
 
     What they mean for their subscriptions (failing, recovered, disabled) is written, and told as
     webhookd's own events, in the same transaction: it is never true without being told.
+
+    Args:
+        connection: in a writing transaction.
+        file: the file's row.
+        terms: by which subscriptions are known.
+        records: in the order in which the attempts ended.
+        now: the time.
+        found: what `successes.find` found of them.
+
+    Raises:
+        StoreBusy: something of `found` is not so any more: to be undone, and begun anew.
     """
     book = Book(connection, file, now, terms.profiles)
     checkup = Checkup(connection, terms)
     standings: dict[DeliveryId, Standing] = {}
     changed: list[BodyChanged] = []
+    ended: dict[int, Success] = {}
     for item in records:
+        success = found.get(item.delivery)
+        if success is not None:
+            ended[book.next_sequence()] = success
+            key = success.row.subscription
+            standings[item.delivery] = success.after
+            checkup.note(key, item.move, item.signs, book.sequence)
+            book.note(item.delivery, key, success.attempt)
+            continue
+        successes.write(connection, book, ended)
+        ended = {}
         row = book.read(item.delivery)
         if row is None:
             continue
@@ -69,6 +100,7 @@ def record(
             changed.append(BodyChanged(row.id, *connection.execute(NAMES, (row.id,)).fetchone()))
             attempt = replace(attempt, note=f"{attempt.note}; {BODY_CHANGED}".removeprefix("; "))
         book.note(row.id, row.subscription, attempt)
+    successes.write(connection, book, ended)
     file = book.close()
     notices = checkup.close()
     if any(notice.rule is not None for notice in notices):

@@ -18,7 +18,7 @@ from webhookd.store import file as files
 from webhookd.store import ranges, sources, terms
 from webhookd.store.acceptance import BREATH
 from webhookd.store.driver import Connection, translated
-from webhookd.store.ingest import take
+from webhookd.store.ingest import judge, take
 from webhookd.store.outbox import BATCH_BYTES
 from webhookd.store.recipients import Terms
 from webhookd.store.transaction import Session, Transaction
@@ -138,7 +138,9 @@ class Retry:
             known = [one for one in ids if connection.execute(IS_REJECTED, (one,)).fetchone()]
             raw, end = self._read(connection, known)
             rules = self._current_terms(transaction)
-            row, done, taken = take(connection, before, rules, raw, self._clock(), again=True)
+            now = self._clock()
+            judged = judge(connection, before.uuid, rules, raw, now)
+            row, done, taken = take(connection, before, rules, judged, now, again=True)
             if taken < len(raw):
                 end = raw[taken - 1].outbox_id
             there = {one.outbox_id for one in raw[:taken]}

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from collections.abc import Sequence as Many
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, Unpack
 
@@ -13,7 +12,6 @@ from webhookd.core.model import DeliveryId, Event, Millis, Sequence, Subscriptio
 from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.core.storage import (
     Due,
-    Ingested,
     Outlook,
     Record,
     Recorded,
@@ -29,20 +27,17 @@ from webhookd.store import (
     create,
     preflight,
     queue,
-    ranges,
     sources,
     subscriptions,
-    terms,
+    successes,
     upkeep,
 )
 from webhookd.store import declared as declarations
 from webhookd.store import file as files
-from webhookd.store.driver import Connection, connect, translated
+from webhookd.store.driver import connect, translated
 from webhookd.store.file import FileRow
-from webhookd.store.housekeeping import Housekeeping
-from webhookd.store.ingest import take
+from webhookd.store.intake import Intake
 from webhookd.store.options import Options
-from webhookd.store.recipients import Terms
 from webhookd.store.record import record
 from webhookd.store.transaction import Transaction, undo
 
@@ -54,11 +49,8 @@ mode: doubled at each try in a row, because meanwhile no new reader of the host'
 OPEN_WAIT: Final = 5.0
 """Seconds that opening may wait for a host that is committing just then."""
 
-GAPS_A_SWEEP: Final = 100
-"""Gaps between ingested ranges that one transaction of the sweep looks into: some milliseconds."""
 
-
-class SqliteStore(Housekeeping):
+class SqliteStore(Intake):
     """`webhookd.core.storage.Store` on one SQLite file. Use from one thread at a time, but that
     `commit` may run in another one while only reading methods are called."""
 
@@ -91,7 +83,13 @@ class SqliteStore(Housekeeping):
         Raises:
             DatabaseError: unusable, not prepared, newer, moved, restored, or its outbox unfit.
         """
-        super().__init__(path)
+        super().__init__(
+            path,
+            default_tenant=default_tenant,
+            max_payload=max_payload,
+            profiles=profiles,
+            validation=validation,
+        )
         self._inode = files.inode(path)
         self._writer = connect(path, mode="rw", wait=OPEN_WAIT)
         try:
@@ -122,17 +120,9 @@ class SqliteStore(Housekeeping):
             raise
         self._known: FileRow = row
         self._seen: FileRow = row
-        self._default_tenant = default_tenant
-        self._max_payload = max_payload
-        self._profiles = profiles
-        self._validation = validation
         self._transaction: Transaction | None = None
-        self._terms: tuple[int, Terms] | None = None
-        self._terms_in_doubt = False
-        """They were read inside a transaction that is not committed."""
         self._commit_wait = COMMIT_WAIT
         self._data_version = -1
-        self._sweep_from = self._swept = ranges.LOWEST
         self._shift_from = self._shifted = 0
         self._turns = bulk.Turns()
 
@@ -153,11 +143,16 @@ class SqliteStore(Housekeeping):
             raise
         self._transaction = transaction
 
+    def seal(self) -> None:
+        """Write down what the transaction has counted, so that `commit` has but to commit."""
+        with translated(self.path):
+            self._begun().seal()
+
     def commit(self) -> None:
         """Make the transaction durable. May run in a thread; blocks for the disk."""
         transaction = self._begun()
+        self.seal()
         with translated(self.path):
-            transaction.seal()
             if self._readers_block:
                 self._writer.execute(f"PRAGMA busy_timeout = {self._commit_wait}")
                 # Readers that overlap without end must not keep us from ever committing.
@@ -182,52 +177,20 @@ class SqliteStore(Housekeeping):
             self._terms = None
         self._sweep_from, self._shift_from = self._swept, self._shifted
 
-    def ingest(self, now: Millis) -> Ingested:
-        """Take in the next batch of outbox rows after the cursor."""
-        transaction = self._begun()
+    def examine(self, records: Many[Record]) -> object:
+        """Work out, ahead of the lock, what becomes of outcomes that need no second thought."""
         with translated(self.path):
-            cursor = transaction.file.cursor
-            if cursor >= ranges.HIGHEST:
-                return _NOTHING
-            raw, full = self._outbox.fresh(self._writer, cursor)
-            if not raw:
-                return _NOTHING
-            rules = self._current_terms(transaction)
-            row, done, taken = take(self._writer, transaction.file, rules, raw, now)
-            transaction.file = replace(row, cursor=raw[taken - 1].outbox_id)
-            return replace(done, more=done.more or full)
+            return successes.find(self._reader, records)
 
-    def sweep(self, now: Millis) -> Ingested:
-        """Look into the next gaps below the cursor; goes round from the lowest id again and again.
-
-        `more` says that this round has not come to its end.
-        """
-        transaction = self._begun()
-        with translated(self.path):
-            cursor = transaction.file.cursor
-            found = ranges.gaps(self._writer, self._sweep_from, cursor, GAPS_A_SWEEP)
-            for first, last in found:
-                raw, full = self._outbox.batch(self._writer, first, last)
-                if not raw:
-                    continue
-                rules = self._current_terms(transaction)
-                transaction.file, done, taken = take(
-                    self._writer, transaction.file, rules, raw, now
-                )
-                whole = taken == len(raw) and not full
-                end = last if whole else raw[taken - 1].outbox_id
-                self._sweep_from = end + 1 if end < cursor else ranges.LOWEST
-                return replace(done, more=end < cursor)
-            more = len(found) == GAPS_A_SWEEP and found[-1][1] < cursor
-            self._sweep_from = found[-1][1] + 1 if more else ranges.LOWEST
-            return replace(_NOTHING, more=more)
-
-    def record(self, records: Many[Record], now: Millis) -> Recorded:
+    def record(self, records: Many[Record], now: Millis, ahead: object = None) -> Recorded:
         """Write outcomes down and bring the next in line to the head."""
+        found = ahead if isinstance(ahead, dict) else {}
         with translated(self.path):
             transaction = self._begun()
             rules = self._current_terms(transaction)
-            transaction.file, done = record(self._writer, transaction.file, rules, records, now)
+            transaction.file, done = record(
+                self._writer, transaction.file, rules, records, now, found
+            )
             return done
 
     def carry_out(self, now: Millis) -> Step:
@@ -358,14 +321,14 @@ class SqliteStore(Housekeeping):
         profiles: Known,
     ) -> None:
         """By what rows and subscriptions are judged from now on."""
-        self._default_tenant = default_tenant
-        self._max_payload = max_payload
-        self._validation = validation
-        self._profiles = profiles
+        super().set_terms(
+            default_tenant=default_tenant,
+            max_payload=max_payload,
+            validation=validation,
+            profiles=profiles,
+        )
         if self._transaction is not None:
             self._transaction.profiles = profiles
-        self._outbox = self._outbox.limited(max_payload)
-        self._terms = None
 
     def check_file(self) -> None:
         """Raise DatabaseError when the path no longer leads to the file that was opened."""
@@ -399,33 +362,6 @@ class SqliteStore(Housekeeping):
         if self._transaction is None:
             raise RuntimeError("no transaction has begun")
         return self._transaction
-
-    def _current_terms(self, transaction: Transaction) -> Terms:
-        """The rules of matching as of this transaction: read again whenever `roll` moved."""
-        roll = transaction.file.roll
-        if self._terms is None or self._terms[0] != roll:
-            self._terms = (roll, self._load_terms(self._writer))
-            self._terms_in_doubt = True
-        return self._terms[1]
-
-    def _load_terms_ahead(self) -> None:
-        """Read changed rules before the write lock is taken: with 10,000 subscriptions it takes
-        a third of a second. `_current_terms` makes sure that they are still right."""
-        roll = files.reread(self._reader, self.path).roll
-        if self._terms is None or self._terms[0] != roll:
-            self._terms = (roll, self._load_terms(self._reader))
-
-    def _load_terms(self, connection: Connection) -> Terms:
-        return terms.load(
-            connection,
-            default_tenant=self._default_tenant,
-            max_payload=self._max_payload,
-            profiles=self._profiles,
-            validation=self._validation,
-        )
-
-
-_NOTHING: Final = Ingested(0, 0, (), (), frozenset(), more=False)
 
 
 def open_checked(path: Path, **options: Unpack[Options]) -> SqliteStore:

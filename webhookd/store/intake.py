@@ -1,0 +1,163 @@
+"""The part of the daemon's store that takes in rows, and knows by what rules."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from webhookd.core.model import Millis
+from webhookd.core.profiles import Known
+from webhookd.core.storage import Ingested
+from webhookd.core.structure import Validation
+from webhookd.store import file as files
+from webhookd.store import ingest, ranges, terms
+from webhookd.store.driver import Connection, translated
+from webhookd.store.file import FileRow
+from webhookd.store.housekeeping import Housekeeping
+from webhookd.store.outbox import Outbox
+from webhookd.store.recipients import Terms
+from webhookd.store.transaction import Transaction
+
+GAPS_A_SWEEP: Final = 100
+"""Gaps between ingested ranges that one transaction of the sweep looks into: some milliseconds."""
+
+NOTHING: Final = Ingested(0, 0, (), (), frozenset(), more=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The next rows of the outbox, read and judged while the file was as `sequence` and `cursor`
+    say."""
+
+    sequence: int
+    cursor: int
+    judged: ingest.Judged
+    full: bool
+    """More may stand behind them."""
+
+    def is_so(self, file: FileRow) -> bool:
+        """Whether no event has been taken in since, by anybody."""
+        return (self.sequence, self.cursor) == (file.sequence, file.cursor)
+
+
+class Intake(Housekeeping):
+    """What `webhookd.store.sqlite.SqliteStore` does with the outbox."""
+
+    _outbox: Outbox
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        default_tenant: str,
+        max_payload: int,
+        profiles: Known,
+        validation: Validation | None,
+    ) -> None:
+        super().__init__(path)
+        self._default_tenant = default_tenant
+        self._max_payload = max_payload
+        self._profiles = profiles
+        self._validation = validation
+        self._terms: tuple[int, Terms] | None = None
+        self._terms_in_doubt = False
+        """They were read inside a transaction that is not committed."""
+        self._sweep_from = self._swept = ranges.LOWEST
+
+    def fresh(self, now: Millis) -> object:
+        """Read and judge, ahead of the lock, the rows that `ingest` takes in next."""
+        if not self._outbox.has_numbers:
+            return None
+        with translated(self.path):
+            rules = self._load_terms_ahead()
+            file = files.reread(self._reader, self.path)
+            return self._waiting(self._reader, file, rules, now)
+
+    def ingest(self, now: Millis, ahead: object = None) -> Ingested:
+        """Take in the next batch of outbox rows after the cursor."""
+        transaction = self._begun()
+        file = transaction.file
+        with translated(self.path):
+            rules = self._current_terms(transaction)
+            if not isinstance(ahead, Waiting) or not ahead.is_so(file):
+                ahead = self._waiting(self._writer, file, rules, now)
+            if not ahead.judged.drafts:
+                return NOTHING
+            row, done, taken = ingest.take(self._writer, file, rules, ahead.judged, now)
+            cursor = ahead.judged.drafts[taken - 1].outbox_id
+            transaction.file = replace(row, cursor=cursor)
+            return replace(done, more=done.more or ahead.full)
+
+    def sweep(self, now: Millis) -> Ingested:
+        """Look into the next gaps below the cursor; goes round from the lowest id again and again.
+
+        `more` says that this round has not come to its end.
+        """
+        transaction = self._begun()
+        with translated(self.path):
+            file = transaction.file
+            cursor = file.cursor
+            found = ranges.gaps(self._writer, self._sweep_from, cursor, GAPS_A_SWEEP)
+            for first, last in found:
+                raw, full = self._outbox.batch(self._writer, first, last)
+                if not raw:
+                    continue
+                rules = self._current_terms(transaction)
+                judged = ingest.judge(self._writer, file.uuid, rules, raw, now)
+                transaction.file, done, taken = ingest.take(self._writer, file, rules, judged, now)
+                whole = taken == len(raw) and not full
+                end = last if whole else raw[taken - 1].outbox_id
+                self._sweep_from = end + 1 if end < cursor else ranges.LOWEST
+                return replace(done, more=end < cursor)
+            more = len(found) == GAPS_A_SWEEP and found[-1][1] < cursor
+            self._sweep_from = found[-1][1] + 1 if more else ranges.LOWEST
+            return replace(NOTHING, more=more)
+
+    def set_terms(
+        self,
+        *,
+        default_tenant: str,
+        max_payload: int,
+        validation: Validation | None,
+        profiles: Known,
+    ) -> None:
+        """By what rows and subscriptions are judged from now on."""
+        self._default_tenant = default_tenant
+        self._max_payload = max_payload
+        self._validation = validation
+        self._profiles = profiles
+        self._outbox = self._outbox.limited(max_payload)
+        self._terms = None
+
+    def _waiting(self, connection: Connection, file: FileRow, rules: Terms, now: Millis) -> Waiting:
+        raw, full = (
+            ([], False)
+            if file.cursor >= ranges.HIGHEST
+            else self._outbox.fresh(connection, file.cursor)
+        )
+        judged = ingest.judge(connection, file.uuid, rules, raw, now)
+        return Waiting(file.sequence, file.cursor, judged, full)
+
+    def _current_terms(self, transaction: Transaction) -> Terms:
+        """The rules of matching as of this transaction: read again whenever `roll` moved."""
+        roll = transaction.file.roll
+        if self._terms is None or self._terms[0] != roll:
+            self._terms = (roll, self._load_terms(self._writer))
+            self._terms_in_doubt = True
+        return self._terms[1]
+
+    def _load_terms_ahead(self) -> Terms:
+        """Read changed rules before the write lock is taken: with 10,000 subscriptions it takes
+        a third of a second. `_current_terms` makes sure that they are still right."""
+        roll = files.reread(self._reader, self.path).roll
+        if self._terms is None or self._terms[0] != roll:
+            self._terms = (roll, self._load_terms(self._reader))
+        return self._terms[1]
+
+    def _load_terms(self, connection: Connection) -> Terms:
+        return terms.load(
+            connection,
+            default_tenant=self._default_tenant,
+            max_payload=self._max_payload,
+            profiles=self._profiles,
+            validation=self._validation,
+        )
