@@ -159,7 +159,7 @@ async def test_E9_a_bug_in_the_recorder_ends_the_daemon_with_70(
     world.insert("x")
     store = world.store()
 
-    def record(_records, _now):
+    def record(*_):
         raise ZeroDivisionError("bug")
 
     store.record = record

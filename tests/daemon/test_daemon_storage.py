@@ -240,7 +240,15 @@ class FakeStore:
     def rollback(self) -> None:
         self.open = False
 
-    def record(self, records, _now) -> Recorded:
+    def seal(self) -> None:
+        assert self.open
+
+    def examine(self, records) -> object:
+        assert not self.open
+        return len(records)
+
+    def record(self, records, _now, ahead) -> Recorded:
+        assert ahead == len(records)
         self.batches.append(len(records))
         changed = tuple(
             BodyChanged(r.delivery, "acme", "evt_1") for r in records if r.delivery == self.odd
@@ -374,3 +382,42 @@ async def test_E18_a_commit_that_was_begun_is_not_made_twice():
     with pytest.raises(RuntimeError, match="of its own"):
         await storage.in_thread(commit)
     assert made == [1]
+
+
+async def test_what_is_looked_at_ahead_is_looked_at_again_before_each_try(autojump_clock):
+    """The lock is never had meanwhile, and what is written is of the last look."""
+    store, looks = FakeStore(), []
+
+    def begin() -> None:
+        if len(looks) < 3:
+            raise StoreBusy("the host commits")
+        store.open = True
+
+    def look() -> int:
+        assert not store.open
+        looks.append(len(looks))
+        return looks[-1]
+
+    store.begin = begin
+    face = AsyncStore(store, commit=storage.inline)
+    assert await face.write_after(look, lambda found: found) == 2
+    assert looks == [0, 1, 2]
+
+
+async def test_a_write_that_finds_things_changed_since_its_look_begins_anew(autojump_clock):
+    store, looks, undone = FakeStore(), [], []
+    store.rollback = lambda: (undone.append(store.open), setattr(store, "open", False))
+
+    def work(found: int) -> int:
+        assert store.open
+        if found < 2:
+            raise StoreBusy("it was changed")
+        return found
+
+    def look() -> int:
+        looks.append(len(looks))
+        return looks[-1]
+
+    face = AsyncStore(store, commit=storage.inline)
+    assert await face.write_after(look, work) == 2
+    assert undone == [True, True]

@@ -390,7 +390,7 @@ async def test_a_bug_in_ingest_ends_the_daemon(world, autojump_clock, expected_l
     world.subscribe("a")
     store = world.store()
 
-    def ingest(_now):
+    def ingest(*_):
         raise RuntimeError("bug")
 
     store.ingest = ingest

@@ -83,7 +83,7 @@ class Store:
         return done
 
 
-_READS: Final = {"due", "next_due", "outlook", "subscriptions"}
+_READS: Final = {"due", "examine", "fresh", "next_due", "outlook", "subscriptions"}
 
 
 class Life:

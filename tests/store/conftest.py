@@ -83,8 +83,9 @@ class Box:
 
     def ingest(self) -> Ingested:
         """One batch."""
+        ahead = self.store.fresh(self.now)
         self.store.begin()
-        done = self.store.ingest(self.now)
+        done = self.store.ingest(self.now, ahead)
         self.store.commit()
         return done
 
@@ -113,8 +114,9 @@ class Box:
             return work(transaction)
 
     def record(self, *records: Record) -> Recorded:
+        ahead = self.store.examine(records)
         self.store.begin()
-        done = self.store.record(records, self.now)
+        done = self.store.record(records, self.now, ahead)
         self.store.commit()
         return done
 

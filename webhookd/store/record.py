@@ -55,9 +55,9 @@ def record(
     checkup = Checkup(connection, terms)
     standings: dict[DeliveryId, Standing] = {}
     changed: list[BodyChanged] = []
-    ended: dict[int, Success] = {}
+    plain, ended = dict(found), dict[int, Success]()
     for item in records:
-        success = found.get(item.delivery)
+        success = plain.pop(item.delivery, None)
         if success is not None:
             ended[book.next_sequence()] = success
             key = success.row.subscription
