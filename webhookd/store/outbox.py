@@ -14,7 +14,7 @@ from webhookd.core.rows import RawRow, Rejection, RejectionReason
 from webhookd.errors import OutboxUnreadable
 from webhookd.store import ranges
 from webhookd.store.driver import Connection, sqlite3, translated
-from webhookd.store.host_table import quoted
+from webhookd.store.host_table import inspect, quoted, real_name
 
 BATCH_ROWS: Final = 250
 """Rows a transaction: about 10 ms of work, so that the host's own commits hardly wait."""
@@ -29,6 +29,25 @@ LAST_ID: Final = (
 )
 """The highest id that an AUTOINCREMENT table ever had, and its name as the host wrote it; no row
 before the first."""
+
+
+def raise_ids(connection: Connection, table: str, above: int) -> None:
+    """Give new rows of webhookd's own outbox ids above `above`; they never go down.
+
+    To be called in a writing transaction. One that is gone has none to give.
+    """
+    found = connection.execute(LAST_ID, (table,)).fetchone()
+    if found is not None:
+        sql = "UPDATE sqlite_sequence SET seq = ?1 WHERE name = ?2 AND seq < ?1"
+        connection.execute(sql, (above, found[1]))
+    elif inspect(connection, table) is not None:  # it never had a row
+        name = real_name(connection, table)
+        connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, above))
+
+
+def raising(table: str, above: int | str) -> str:
+    """The statement by which a person raises the ids of a table, for them to copy."""
+    return f"UPDATE sqlite_sequence SET seq = {above} WHERE name = {literal(table)}"
 
 
 def change_row(connection: Connection, table: str, sql: str, number: int) -> int:
@@ -179,8 +198,7 @@ class Outbox:
         if last is not None and last[0] < cursor:
             raise OutboxUnreadable(
                 f"schema: table {self.table} was made anew, its ids begin again at {last[0]} and "
-                f"{cursor} are done with; UPDATE sqlite_sequence SET seq = {cursor} WHERE name = "
-                f"{literal(last[1])}, then insert its rows again"
+                f"{cursor} are done with; {raising(last[1], cursor)}, then insert its rows again"
             )
         return highest
 
