@@ -296,7 +296,8 @@ class Daemon:
     @property
     def problems(self) -> list[str]:
         """What a person should look at, one line each."""
-        found = [*self.tailer.problems, *self._supervisor.problems, *self._janitor.problems]
+        parts = (self.tailer, self._supervisor, self._janitor, self._upkeep)
+        found = [problem for part in parts for problem in part.problems]
         if self.store.unwritable:
             found.append("the file cannot be written: free space or rights are needed")
         if self._outage.is_on:

@@ -49,6 +49,10 @@ class Action(StrEnum):
     INGEST_STOPPED = "ingest.stopped"
     """The outbox is not as it was agreed; what is owed already goes on."""
     INGEST_RESUMED = "ingest.resumed"
+    CAPTURE_BROKEN = "capture.broken"
+    """Changes of a table that is captured go unsaid, or fail: what is wrong, and the remedy."""
+    CAPTURE_WHOLE = "capture.whole"
+    """All captures are in place again."""
     SWEEP_FOUND = "sweep.found"
     """Rows that appeared below the cursor: ingested, with no promise of order."""
 

@@ -37,6 +37,7 @@ from webhookd.store import (
 )
 from webhookd.store import declared as declarations
 from webhookd.store import file as files
+from webhookd.store.capture_watch import CaptureWatch
 from webhookd.store.driver import Connection, connect, translated
 from webhookd.store.file import FileRow
 from webhookd.store.housekeeping import Housekeeping
@@ -135,6 +136,7 @@ class SqliteStore(Housekeeping):
         self._sweep_from = self._swept = ranges.LOWEST
         self._shift_from = self._shifted = 0
         self._turns = bulk.Turns()
+        self._captures = CaptureWatch()
 
     @property
     def journal_mode(self) -> str:
@@ -333,6 +335,11 @@ class SqliteStore(Housekeeping):
         """When the next line may pass a head that keeps failing; None where none may."""
         with translated(self.path):
             return queue.next_pass(self._reader)
+
+    def capture_faults(self) -> tuple[str, ...]:
+        """What is wrong with captures: see `webhookd.store.capture_watch`."""
+        with translated(self.path):
+            return self._captures.look(self._reader, self._known)
 
     def subscriptions(self) -> list[StoredSubscription]:
         """All that are not removed, by key."""
