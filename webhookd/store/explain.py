@@ -5,7 +5,7 @@ the one that it waits for.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from webhookd.core import rows
@@ -18,6 +18,7 @@ from webhookd.core.times import format_duration
 from webhookd.errors import NotFound
 from webhookd.store import aggregates, deliveries, lockfile, sources, waiting
 from webhookd.store import file as files
+from webhookd.store.ages import PRUNED
 from webhookd.store.driver import Connection
 from webhookd.store.transaction import Session, snapshot
 from webhookd.store.waiting import rows_of
@@ -162,7 +163,9 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
 def _explained(
     connection: Connection, known: Known, found: tuple[Any, ...], daemon: Daemon, now: Millis
 ) -> dict[str, Any]:
-    sequence, happened = found[0], Happened(*found[1:])
+    sequence = found[0]
+    pruned = connection.execute(PRUNED).fetchone()[0] > sequence
+    happened = replace(Happened(*found[1:]), pruned=pruned)
     owed = {one["subscription"]: one for one in rows_of(connection, OWED, sequence)}
     subscriptions = []
     for one in waiting.everything(connection, known, now):

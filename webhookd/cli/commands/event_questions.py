@@ -11,6 +11,7 @@ from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import complain, document, fields, json_option, lines, say, table
 from webhookd.cli.types import HIGHEST, Whole
 from webhookd.config.catalog import validation
+from webhookd.core.explaining import Why
 from webhookd.core.text import counted
 from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError, WebhookdError
 from webhookd.store import explain as explaining
@@ -69,17 +70,25 @@ def _event(found: dict[str, Any]) -> Iterator[str]:
     yield from fields({name: found[name] for name in HEADER})
     subscriptions = found["subscriptions"]
     matched = [one for one in subscriptions if one["matched"]]
-    others = [one for one in subscriptions if not one["matched"]]
+    lost = [one for one in subscriptions if one["why"] == Why.MAY_BE_PRUNED]
+    others = [one for one in subscriptions if not (one["matched"] or one in lost)]
     yield ""
-    yield f"matched {len(matched)} of {counted(len(subscriptions), 'subscription')}"
+    yield f"matched {len(matched)} of {counted(len(subscriptions), 'subscription')}" + (
+        f"; of {len(lost)} nothing is kept" if lost else ""
+    )
     for one in matched:
         yield ""
         yield from _matched(one)
-    if others:
+    yield from _listed("kept no longer ([retention]):", lost)
+    yield from _listed("not for:", others)
+
+
+def _listed(heading: str, subscriptions: list[dict[str, Any]]) -> Iterator[str]:
+    if subscriptions:
         yield ""
-        yield "not for:"
-        width = max(len(one["subscription_name"]) for one in others)
-        for one in others:
+        yield heading
+        width = max(len(one["subscription_name"]) for one in subscriptions)
+        for one in subscriptions:
             yield f"  {one['subscription_name']:<{width}}  {one['why_text']}"
 
 
