@@ -16,7 +16,7 @@ from webhookd.core.profiles import Known
 from webhookd.core.structure import Validation
 from webhookd.core.times import format_duration
 from webhookd.errors import NotFound
-from webhookd.store import aggregates, deliveries, lockfile, sources, waiting
+from webhookd.store import aggregates, deliveries, keys, lockfile, sources, waiting
 from webhookd.store import file as files
 from webhookd.store.ages import PRUNED
 from webhookd.store.driver import Connection
@@ -130,6 +130,7 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
         rejected = rows_of(connection, REJECTED, number)
         said = {
             "outbox_id": number,
+            "outbox_key": keys.shown(connection, number),
             "in_outbox": bool(raw),
             "below_cursor": number <= file.cursor,
             "daemon_running": daemon.running,

@@ -42,6 +42,7 @@ from webhookd.store.driver import Connection, connect, translated
 from webhookd.store.file import FileRow
 from webhookd.store.housekeeping import Housekeeping
 from webhookd.store.ingest import take
+from webhookd.store.looks import Looks
 from webhookd.store.options import Options
 from webhookd.store.recipients import Terms
 from webhookd.store.record import record
@@ -59,7 +60,7 @@ GAPS_A_SWEEP: Final = 100
 """Gaps between ingested ranges that one transaction of the sweep looks into: some milliseconds."""
 
 
-class SqliteStore(Housekeeping):
+class SqliteStore(Housekeeping, Looks):
     """`webhookd.core.storage.Store` on one SQLite file. Use from one thread at a time, but that
     `commit` may run in another one while only reading methods are called."""
 
@@ -335,11 +336,6 @@ class SqliteStore(Housekeeping):
         """When the next line may pass a head that keeps failing; None where none may."""
         with translated(self.path):
             return queue.next_pass(self._reader)
-
-    def capture_faults(self) -> tuple[str, ...]:
-        """What is wrong with captures: see `webhookd.store.capture_watch`."""
-        with translated(self.path):
-            return self._captures.look(self._reader, self._known)
 
     def subscriptions(self) -> list[StoredSubscription]:
         """All that are not removed, by key."""
