@@ -412,11 +412,16 @@ class Daemon:
                     self._supervisor.close()
 
     async def _follow(self) -> None:
-        await self.tailer.look()
-        log(Action.DAEMON_READY, logging.INFO)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._say_ready, name="ready")
+            await self.tailer.look()
             nursery.start_soon(self.tailer.sweep_forever, name="sweep")
             await self.tailer.run()
+
+    async def _say_ready(self) -> None:
+        """As the service manager is told: the file was read, however much is to be taken in."""
+        await self.read.wait()
+        log(Action.DAEMON_READY, logging.INFO)
 
     async def _drain(self) -> None:
         log(Action.DAEMON_READY, logging.INFO, drain=True)

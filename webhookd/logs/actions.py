@@ -19,6 +19,8 @@ class Action(StrEnum):
     DAEMON_STARTED = "daemon.started"
     """The process is up and holds the lock; nothing is sent yet."""
     DAEMON_READY = "daemon.ready"
+    """The file was read for the first time, and it delivers; what waits in the outbox, however
+    much, is taken in from then on."""
     DAEMON_STOPPING = "daemon.stopping"
     """No new attempts; those under way have `shutdown_grace` to finish."""
     DAEMON_STOPPED = "daemon.stopped"
