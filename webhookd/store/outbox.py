@@ -211,9 +211,10 @@ class Outbox:
         end = self.end(connection, cursor)
         if end is None or end <= cursor:
             return 0
-        counted, first = connection.execute(
-            f"SELECT count(*), min(n) FROM ({self._rows.numbers})", (cursor + 1, end, most)
-        ).fetchone()
+        with self._explained():
+            counted, first = connection.execute(
+                f"SELECT count(*), min(n) FROM ({self._rows.numbers})", (cursor + 1, end, most)
+            ).fetchone()
         return int(counted) if counted < most else int(end) - int(first) + 1
 
     def _too_big(self, connection: Connection, first: int, last: int) -> Rejection:
