@@ -8,7 +8,7 @@ import pytest
 
 from tests.store.conftest import NOW, Box
 from webhookd.errors import AnotherDaemon, DatabaseError, OutboxUnreadable, Refused
-from webhookd.store import acceptance, lockfile, status
+from webhookd.store import acceptance, lockfile, schema, status
 from webhookd.store import file as files
 from webhookd.store.file import FileRow
 from webhookd.store.transaction import open_session
@@ -176,8 +176,23 @@ def test_a_restore_of_an_outbox_that_is_gone_is_accepted(box: Box) -> None:
     lock = lockfile.LockFile.acquire(box.path)
     lock.write(**{**box.store.mark(), "outbox_id": 9})
     lock.release()
-    assert acceptance.accept_restore(box.path).epoch == 2
+    done = acceptance.accept_restore(box.path)
+    assert (done.epoch, done.reached) == (2, 0)
     assert box.rows("SELECT * FROM sqlite_sequence WHERE name = 'outbox'") == []
+
+
+def test_a_restore_hides_no_outbox_that_was_made_anew(box: Box) -> None:
+    for _ in range(3):
+        box.put()
+    box.ingest_all()
+    box.host.execute("DROP TABLE outbox")
+    box.host.execute(schema.OUTBOX.format(table="outbox"))
+    box.put("supplier.lost")
+    lock = lockfile.LockFile.acquire(box.path)
+    lock.write(**{**box.store.mark(), "outbox_id": 9})
+    lock.release()
+    assert acceptance.accept_restore(box.path).reached == 0
+    assert "made anew, its ids begin again at 1" in box.store.outlook().unreadable
 
 
 def test_a_restore_of_another_file_takes_nothing_from_its_mark(box: Box) -> None:

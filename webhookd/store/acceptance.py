@@ -67,7 +67,8 @@ class Restored:
     """Deliveries that are pending in it, and are sent."""
     ids: Ids
     reached: int
-    """The highest outbox id that was taken in before; 0 where that is unknown, or none was."""
+    """The highest outbox id that was taken in before; 0 where that is unknown, none was, or the
+    outbox is gone or was made anew, which the outlook tells of."""
     table: str
     """The outbox."""
 
@@ -176,9 +177,9 @@ def _raise_ids(
         return (Ids.HOSTS if counts else Ids.ABOVE), reached
     if mark.get("uuid") != file.uuid:
         return Ids.UNKNOWN, 0
-    if reached:
-        raise_ids(connection, file.outbox_table, reached)
-    return Ids.ABOVE, reached
+    if reached and raise_ids(connection, file.outbox_table, file.cursor, reached):
+        return Ids.ABOVE, reached
+    return Ids.ABOVE, 0
 
 
 def _take_in(session: Session, terms: Terms, now: Millis) -> int:

@@ -31,18 +31,25 @@ LAST_ID: Final = (
 before the first."""
 
 
-def raise_ids(connection: Connection, table: str, above: int) -> None:
+def raise_ids(connection: Connection, table: str, cursor: int, above: int) -> bool:
     """Give new rows of webhookd's own outbox ids above `above`; they never go down.
 
-    To be called in a writing transaction. One that is gone has none to give.
+    To be called in a writing transaction; `cursor` is how far ingest has come. Returns False of a
+    table that is gone, or was made anew: what is in that one is not to be passed over (see `end`).
     """
+    if inspect(connection, table) is None:
+        return False
     found = connection.execute(LAST_ID, (table,)).fetchone()
-    if found is not None:
-        sql = "UPDATE sqlite_sequence SET seq = ?1 WHERE name = ?2 AND seq < ?1"
-        connection.execute(sql, (above, found[1]))
-    elif inspect(connection, table) is not None:  # it never had a row
+    if found is None:  # it never had a row
         name = real_name(connection, table)
         connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, above))
+        return True
+    last, name = found
+    if last < cursor:
+        return False
+    sql = "UPDATE sqlite_sequence SET seq = ? WHERE name = ?"
+    connection.execute(sql, (max(last, above), name))
+    return True
 
 
 def raising(table: str, above: int | str) -> str:
