@@ -187,7 +187,7 @@ def _loaded(place: Path, port: int, commits: int) -> Run:
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
-    # It says that it is ready once it has seen the end of the outbox, which is not to happen here.
+    # Ready it is before anything of this is delivered.
     with running(workload.command(), _log(workload)):
         before = _until(workload, lambda progress: progress.delivered > 0)
         run = _host(workload, commits)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Cli
 from webhookd.store import inspection
 from webhookd.store.driver import connect
 from webhookd.store.lockfile import LockFile, beside
@@ -176,21 +177,51 @@ def test_E25_a_moved_file_is_a_fault_until_it_is_accepted(webhookd):
 
 def test_B9_a_restored_file_is_a_fault_until_it_is_accepted(webhookd):
     webhookd.add()
+    webhookd.emit("a.b")
+    webhookd.ingest()
     change_lock(webhookd, sequence=500, epoch=3, outbox_id=90)
     assert "a restored backup" in unwell(webhookd, 1)[0][2]
-    said = findings(webhookd, "--accept-restore")
-    assert (
-        "ok",
-        "restore",
-        "accepted: epoch 4 begins, so pollers start again at 0",
-    ) in said
+    accepted = (
+        "accepted: epoch 4 begins, so pollers start again at 0; 1 delivery owed by it; new rows "
+        "of outbox get ids above 90"
+    )
+    assert ("ok", "restore", accepted) in findings(webhookd, "--accept-restore")
     assert webhookd.sql("SELECT epoch, sequence FROM webhookd_file") == [(4, 500)]
     after = lock_says(webhookd)
     assert (after["epoch"], after["sequence"]) == (4, 500)
     assert unwell(webhookd, 0) == []
     webhookd.emit("a.b")
     webhookd.ingest()
-    assert json.loads(webhookd("feed-events").stdout)["sequence"] == 501
+    said = json.loads(webhookd("feed-events").stdout.splitlines()[-1])
+    assert (said["sequence"], said["outbox_id"]) == (501, 91)
+
+
+def test_B9_a_restore_says_where_ids_can_come_again(webhookd, tmp_path):
+    webhookd.emit("a.b")
+    beside(webhookd.database.resolve()).unlink()
+    warned = [one for one in findings(webhookd, "--accept-restore") if one[1] == "restore"][1]
+    assert warned[0] == "warning"
+    assert "the lock file beside it says nothing of this file" in warned[2]
+    assert warned[2].endswith("UPDATE sqlite_sequence SET seq = N WHERE name = 'outbox'")
+
+    home = tmp_path / "theirs"
+    home.mkdir()
+    theirs = Cli(home)
+    theirs.configure('[outbox]\ntable = "said"\n')
+    connect(theirs.database, mode="rwc", wait=5).execute(
+        "CREATE TABLE said (id INTEGER PRIMARY KEY AUTOINCREMENT, event_type TEXT,"
+        " aggregate_type TEXT, aggregate_id TEXT, tenant TEXT, payload TEXT, occurred_at TEXT,"
+        " event_id TEXT)"
+    ).connection.close()
+    theirs("init")
+    ((uuid,),) = theirs.sql("SELECT uuid FROM webhookd_file")
+    lock = LockFile.acquire(theirs.database.resolve())
+    lock.write(uuid=uuid, epoch=1, sequence=0, outbox_id=90)
+    lock.release()
+    warned = [one for one in findings(theirs, "--accept-restore") if one[1] == "restore"][1]
+    assert "new rows of said can get ids up to 90 that were used before" in warned[2]
+    assert "the table is the host's own" in warned[2]
+    assert theirs.sql("SELECT * FROM sqlite_sequence WHERE name = 'said'") == []
 
 
 def test_E25_a_clone_owes_nothing_when_it_is_accepted(webhookd):

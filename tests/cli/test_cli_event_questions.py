@@ -209,6 +209,7 @@ def test_retry_rejected_takes_all_in_that_can_be(rejecting):
         "rejected": [
             {
                 "outbox_id": 3,
+                "outbox_key": None,
                 "reason": "bad_payload",
                 "detail": "payload: expecting property name enclosed in double quotes at byte 1",
             }
@@ -218,6 +219,7 @@ def test_retry_rejected_takes_all_in_that_can_be(rejecting):
         "unknown": [],
         "guessed_times": [],
         "doubted": [],
+        "outbox_keys": {},
     }
 
 
@@ -250,7 +252,7 @@ def test_retry_rejected_with_nothing_to_do(webhookd):
 @pytest.mark.parametrize("args", [[], ["1", "--all"]])
 def test_retry_rejected_wants_to_know_which(webhookd, args):
     assert webhookd.fails("events", "retry-rejected", *args, code=2) == (
-        "retry-rejected: name outbox ids, or --all for every rejected row; "
+        "retry-rejected: name outbox ids or keys, or --all for every rejected row; "
         "`webhookd events list --rejected` shows them"
     )
 

@@ -139,8 +139,10 @@ def test_events_list_rejected(webhookd):
     webhookd.sql("INSERT INTO outbox (event_type, payload) VALUES ('a.b', '{')")
     webhookd.ingest()
     (one,) = webhookd.json("events", "list", "--rejected")
-    assert set(one) == {"outbox_id", "reason", "detail", "event_type", "rejected_at"}
-    assert (one["outbox_id"], one["reason"]) == (1, "bad_payload")
+    assert set(one) == {
+        *("outbox_id", "outbox_key", "reason", "detail", "event_type", "rejected_at")
+    }
+    assert (one["outbox_id"], one["outbox_key"], one["reason"]) == (1, None, "bad_payload")
     assert "bad_payload" in webhookd("events", "list", "--rejected").stdout
     assert "--rejected: goes with" in webhookd.fails(
         "events", "list", "--rejected", "--tenant", "x", code=2

@@ -48,7 +48,11 @@ class Listener:
         first = process.stderr.readline()
         assert first.startswith("listening on http://127.0.0.1:"), first
         self.port = int(first.rstrip("/\n").rpartition(":")[2])
+        self.secret = ""
         self.advice = process.stderr.readline()
+        if self.advice.startswith("its secret, made for this run: "):
+            self.secret = self.advice.rpartition(" ")[2].rstrip("\n")
+            self.advice = process.stderr.readline()
         self.needs = process.stderr.readline()
 
     def send(self, body=b'{"type":"a.b"}', secret=SECRET, profile="standard", age=0, **headers):
@@ -195,17 +199,16 @@ def test_json_is_a_line_a_request():
 
 def test_it_advises_how_to_subscribe_it_and_makes_a_secret():
     with listening("--max", "1", "--profile", "ntropy") as listener:
-        said, secret, bar, *command = shlex.split(listener.advice.removeprefix("subscribe it: "))
-        assert (said, bar) == ("echo", "|")
-        assert " ".join(command) == (
-            f"webhookd subscriptions add http://127.0.0.1:{listener.port}/"
-            " --profile ntropy --secret -"
+        assert listener.secret.startswith("whsec_")
+        assert listener.advice == (
+            "subscribe it, with that secret on standard input: webhookd subscriptions add"
+            f" http://127.0.0.1:{listener.port}/ --profile ntropy --secret -\n"
         )
         assert listener.needs == (
             'that command and the daemon need [egress] allow = ["127.0.0.1"] in a file named by'
             " --config or WEBHOOKD_CONFIG\n"
         )
-        assert listener.send(secret=secret, profile="ntropy") == 204
+        assert listener.send(secret=listener.secret, profile="ntropy") == 204
         listener.ends()
 
 
@@ -229,21 +232,21 @@ def test_its_advice_works_as_it_stands(webhookd):
         config.write_text(
             config.read_text() + f"[egress]\nallow = {listener.needs.split('allow = ')[1][:13]}\n"
         )
-        line = listener.advice.removeprefix("subscribe it: ")
+        line = listener.advice.removeprefix("subscribe it, with that secret on standard input: ")
         assert f" --config '{config}' " in line
         run = shlex.join([sys.executable, "-m", "webhookd"])
         done = subprocess.run(
             ["sh", "-c", line.replace("webhookd --config", f"{run} --config")],
+            input=f"{listener.secret}\n",
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
-        secret = shlex.split(line)[1]
-        assert secret not in done.stdout
-        assert listener.send(secret=secret) == 204
-    assert webhookd.sql("SELECT value FROM webhookd_secrets") == [(secret,)]
+        assert listener.secret not in done.stdout + line, "it is no part of the command"
+        assert listener.send(secret=listener.secret) == 204
+    assert webhookd.sql("SELECT value FROM webhookd_secrets") == [(listener.secret,)]
 
 
 def test_a_given_secret_is_not_repeated():

@@ -64,6 +64,30 @@ def test_what_is_gone_is_said_in_one_line(old):
     assert (replayed["reopened"], replayed["pending"]) == (0, 1)
 
 
+def test_an_event_whose_delivery_is_gone_was_not_for_nobody(old):
+    old.configure('[retention]\nevents = "never"\noutbox = "never"\n')
+    old.sql("UPDATE webhookd_subscriptions SET created_at = '2020-01-01T00:00:00.000Z'")
+    old.add("--events", "x.y", name="other")
+    assert "nothing is kept" not in old("events", "explain", "e1").stdout
+    old("prune")
+    said = old("events", "explain", "e1").stdout
+    assert "\nmatched 0 of 2 subscriptions; of 1 nothing is kept\n" in said
+    _, kept, others = said.split("\n\n")[1:]
+    assert kept.startswith("kept no longer ([retention]):\n  partner  it matches, and")
+    assert "`webhookd replay` would make it anew" in kept
+    assert others == "not for:\n  other  no pattern of [x.y] matches a.b\n"
+    one, _ = old.json("events", "explain", "e1")["subscriptions"]
+    assert (one["why"], one["matched"]) == ("may_be_pruned", False)
+
+    replay = ("replay", "--subscription", "partner", "--since", "2000-01-01")
+    anew = "made anew is also what retention has taken the delivery of, so it may have been"
+    dry = old(*replay, "--dry-run").stdout
+    assert "1 would be made" in dry
+    assert anew in dry
+    assert anew in old(*replay).stdout
+    assert anew not in old(*replay).stdout, "nothing is made any more"
+
+
 def test_attempts_that_are_gone_are_counted(old):
     old.sql("UPDATE webhookd_deliveries SET finished_at = '2999-01-01T00:00:00.000Z' WHERE id = 2")
     assert old.json("prune")["rows"]["attempts"] == 1
@@ -156,7 +180,8 @@ def test_the_erased_bytes_are_in_no_page_of_the_file_after_a_vacuum(old):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("delivered = 10", "at least 300000 ms"),
+        ("delivered = 10", "retention.delivered: 10s is too short: at least 5m"),
+        ('failed = "1m"', "retention.failed: 1m is too short: at least 5m"),
         ('failed = "soon"', '"never", to keep it for ever'),
         ('outbox = "40d"', "retention.outbox: is longer than retention.events (30d)"),
     ],

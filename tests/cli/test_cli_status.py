@@ -72,6 +72,24 @@ def test_a_daemon_at_work_and_nothing_wrong_is_0(webhookd):
     assert "!" not in said
 
 
+def test_a_broken_capture_is_1_and_said_once(webhookd):
+    webhookd.add()
+    webhookd.sql("CREATE TABLE supplier (code TEXT PRIMARY KEY, name TEXT)")
+    webhookd("capture", "add", "supplier", "--event-prefix", "supplier", "--id-column", "code")
+    with daemon(webhookd):
+        assert webhookd.json("status")["problems"] == []
+    webhookd.sql("DROP TABLE supplier")
+    webhookd.sql("CREATE TABLE supplier (code TEXT PRIMARY KEY, name TEXT)")
+    with daemon(webhookd):
+        (said,) = webhookd.json("status", code=1)["problems"]
+        assert said.startswith("capture supplier: lost 4 of its 4 triggers")
+        assert webhookd("status", "--nagios", code=1).stdout.startswith(
+            f"WEBHOOKD WARNING - {said} | "
+        )
+    with daemon(webhookd, problems=[said]):
+        assert webhookd.json("status", code=1)["problems"] == [said]
+
+
 def test_a_late_delivery_is_1(webhookd):
     webhookd.add()
     webhookd.emit("a.b")

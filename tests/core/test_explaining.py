@@ -79,9 +79,27 @@ def asked(*events: str, tenant: str = "", created_at: str = MADE) -> Asked:
         (
             *(EVENT, asked("*"), Why.NOT_THEN),
             (
-                "its patterns were others when the event was taken in, or its delivery was pruned; "
+                "its patterns were others when the event was taken in; "
                 "it matches now: `webhookd replay` makes what is missing"
             ),
+        ),
+        (
+            *(replace(EVENT, pruned=True), asked("*"), Why.MAY_BE_PRUNED),
+            (
+                "it matches, and the delivery that it had, if any, was pruned: nobody can tell "
+                "now; `webhookd replay` would make it anew and send it, delivered before or not"
+            ),
+        ),
+        (
+            *(replace(EVENT, pruned=True), asked("*", created_at=LATER), Why.MADE_LATER),
+            (
+                f"the subscription was made at {LATER}, after the event was taken in at {TAKEN}; "
+                "it matches now: `webhookd replay` makes what is missing"
+            ),
+        ),
+        (
+            *(replace(EVENT, pruned=True), asked("order.*"), Why.OTHER_TYPE),
+            "no pattern of [order.*] matches supplier.created",
         ),
     ],
 )

@@ -3,9 +3,12 @@
 import pytest
 import trio
 
+from webhookd.core.capture import Capture
 from webhookd.core.model import SubscriptionState
+from webhookd.daemon import upkeep
 from webhookd.daemon.tailer import LONGEST_REST, OUTBOX_RETRY, POLL
-from webhookd.store import enabling
+from webhookd.logs.actions import Action
+from webhookd.store import captures, enabling
 from webhookd.store.instructions import Kind
 
 BREAK = "ALTER TABLE outbox RENAME TO elsewhere"
@@ -117,3 +120,29 @@ async def test_a_stream_of_changes_is_read_a_few_times_a_second_at_most(
         await trio.sleep(LONGEST_REST)
     assert world.states() == ["delivered"]
     assert many <= 8 if seconds else many >= 15
+
+
+async def test_a_capture_that_lost_its_triggers_is_told(world, autojump_clock, warnings):
+    world.host.execute("CREATE TABLE supplier (code TEXT PRIMARY KEY, name TEXT)")
+    with world.command() as transaction:
+        captures.add(transaction, Capture("supplier", "supplier", "code"), world.clock.now())
+    async with world.running() as daemon:
+        await trio.sleep(upkeep.EVERY + 2)
+        assert daemon.problems == []
+        assert not warnings()
+        for sql in (
+            "CREATE TABLE anew (code TEXT PRIMARY KEY, name TEXT, city TEXT)",
+            "DROP TABLE supplier",
+            "ALTER TABLE anew RENAME TO supplier",
+        ):
+            world.host.execute(sql)
+        await trio.sleep(3 * upkeep.EVERY)
+        (said,) = daemon.problems
+        assert said.startswith("capture supplier: lost 4 of its 4 triggers")
+        assert said.endswith("`webhookd capture repair` mends it")
+        assert warnings() == {Action.CAPTURE_BROKEN: 1}, "told once"
+        with world.command() as transaction:
+            captures.repair(transaction)
+        await trio.sleep(upkeep.EVERY + 1)
+        assert daemon.problems == []
+    assert warnings() == {Action.CAPTURE_BROKEN: 1}

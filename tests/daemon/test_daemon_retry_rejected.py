@@ -24,10 +24,12 @@ async def test_A1_a_mended_row_is_sent_at_once(world, autojump_clock, expected_l
     async with world.running():
         world.insert("x1")
         bad = world.insert("x2", payload="{")
+        world.host.execute("INSERT INTO webhookd_ledger VALUES (?, 'K-2')", (bad,))
         await trio.sleep(5)
         assert [one.n for one in world.sender.seen] == [1]
         rejected = [one for one in expected_logs if one.action is Action.INGEST_REJECTED]
         assert [one.fields["outbox_id"] for one in rejected] == [bad]
+        assert [one.fields["outbox_key"] for one in rejected] == ["K-2"], "the host knows it so"
         world.host.execute('UPDATE outbox SET payload = \'{"a": "x2", "n": 2}\' WHERE id = 2')
         await trio.sleep(5)
         assert len(world.sender.seen) == 1, "nothing takes it up by itself"

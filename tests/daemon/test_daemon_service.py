@@ -18,6 +18,7 @@ from webhookd.daemon.dump import tree
 from webhookd.daemon.progress import AFTERWARDS, PATIENCE, Progress, UnderWay
 from webhookd.daemon.service import LOOK_EVERY, Service
 from webhookd.logs.actions import Action
+from webhookd.store.outbox import BATCH_ROWS
 
 WATCHDOG = 20.0
 
@@ -127,6 +128,33 @@ async def test_E8_ready_comes_although_the_host_holds_the_file(
         world.host.execute("ROLLBACK")
         await trio.sleep(10 * PATIENCE)
         assert notifier.silence() <= WATCHDOG / 2
+
+
+async def test_A28_ready_is_said_before_what_waits_is_taken_in(
+    world, autojump_clock, served, expected_logs
+):
+    for n in range(4 * BATCH_ROWS):
+        world.insert(f"x{n}")
+    async with served() as (daemon, _, notifier):
+        await trio.sleep(30)
+        assert daemon.tailer.caught_up_at is not None
+        assert notifier.of("ready")
+    said = [
+        one.action
+        for one in expected_logs
+        if one.action in (Action.DAEMON_READY, Action.INGEST_BATCH)
+    ]
+    assert said == [Action.DAEMON_READY, *[Action.INGEST_BATCH] * 4]
+
+
+async def test_E8_ready_is_said_once_although_the_outbox_is_gone(
+    world, autojump_clock, served, expected_logs
+):
+    world.host.execute("ALTER TABLE outbox RENAME TO elsewhere")
+    async with served() as (_, _, notifier):
+        await trio.sleep(30)
+        assert notifier.of("ready")
+    assert [one.action for one in expected_logs].count(Action.DAEMON_READY) == 1
 
 
 async def test_E3_a_reload_is_told_and_a_refusal_is_in_the_status(world, autojump_clock, served):

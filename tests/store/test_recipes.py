@@ -123,11 +123,12 @@ def check(box: Box, path: Path, home: Path, command: Sequence[str]) -> None:
         found = "SELECT delivery_id FROM webhook_results WHERE aggregate_id = ?"
         return int(box.one(found, code))
 
+    box.host.execute("INSERT INTO supplier VALUES ('S-1', 'Rose', 'Lyon')")
     assert run("S-1") == []
     event = box.rows("SELECT event_type, aggregate_id, payload FROM outbox")
     assert event[0][:2] == ("supplier.updated", "S-1")
     assert "Ltd" in event[0][2]
-    assert box.rows("SELECT * FROM supplier") == [("S-1", "Rosé Ltd")]
+    assert box.rows("SELECT * FROM supplier") == [("S-1", "Rosé Ltd", "Lyon")], "as it was else"
     assert box.ingest().events == 1, "the payload is JSON"
     assert run("S-2") == [("S-1", "pending")]
     box.ingest()
@@ -160,6 +161,7 @@ def test_a_recipe_works(language: str, tmp_path: Path, box: Box, path: Path) -> 
     box.subscribe()
     for statement in recipe("tables").split(";")[:-1]:
         box.host.execute(statement)
+    box.host.execute("ALTER TABLE supplier ADD COLUMN city TEXT")
     check(box, path, home, command)
 
 

@@ -11,8 +11,9 @@ from tests.store.conftest import Box
 from tests.store.test_store_schema import NEWER_THAN_3_8_3, SHELL, shell
 from webhookd.core.capture import Action, Capture
 from webhookd.errors import NotFound, Refused, UsageError
-from webhookd.store import captures, driver
+from webhookd.store import capture_watch, captures, driver, status
 from webhookd.store.captures import Stored
+from webhookd.store.transaction import Session
 
 TABLE = "CREATE TABLE supplier (nr INTEGER PRIMARY KEY, code TEXT UNIQUE, name TEXT, owner TEXT)"
 WANTED = Capture("supplier", "supplier", "code")
@@ -192,6 +193,40 @@ def test_repair_makes_triggers_again_that_a_migration_has_lost(box: Box) -> None
     assert box.command(captures.repair) == []
     box.host.execute("INSERT INTO supplier (code) VALUES ('S1')")
     assert told(box) == [("created", "S1")]
+
+
+def test_a_broken_capture_is_seen_by_whoever_looks_often(box: Box) -> None:
+    capture(box)
+    store = box.store
+    assert store.capture_faults() == status_says(box) == ()
+    for sql in REBUILD:
+        box.host.execute(sql)
+    (said,) = store.capture_faults()
+    assert said == (
+        "capture supplier: lost 4 of its 4 triggers, as the host has made the table anew; "
+        "`webhookd capture repair` mends it"
+    )
+    assert status_says(box) == (said,)
+    box.command(captures.repair)
+    assert store.capture_faults() == status_says(box) == ()
+    box.host.execute("DROP TABLE supplier")
+    (said,) = store.capture_faults()
+    assert "the table is gone; `webhookd capture remove supplier`" in said
+
+
+def test_while_the_schema_stays_captures_are_not_looked_at_again(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture(box)
+    assert box.store.capture_faults() == ()
+    monkeypatch.delattr(capture_watch, "faults")
+    box.host.execute("INSERT INTO supplier (code) VALUES ('S1')")
+    assert box.store.capture_faults() == ()
+
+
+def status_says(box: Box) -> tuple[str, ...]:
+    with Session(box.path, write=False) as session:
+        return status.facts(session.connection, session.file, box.path, now=box.now).captures
 
 
 def test_repair_follows_a_table_that_was_renamed_and_sees_new_columns(box: Box) -> None:

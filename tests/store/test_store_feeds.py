@@ -122,3 +122,16 @@ def test_a_change_is_at_its_newest_place(full: Box) -> None:
     assert page.rows[1]["sequence"] == newest["sequence"]
     assert page.rows[1]["event_id"] == newest["event_id"]
     assert page.rows[0]["tenant"] is None
+
+
+def test_a_page_reads_the_feeds_once_and_all_in_one_snapshot(full: Box) -> None:
+    said: list[str] = []
+    full.host.set_trace_callback(said.append)
+    feeds.page(full.host, "results", 0, 2)
+    full.host.set_trace_callback(None)
+    asked = [one for one in said if "FROM webhook_feeds" in one]
+    assert (said[0], len(asked), said[-1]) == ("BEGIN", 1, "ROLLBACK")
+    assert not full.host.in_transaction
+    with pytest.raises(FeedReset):
+        feeds.page(full.host, "results", 2, 2, epoch=9)
+    assert not full.host.in_transaction

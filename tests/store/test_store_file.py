@@ -8,7 +8,7 @@ import pytest
 
 from tests.store.conftest import NOW, Box
 from webhookd.errors import AnotherDaemon, DatabaseError, OutboxUnreadable, Refused
-from webhookd.store import acceptance, lockfile, status
+from webhookd.store import acceptance, lockfile, schema, status
 from webhookd.store import file as files
 from webhookd.store.file import FileRow
 from webhookd.store.transaction import open_session
@@ -86,12 +86,12 @@ def test_inodes(tmp_path: Path) -> None:
 
 
 def backed_up(box: Box, copy: Path) -> None:
-    """A backup after the first event, and life goes on: a second one, and two outcomes."""
+    """A backup while the second row waits, and life goes on: its event, and two outcomes."""
     box.subscribe()
     box.put(aggregate_id="S-1")
     box.ingest()
-    box.host.execute("VACUUM INTO ?", (str(copy),))
     box.put(aggregate_id="S-2")
+    box.host.execute("VACUUM INTO ?", (str(copy),))
     box.ingest()
     box.succeed(2)
     box.succeed(4)
@@ -117,15 +117,82 @@ def test_B9_a_restored_backup_from_refusal_to_a_new_epoch(box: Box, tmp_path: Pa
         open_session(box.path, write=True)
     open_session(box.path, write=False).connection.close()
 
-    assert acceptance.accept_restore(box.path) == 2
+    done = acceptance.accept_restore(box.path)
+    assert (done.epoch, done.owed) == (2, 1)
     assert lockfile.read(box.path)["sequence"] == 6
     again = Box(box.path, known_mark=lockfile.read(box.path))
-    again.put(aggregate_id="S-2")
     again.ingest()
     assert again.one("SELECT max(sequence) FROM webhook_events") == 7, "above all ever seen"
     assert again.rows("SELECT outbox_id, event_id FROM webhookd_events ORDER BY 1") == first
     assert again.rows("SELECT DISTINCT epoch FROM webhook_feeds") == [(2,)]
     again.close()
+
+
+def restored(box: Box, copy: Path) -> acceptance.Restored:
+    """The backup in the file's place, and the operator's word that it is meant."""
+    lock = lockfile.LockFile.acquire(box.path)
+    lock.write(**box.store.mark())
+    lock.release()
+    box.close()
+    for suffix in ("-wal", "-shm"):
+        box.path.with_name(box.path.name + suffix).unlink(missing_ok=True)
+    copy.replace(box.path)
+    return acceptance.accept_restore(box.path)
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["without a row", "with a row"])
+def test_B9_a_new_row_after_a_restore_is_a_new_event(box: Box, tmp_path: Path, begun: bool) -> None:
+    """Receivers drop an event id that they know: no new row may get the id of one that is lost."""
+    if begun:
+        box.put(aggregate_id="S-0")
+        box.ingest()
+    copy = tmp_path / "backup.db"
+    box.host.execute("VACUUM INTO ?", (str(copy),))
+    box.put(aggregate_id="S-1")
+    box.ingest()
+    (lost,) = box.rows("SELECT event_id FROM webhookd_events WHERE outbox_id = ?", 1 + begun)
+    done = restored(box, copy)
+    assert (done.ids, done.reached, done.table) == (acceptance.Ids.ABOVE, 1 + begun, "outbox")
+    again = Box(box.path, known_mark=lockfile.read(box.path))
+    assert again.put(aggregate_id="S-1") == 2 + begun
+    again.ingest()
+    assert lost not in again.rows("SELECT event_id FROM webhookd_events")
+    again.close()
+    assert acceptance.accept_restore(box.path).epoch == 3
+    again = Box(box.path, known_mark=lockfile.read(box.path))
+    assert again.put() == 3 + begun, "ids never go down"
+    again.close()
+
+
+def test_a_restore_without_its_mark_knows_nothing_of_ids(box: Box) -> None:
+    box.put()
+    box.ingest()
+    done = acceptance.accept_restore(box.path)
+    assert (done.ids, done.reached) == (acceptance.Ids.UNKNOWN, 0)
+
+
+def test_a_restore_of_an_outbox_that_is_gone_is_accepted(box: Box) -> None:
+    box.host.execute("DROP TABLE outbox")
+    lock = lockfile.LockFile.acquire(box.path)
+    lock.write(**{**box.store.mark(), "outbox_id": 9})
+    lock.release()
+    done = acceptance.accept_restore(box.path)
+    assert (done.epoch, done.reached) == (2, 0)
+    assert box.rows("SELECT * FROM sqlite_sequence WHERE name = 'outbox'") == []
+
+
+def test_a_restore_hides_no_outbox_that_was_made_anew(box: Box) -> None:
+    for _ in range(3):
+        box.put()
+    box.ingest_all()
+    box.host.execute("DROP TABLE outbox")
+    box.host.execute(schema.OUTBOX.format(table="outbox"))
+    box.put("supplier.lost")
+    lock = lockfile.LockFile.acquire(box.path)
+    lock.write(**{**box.store.mark(), "outbox_id": 9})
+    lock.release()
+    assert acceptance.accept_restore(box.path).reached == 0
+    assert "made anew, its ids begin again at 1" in box.store.outlook().unreadable
 
 
 def test_a_restore_of_another_file_takes_nothing_from_its_mark(box: Box) -> None:
@@ -163,7 +230,7 @@ def test_B9_accepting_a_move_does_not_accept_a_restored_backup(box: Box, tmp_pat
     assert acceptance.accept_move(moved)
     with pytest.raises(DatabaseError, match="a restored backup"):
         Box(moved, known_mark=lockfile.read(moved))
-    assert acceptance.accept_restore(moved) == 2
+    assert acceptance.accept_restore(moved).epoch == 2
     assert lockfile.read(moved)["sequence"] == mark["sequence"]
     Box(moved, known_mark=lockfile.read(moved)).close()
 

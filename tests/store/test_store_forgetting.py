@@ -145,3 +145,26 @@ def test_our_own_outbox_has_no_ledger(box: Any) -> None:
     box.store.begin()
     assert box.store.forget_keys().rows == 0
     box.store.commit()
+
+
+def test_A23_a_table_that_is_dropped_amid_a_look_is_no_bug(
+    old: Mapped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prune(old)
+    inspect = forgetting.inspect
+
+    def then_drops(*args: Any) -> Any:
+        found = inspect(*args)
+        monkeypatch.undo()
+        old.host.execute("DROP TABLE outboxevent")
+        return found
+
+    monkeypatch.setattr(forgetting, "inspect", then_drops)
+    before = keys(old)
+    assert old.store.may_forget_keys(), "as it was when the look began"
+    old.store.begin()
+    assert not old.store.forget_keys().rows
+    old.store.commit()
+    assert not old.store.may_forget_keys()
+    assert keys(old) == before
+    assert "table outboxevent missing" in old.store.outlook().unreadable

@@ -76,3 +76,19 @@ def test_A23_a_table_made_anew_is_noticed_however_its_name_is_written(tmp_path: 
     with pytest.raises(OutboxUnreadable, match=r"seq = 3 WHERE name = 'ERP_Outbox'"):
         outbox.end(host, 3)
     host.close()
+
+
+def test_A23_an_outbox_that_is_dropped_while_its_lag_is_counted(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.put()
+    end = Outbox.end
+
+    def then_drops(outbox: Outbox, connection: driver.Connection, cursor: int) -> int | None:
+        found = end(outbox, connection, cursor)
+        box.host.execute("DROP TABLE outbox")
+        return found
+
+    monkeypatch.setattr(Outbox, "end", then_drops)
+    with pytest.raises(OutboxUnreadable, match="schema: table outbox missing"):
+        box.store._outbox.lag(box.store._reader, 0, 10)

@@ -210,7 +210,7 @@ def _size(value: object) -> int:
 def _span(least: Millis, value: object) -> Millis:
     span = parse_duration(value)
     if span < least:
-        raise ValueError(f"is longer than {shown(value)}: at least {least} ms")
+        raise ValueError(f"{format_duration(span)} is too short: at least {format_duration(least)}")
     return span
 
 

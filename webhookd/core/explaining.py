@@ -34,7 +34,9 @@ class Why(StrEnum):
     MADE_LATER = "made_later"
     """It matches now; the subscription was not there when the event was taken in."""
     NOT_THEN = "not_then"
-    """It matches now and has no delivery, though the subscription was there."""
+    """It matches now and never had a delivery, though the subscription was there."""
+    MAY_BE_PRUNED = "may_be_pruned"
+    """It matches now, and retention has come past the deliveries of its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Happened:
     aggregate_type: str
     tenant: str
     ingested_at: str
+    pruned: bool = False
+    """Retention has taken a delivery that is newer than the event: its own may have gone too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,11 @@ def judge(event: Happened, asked: Asked, *, owed: bool) -> Judgement:
         made = f"the subscription was made at {asked.created_at}"
         taken = f"after the event was taken in at {event.ingested_at}"
         return Judgement(Why.MADE_LATER, f"{made}, {taken}; {remedy}")
-    others = "its patterns were others when the event was taken in, or its delivery was pruned"
+    if event.pruned:
+        kept = "it matches, and the delivery that it had, if any, was pruned: nobody can tell now"
+        anew = "`webhookd replay` would make it anew and send it, delivered before or not"
+        return Judgement(Why.MAY_BE_PRUNED, f"{kept}; {anew}")
+    others = "its patterns were others when the event was taken in"
     return Judgement(Why.NOT_THEN, f"{others}; {remedy}")
 
 

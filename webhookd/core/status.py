@@ -90,6 +90,8 @@ class FileFacts:
     """Of these, what is free for rows to come."""
     refusals: tuple[str, ...] = ()
     """Why `run` would not start on it: moved, restored."""
+    captures: tuple[str, ...] = ()
+    """What is wrong with captures, each with its remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ def compose(
     ]
     shown, at_work = [], []
     told = lock.get("problems", []) if held else []
+    problems += [one for one in facts.captures if one not in told]
     if facts.wal_bytes > LARGE_WAL:
         problems.append(
             f"{facts.path}-wal has grown to {facts.wal_bytes >> 20} MiB: another program keeps a "

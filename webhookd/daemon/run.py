@@ -296,7 +296,8 @@ class Daemon:
     @property
     def problems(self) -> list[str]:
         """What a person should look at, one line each."""
-        found = [*self.tailer.problems, *self._supervisor.problems, *self._janitor.problems]
+        parts = (self.tailer, self._supervisor, self._janitor, self._upkeep)
+        found = [problem for part in parts for problem in part.problems]
         if self.store.unwritable:
             found.append("the file cannot be written: free space or rights are needed")
         if self._outage.is_on:
@@ -411,11 +412,16 @@ class Daemon:
                     self._supervisor.close()
 
     async def _follow(self) -> None:
-        await self.tailer.look()
-        log(Action.DAEMON_READY, logging.INFO)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._say_ready, name="ready")
+            await self.tailer.look()
             nursery.start_soon(self.tailer.sweep_forever, name="sweep")
             await self.tailer.run()
+
+    async def _say_ready(self) -> None:
+        """As the service manager is told: the file was read, however much is to be taken in."""
+        await self.read.wait()
+        log(Action.DAEMON_READY, logging.INFO)
 
     async def _drain(self) -> None:
         log(Action.DAEMON_READY, logging.INFO, drain=True)

@@ -6,7 +6,7 @@ does), the tailer looks at the database, and the cursor in it is the truth.
 
 import contextlib
 import logging
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -261,7 +261,7 @@ class Tailer:
             log(
                 Action.INGEST_REJECTED,
                 logging.WARNING,
-                outbox_id=row.outbox_id,
+                **self._named(row.outbox_id),
                 reason=row.reason,
                 detail=row.detail,
             )
@@ -283,7 +283,7 @@ class Tailer:
             log(
                 Action.INGEST_DOUBTED,
                 logging.WARNING,
-                outbox_id=doubted.outbox_id,
+                **self._named(doubted.outbox_id),
                 detail=doubted.detail,
             )
         if len(done.doubted) > DOUBTED_LINES:
@@ -295,6 +295,13 @@ class Tailer:
             )
         if done.ready:
             self._supervisor.wake(done.ready)
+
+    def _named(self, number: int) -> dict[str, Any]:
+        """A row by its outbox id, and by the host's own key where that is another."""
+        key = None
+        with contextlib.suppress(StoreBusy):
+            key = self._store.store.outbox_key(number)
+        return {"outbox_id": number} | ({} if key is None else {"outbox_key": key})
 
     def _is_broken(self, why: str) -> None:
         self._read_from = trio.current_time() + OUTBOX_RETRY

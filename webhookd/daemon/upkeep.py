@@ -49,6 +49,8 @@ class Upkeep:
         self._clock = clock
         self._steadiness = steadiness
         self._announced = -ANNOUNCE_EVERY
+        self.problems: tuple[str, ...] = ()
+        """What is wrong with captures, one line each."""
         self._jumped_by: Millis = 0
         """How far it has jumped since the file's moments were moved."""
         self._jump = trio.Event()
@@ -64,6 +66,8 @@ class Upkeep:
             begun = trio.current_time()
             for work in (self._bring_forward, self._expire, self._let_pass, self._announce):
                 await self._look(work)
+            with suppress(StoreBusy):
+                self._look_at_captures()
             # A round that had to wait for the file is followed by another one at once.
             await trio.sleep(max(0.0, begun + EVERY - trio.current_time()))
 
@@ -88,6 +92,15 @@ class Upkeep:
         """Do one thing; outside WAL mode a writer may keep us from looking until the next time."""
         with suppress(StoreBusy):
             await work()
+
+    def _look_at_captures(self) -> None:
+        """Say what the host's migrations have broken: a change that is not said is not seen."""
+        before, self.problems = self.problems, self._store.store.capture_faults()
+        for one in self.problems:
+            if one not in before:
+                log(Action.CAPTURE_BROKEN, logging.ERROR, detail=one)
+        if before and not self.problems:
+            log(Action.CAPTURE_WHOLE, logging.INFO)
 
     async def _follow_jumps(self) -> None:
         """Write down what follows from a jump, as soon as the file can be had."""

@@ -19,6 +19,8 @@ class Action(StrEnum):
     DAEMON_STARTED = "daemon.started"
     """The process is up and holds the lock; nothing is sent yet."""
     DAEMON_READY = "daemon.ready"
+    """The file was read for the first time, and it delivers; what waits in the outbox, however
+    much, is taken in from then on."""
     DAEMON_STOPPING = "daemon.stopping"
     """No new attempts; those under way have `shutdown_grace` to finish."""
     DAEMON_STOPPED = "daemon.stopped"
@@ -49,6 +51,10 @@ class Action(StrEnum):
     INGEST_STOPPED = "ingest.stopped"
     """The outbox is not as it was agreed; what is owed already goes on."""
     INGEST_RESUMED = "ingest.resumed"
+    CAPTURE_BROKEN = "capture.broken"
+    """Changes of a table that is captured go unsaid, or fail: what is wrong, and the remedy."""
+    CAPTURE_WHOLE = "capture.whole"
+    """All captures are in place again."""
     SWEEP_FOUND = "sweep.found"
     """Rows that appeared below the cursor: ingested, with no promise of order."""
 

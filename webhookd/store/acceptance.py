@@ -6,8 +6,9 @@ settles the numbers (restored, copied) writes a new high-water mark.
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,9 @@ from webhookd.core.structure import Validation
 from webhookd.errors import DatabaseError, Refused
 from webhookd.store import deliveries, instructions, lockfile, preflight, ranges, sources
 from webhookd.store import file as files
+from webhookd.store.driver import Connection
 from webhookd.store.ingest import judge, take
+from webhookd.store.outbox import raise_ids
 from webhookd.store.recipients import Terms
 from webhookd.store.transaction import Session
 
@@ -31,6 +34,8 @@ starve without them."""
 GAPS_AT_ONCE: Final = 1_000
 """Gaps between ingested ranges that one transaction looks into."""
 
+OWED: Final = "SELECT coalesce(sum(pending), 0) FROM webhookd_counters"
+
 
 @dataclass(frozen=True, slots=True)
 class Cloned:
@@ -40,6 +45,32 @@ class Cloned:
     """Deliveries that were owed."""
     taken_in: int
     """Outbox rows that waited: events now, owed to nobody."""
+
+
+class Ids(StrEnum):
+    """What becomes of the outbox ids that went back with a restored backup."""
+
+    ABOVE = "above"
+    """New rows get none that was seen before."""
+    HOSTS = "hosts"
+    """They can come again: the table is the host's own."""
+    UNKNOWN = "unknown"
+    """They can come again: how far they went nobody knows, for there is no mark of this file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """How it goes on from a restored backup."""
+
+    epoch: int
+    owed: int
+    """Deliveries that are pending in it, and are sent."""
+    ids: Ids
+    reached: int
+    """The highest outbox id that was taken in before; 0 where that is unknown, none was, or the
+    outbox is gone or was made anew, which the outlook tells of."""
+    table: str
+    """The outbox."""
 
 
 def accept_move(database: Path) -> bool:
@@ -59,8 +90,12 @@ def accept_move(database: Path) -> bool:
         return moved
 
 
-def accept_restore(database: Path) -> int:
-    """Go on from a restored backup, above every number seen so far; returns the new epoch.
+def accept_restore(database: Path) -> Restored:
+    """Go on from a restored backup, above every number seen so far.
+
+    The ids of webhookd's own outbox went back with the file. A new row with the id and the content
+    of one that is no longer there would get the event id that receivers know already, and be
+    dropped by them: so ids are raised too.
 
     Raises:
         AnotherDaemon: a daemon runs on it.
@@ -69,9 +104,12 @@ def accept_restore(database: Path) -> int:
     with _locked(database) as (session, lock):
         mark = lockfile.read(session.path)
         with session.write() as transaction:
-            transaction.file = files.accept_restore(transaction.connection, transaction.file, mark)
+            before, connection = transaction.file, transaction.connection
+            transaction.file = files.accept_restore(connection, before, mark)
+            ids, reached = _raise_ids(connection, before, mark)
+            owed = connection.execute(OWED).fetchone()[0]
         lock.write(pid=None, **files.as_mark(session.file))
-        return session.file.epoch
+        return Restored(session.file.epoch, owed, ids, reached, before.outbox_table)
 
 
 def accept_clone(
@@ -126,6 +164,22 @@ def cancel_in_batches(session: Session, now: Millis, *, everything: bool = False
             return total
         total += done
         time.sleep(BREATH)
+
+
+def _raise_ids(
+    connection: Connection, file: files.FileRow, mark: Mapping[str, object]
+) -> tuple[Ids, int]:
+    """Keep new rows from ids that were taken in before; and the highest of those."""
+    reached = max(files.seen_before(file, mark, "outbox_id"), 0)
+    if not file.outbox_ours:
+        # Keys in a ledger are the host's own words, and no row gets one by counting.
+        counts = sources.read(connection).kind == "integer"
+        return (Ids.HOSTS if counts else Ids.ABOVE), reached
+    if mark.get("uuid") != file.uuid:
+        return Ids.UNKNOWN, 0
+    if reached and raise_ids(connection, file.outbox_table, file.cursor, reached):
+        return Ids.ABOVE, reached
+    return Ids.ABOVE, 0
 
 
 def _take_in(session: Session, terms: Terms, now: Millis) -> int:

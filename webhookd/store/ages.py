@@ -21,6 +21,8 @@ CHANGES: Final = (
 )
 LAST_EVENT: Final = "SELECT max(sequence) FROM webhookd_events"
 LAST_CHANGE: Final = "SELECT max(sequence) FROM webhookd_aggregates"
+PRUNED: Final = "SELECT minimum_cursor FROM webhookd_feeds WHERE feed = 'results'"
+"""The highest sequence of a delivery that retention took; each is above its event's."""
 POSITIONS: Final = "SELECT what, position FROM webhookd_retention"
 HIGHEST: Final = 2**63 - 1
 """Above every sequence."""

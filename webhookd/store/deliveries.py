@@ -8,7 +8,7 @@ from webhookd.core.model import DeliveryId, DeliveryState, Event, Millis, Reason
 from webhookd.core.storage import StoredSubscription
 from webhookd.core.times import to_text
 from webhookd.errors import NotFound, Refused
-from webhookd.store import aggregates, queue, subscriptions
+from webhookd.store import aggregates, keys, queue, subscriptions
 from webhookd.store.book import Book, Row
 from webhookd.store.driver import Connection
 from webhookd.store.transaction import BULK_ROWS, Transaction
@@ -188,19 +188,25 @@ def _as_glob(pattern: str) -> str:
 
 
 def list_rejected(connection: Connection, wanted: Filter) -> list[dict[str, Any]]:
-    """Outbox rows that could not become events, newest id first."""
+    """Outbox rows that could not become events, newest id first.
+
+    `outbox_key` is the host's own, where `outbox_id` is a number that webhookd gave.
+    """
     where, values = _where(
         {
             "rejected_at >= ?": wanted.since and to_text(wanted.since),
             "rejected_at < ?": wanted.until and to_text(wanted.until),
         }
     )
-    return _rows(
+    found = _rows(
         connection,
-        "SELECT outbox_id, reason, detail, nullif(event_type, '') AS event_type, rejected_at"
+        "SELECT outbox_id, NULL AS outbox_key, reason, detail,"
+        " nullif(event_type, '') AS event_type, rejected_at"
         f" FROM webhookd_rejected WHERE 1{where} ORDER BY outbox_id DESC LIMIT ?",
         [*values, wanted.limit],
     )
+    named = keys.named(connection, [row["outbox_id"] for row in found])
+    return [row | {"outbox_key": named.get(row["outbox_id"])} for row in found]
 
 
 def show_event(connection: Connection, event: str) -> dict[str, Any]:

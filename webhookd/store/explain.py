@@ -4,10 +4,8 @@ Everything is read in one short snapshot, so that what is said of a delivery fit
 the one that it waits for.
 """
 
-import contextlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from webhookd.core import rows
@@ -18,10 +16,11 @@ from webhookd.core.profiles import Known
 from webhookd.core.structure import Validation
 from webhookd.core.times import format_duration
 from webhookd.errors import NotFound
-from webhookd.store import aggregates, deliveries, lockfile, sources, waiting
+from webhookd.store import aggregates, deliveries, keys, lockfile, sources, waiting
 from webhookd.store import file as files
+from webhookd.store.ages import PRUNED
 from webhookd.store.driver import Connection
-from webhookd.store.transaction import Session
+from webhookd.store.transaction import Session, snapshot
 from webhookd.store.waiting import rows_of
 
 EVENT: Final = (
@@ -90,7 +89,7 @@ def event(session: Session, wanted: str, now: Millis) -> dict[str, Any]:
     Raises:
         NotFound: there is none.
     """
-    with _snapshot(session) as connection:
+    with session.read() as connection, snapshot(connection):
         found = connection.execute(EVENT, (wanted,)).fetchone()
         is_number = wanted.isdecimal() and len(wanted) <= deliveries.LONGEST_SEQUENCE
         if found is None and is_number:
@@ -120,7 +119,7 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
         OutboxUnreadable: the outbox is not as it was agreed.
     """
     daemon = lockfile.look(session.path)
-    with _snapshot(session) as connection:
+    with session.read() as connection, snapshot(connection):
         file = files.reread(connection, session.path)
         sources.check(connection, session.path, file, session.columns)
         outbox = sources.open_outbox(
@@ -131,6 +130,7 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
         rejected = rows_of(connection, REJECTED, number)
         said = {
             "outbox_id": number,
+            "outbox_key": keys.shown(connection, number),
             "in_outbox": bool(raw),
             "below_cursor": number <= file.cursor,
             "daemon_running": daemon.running,
@@ -164,7 +164,9 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
 def _explained(
     connection: Connection, known: Known, found: tuple[Any, ...], daemon: Daemon, now: Millis
 ) -> dict[str, Any]:
-    sequence, happened = found[0], Happened(*found[1:])
+    sequence = found[0]
+    pruned = connection.execute(PRUNED).fetchone()[0] > sequence
+    happened = replace(Happened(*found[1:]), pruned=pruned)
     owed = {one["subscription"]: one for one in rows_of(connection, OWED, sequence)}
     subscriptions = []
     for one in waiting.everything(connection, known, now):
@@ -228,7 +230,7 @@ def delivery(session: Session, number: int, now: Millis) -> dict[str, Any]:
         NotFound: there is none.
     """
     daemon = lockfile.look(session.path)
-    with _snapshot(session) as connection:
+    with session.read() as connection, snapshot(connection):
         found = deliveries.show_delivery(connection, number)
         event, key = connection.execute(OF_DELIVERY, (number,)).fetchone()
         (row,) = rows_of(connection, ONE_OWED, event, number)
@@ -293,14 +295,3 @@ def _sequence_of(connection: Connection, number: int, event_id: str) -> int | No
         else:
             high = middle - 1
     return None
-
-
-@contextlib.contextmanager
-def _snapshot(session: Session) -> Iterator[Connection]:
-    """The connection, seeing one state of the file throughout."""
-    with session.read() as connection:
-        connection.execute("BEGIN")
-        try:
-            yield connection
-        finally:
-            connection.execute("ROLLBACK")

@@ -11,12 +11,14 @@ from typing import Any, Final
 
 from webhookd.errors import FeedReset
 from webhookd.store.driver import Connection
+from webhookd.store.transaction import snapshot
 
 VIEWS: Final = {
     "results": "webhook_results",
     "changes": "webhook_changes",
     "events": "webhook_events",
 }
+HEADS: Final = "SELECT feed, epoch, maximum_sequence, minimum_cursor FROM webhook_feeds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,10 @@ def page(
 ) -> Page:
     """The rows of `feed` with a sequence above `after`, at most `limit`, ascending.
 
-    The page is read first and the watermark afterwards, so that what is pruned in between shows.
+    Page and watermark are of one moment: nothing can be pruned in between.
 
     Args:
-        connection: to read by.
+        connection: to read by; in no transaction.
         feed: a key of `VIEWS`.
         after: the cursor; 0 for all that remains.
         limit: rows.
@@ -59,14 +61,17 @@ def page(
     Raises:
         FeedReset: `after` lies below what retention has taken, or is of another epoch.
     """
+    with snapshot(connection):
+        cursor = connection.execute(
+            f"SELECT * FROM {VIEWS[feed]} WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            (after, limit),
+        )
+        names = [column[0] for column in cursor.description]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        heads = {name: head for name, *head in connection.execute(HEADS)}
+    current, maximum, minimum = heads[feed]
     if after == 0:
-        floor = _head(connection, feed)[1]
-    cursor = connection.execute(
-        f"SELECT * FROM {VIEWS[feed]} WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, limit)
-    )
-    names = [column[0] for column in cursor.description]
-    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    current, _, minimum = _head(connection, feed)
+        floor = maximum
     if epoch is not None and epoch != current:
         raise FeedReset(
             f"{feed}: the file is in epoch {current}, and the cursor is of epoch {epoch}: it was "
@@ -77,16 +82,8 @@ def page(
             f"{feed}: rows up to {minimum} have been pruned and cursor {after} lies below; "
             "start again with --after 0"
         )
-    (highest,) = connection.execute("SELECT max(maximum_sequence) FROM webhook_feeds").fetchone()
+    highest = max(head[1] for head in heads.values())
     reached = rows[-1]["sequence"] if rows else after
     if len(rows) < limit:
         reached = max(reached, floor)
     return Page(rows, reached, current, highest, floor if reached < floor else 0)
-
-
-def _head(connection: Connection, feed: str) -> tuple[int, int, int]:
-    """Epoch, highest sequence and highest pruned one."""
-    found: tuple[int, int, int] = connection.execute(
-        "SELECT epoch, maximum_sequence, minimum_cursor FROM webhook_feeds WHERE feed = ?", (feed,)
-    ).fetchone()
-    return found

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -201,6 +202,12 @@ def as_mark(row: FileRow) -> dict[str, object]:
     }
 
 
+def seen_before(row: FileRow, mark: Mapping[str, object], name: str) -> int:
+    """A number of the mark, if that is of this file; else 0."""
+    value = mark.get(name)
+    return value if mark.get("uuid") == row.uuid and isinstance(value, int) else 0
+
+
 def accept_move(connection: Connection, path: Path) -> None:
     """Make this machine and path the file's home."""
     connection.execute(
@@ -210,16 +217,10 @@ def accept_move(connection: Connection, path: Path) -> None:
 
 def accept_restore(connection: Connection, row: FileRow, mark: dict[str, object]) -> FileRow:
     """Go on from a restored backup: above every number ever seen, in a new epoch."""
-    same_file = mark.get("uuid") == row.uuid
-
-    def seen(name: str) -> int:
-        value = mark.get(name)
-        return value if same_file and isinstance(value, int) else 0
-
     after = replace(
         row,
-        epoch=max(row.epoch, seen("epoch")) + 1,
-        sequence=max(row.sequence, seen("sequence")),
+        epoch=max(row.epoch, seen_before(row, mark, "epoch")) + 1,
+        sequence=max(row.sequence, seen_before(row, mark, "sequence")),
         control=row.control + 1,
     )
     connection.execute("UPDATE webhookd_file SET epoch = ? WHERE id = 1", (after.epoch,))

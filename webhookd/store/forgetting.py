@@ -18,6 +18,7 @@ from webhookd.core.storage import NO_STEP, Step
 from webhookd.store import sources
 from webhookd.store.driver import Connection
 from webhookd.store.host_table import inspect, quoted
+from webhookd.store.transaction import snapshot
 
 STRETCH: Final = 500
 """Entries that one look goes through: some milliseconds, with nobody waiting for them."""
@@ -65,7 +66,14 @@ class Forgetting:
         """The last look came to the end and found nothing: the next one begins again."""
 
     def look(self, connection: Connection) -> bool:
-        """Whether the next stretch has anything to forget; only reads."""
+        """Whether the next stretch has anything to forget; only reads.
+
+        In one snapshot: a host may drop its table at any moment. `connection` is in no transaction.
+        """
+        with snapshot(connection):
+            return self._look(connection)
+
+    def _look(self, connection: Connection) -> bool:
         found = self._stretch(connection)
         if found is None:
             self._position, self.is_round = 0, True

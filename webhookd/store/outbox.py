@@ -14,7 +14,7 @@ from webhookd.core.rows import RawRow, Rejection, RejectionReason
 from webhookd.errors import OutboxUnreadable
 from webhookd.store import ranges
 from webhookd.store.driver import Connection, sqlite3, translated
-from webhookd.store.host_table import quoted
+from webhookd.store.host_table import inspect, quoted, real_name
 
 BATCH_ROWS: Final = 100
 """Rows a transaction: about 3 ms of the write lock, so that the host's own commits hardly wait."""
@@ -29,6 +29,32 @@ LAST_ID: Final = (
 )
 """The highest id that an AUTOINCREMENT table ever had, and its name as the host wrote it; no row
 before the first."""
+
+
+def raise_ids(connection: Connection, table: str, cursor: int, above: int) -> bool:
+    """Give new rows of webhookd's own outbox ids above `above`; they never go down.
+
+    To be called in a writing transaction; `cursor` is how far ingest has come. Returns False of a
+    table that is gone, or was made anew: what is in that one is not to be passed over (see `end`).
+    """
+    if inspect(connection, table) is None:
+        return False
+    found = connection.execute(LAST_ID, (table,)).fetchone()
+    if found is None:  # it never had a row
+        name = real_name(connection, table)
+        connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, above))
+        return True
+    last, name = found
+    if last < cursor:
+        return False
+    sql = "UPDATE sqlite_sequence SET seq = ? WHERE name = ?"
+    connection.execute(sql, (max(last, above), name))
+    return True
+
+
+def raising(table: str, above: int | str) -> str:
+    """The statement by which a person raises the ids of a table, for them to copy."""
+    return f"UPDATE sqlite_sequence SET seq = {above} WHERE name = {literal(table)}"
 
 
 def change_row(connection: Connection, table: str, sql: str, number: int) -> int:
@@ -182,8 +208,7 @@ class Outbox:
         if last is not None and last[0] < cursor:
             raise OutboxUnreadable(
                 f"schema: table {self.table} was made anew, its ids begin again at {last[0]} and "
-                f"{cursor} are done with; UPDATE sqlite_sequence SET seq = {cursor} WHERE name = "
-                f"{literal(last[1])}, then insert its rows again"
+                f"{cursor} are done with; {raising(last[1], cursor)}, then insert its rows again"
             )
         return highest
 
@@ -196,9 +221,10 @@ class Outbox:
         end = self.end(connection, cursor)
         if end is None or end <= cursor:
             return 0
-        counted, first = connection.execute(
-            f"SELECT count(*), min(n) FROM ({self._rows.numbers})", (cursor + 1, end, most)
-        ).fetchone()
+        with self._explained():
+            counted, first = connection.execute(
+                f"SELECT count(*), min(n) FROM ({self._rows.numbers})", (cursor + 1, end, most)
+            ).fetchone()
         return int(counted) if counted < most else int(end) - int(first) + 1
 
     def _too_big(self, connection: Connection, first: int, last: int) -> Rejection:

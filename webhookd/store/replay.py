@@ -18,6 +18,7 @@ from webhookd.core.model import DeliveryId, DeliveryState, Millis, SubscriptionK
 from webhookd.core.rows import OWN_TYPES
 from webhookd.core.times import to_text
 from webhookd.store import coalesce, recipients
+from webhookd.store.ages import PRUNED
 from webhookd.store.driver import Connection
 from webhookd.store.fanout import Fanout
 from webhookd.store.instructions import Instruction, Kind, give
@@ -53,7 +54,6 @@ NEWEST: Final = (
     " WHERE a.key = ?"
 )
 """The newest event of an aggregate, whether it is kept, and its delivery to the subscription."""
-PRUNED: Final = "SELECT minimum_cursor FROM webhookd_feeds WHERE feed = 'results'"
 WANTS: Final = "SELECT id, events, tenant FROM webhookd_subscriptions WHERE key = ?"
 BY_ID: Final = "SELECT key FROM webhookd_subscriptions WHERE id = ?"
 SUPERSEDED_NOW: Final = "SELECT superseded FROM webhookd_counters WHERE subscription = ?"
@@ -128,6 +128,12 @@ def span(
     first = _first_since(connection, lowest, highest, since)
     end = highest + 1 if until is None else _first_since(connection, lowest, highest, until)
     return Span(first - 1, end - 1, failed_only, include_stale)
+
+
+def has_lost_deliveries(connection: Connection, span: Span) -> bool:
+    """Whether retention may have taken a delivery of an event in there: it counts as missing."""
+    pruned: int = connection.execute(PRUNED).fetchone()[0]
+    return not span.is_empty and pruned > span.position + 1
 
 
 def order(transaction: Transaction, key: SubscriptionKey, span: Span, now: Millis) -> int | None:

@@ -34,9 +34,11 @@ from webhookd.store import (
 )
 from webhookd.store import declared as declarations
 from webhookd.store import file as files
+from webhookd.store.capture_watch import CaptureWatch
 from webhookd.store.driver import connect, translated
 from webhookd.store.file import FileRow
 from webhookd.store.intake import Intake
+from webhookd.store.looks import Looks
 from webhookd.store.options import Options
 from webhookd.store.record import record
 from webhookd.store.transaction import Transaction, undo
@@ -50,7 +52,7 @@ OPEN_WAIT: Final = 5.0
 """Seconds that opening may wait for a host that is committing just then."""
 
 
-class SqliteStore(Intake):
+class SqliteStore(Intake, Looks):
     """`webhookd.core.storage.Store` on one SQLite file. Use from one thread at a time, but that
     `commit` may run in another one while only reading methods are called."""
 
@@ -125,6 +127,7 @@ class SqliteStore(Intake):
         self._data_version = -1
         self._shift_from = self._shifted = 0
         self._turns = bulk.Turns()
+        self._captures = CaptureWatch()
 
     @property
     def journal_mode(self) -> str:

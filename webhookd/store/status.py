@@ -12,7 +12,7 @@ from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.core.status import FileFacts, SubscriptionFacts
 from webhookd.core.times import to_text
 from webhookd.errors import DatabaseError, OutboxUnreadable
-from webhookd.store import checkup, lockfile, queue, recent, recipients, sources
+from webhookd.store import capture_watch, checkup, lockfile, queue, recent, recipients, sources
 from webhookd.store import file as files
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
@@ -76,6 +76,7 @@ def facts(
         wal_bytes=log,
         free_bytes=free_bytes(connection),
         refusals=tuple(_refusals(file, path)),
+        captures=capture_watch.faults(connection, file),
     )
 
 

@@ -64,6 +64,16 @@ class Transaction:
             self._before = self.file
 
 
+@contextlib.contextmanager
+def snapshot(connection: Connection) -> Iterator[Connection]:
+    """The connection, seeing one state of the file throughout. To be held for a moment only."""
+    connection.execute("BEGIN")
+    try:
+        yield connection
+    finally:
+        undo(connection)
+
+
 def undo(connection: Connection) -> None:
     """Roll back if a transaction is open; what fails even at that fails again at the next one."""
     if connection.in_transaction:

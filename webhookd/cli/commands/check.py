@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import assert_never
 
 import click
 
@@ -19,6 +20,7 @@ from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError, WebhookdError
 from webhookd.store import acceptance, subscriptions
 from webhookd.store.deliveries import latest_types
 from webhookd.store.inspection import inspect
+from webhookd.store.outbox import raising
 
 
 @click.command()
@@ -76,12 +78,7 @@ def check(
     if accept_move:
         found.append(_move(app))
     if accept_restore:
-        epoch = acceptance.accept_restore(settings.database)
-        found.append(
-            Finding(
-                Level.OK, "restore", f"accepted: epoch {epoch} begins, so pollers start again at 0"
-            )
-        )
+        found += _restore(app)
     found += inspect(
         settings.database,
         table=settings.outbox.table,
@@ -169,6 +166,41 @@ def _clone(app: App) -> Finding:
         "what comes from now on goes to the subscriptions that are enabled, so pause those that a "
         "copy must not serve",
     )
+
+
+def _restore(app: App) -> Iterator[Finding]:
+    done = acceptance.accept_restore(app.settings.database)
+    said = (
+        f"accepted: epoch {done.epoch} begins, so pollers start again at 0; "
+        f"{counted(done.owed, 'delivery', 'deliveries')} owed by it"
+    )
+    same = "and receivers drop an event that has the id and the content of one they know"
+    above = raising(done.table, done.reached or "N")
+    match done.ids:
+        case acceptance.Ids.ABOVE:
+            if done.reached:
+                said += f"; new rows of {done.table} get ids above {done.reached}"
+            yield Finding(Level.OK, "restore", said)
+        case acceptance.Ids.HOSTS:
+            yield Finding(Level.OK, "restore", said)
+            up_to = f" up to {done.reached}" if done.reached else ""
+            yield Finding(
+                Level.WARNING,
+                "restore",
+                f"new rows of {done.table} can get ids{up_to} that were used before, {same}; the "
+                f"table is the host's own, so let the host raise its ids (AUTOINCREMENT: {above})",
+            )
+        case acceptance.Ids.UNKNOWN:
+            yield Finding(Level.OK, "restore", said)
+            yield Finding(
+                Level.WARNING,
+                "restore",
+                "the lock file beside it says nothing of this file, so new rows of "
+                f"{done.table} can get ids that were used before, {same}; raise them above all "
+                f"that there were: {above}",
+            )
+        case _:
+            assert_never(done.ids)
 
 
 def _move(app: App) -> Finding:

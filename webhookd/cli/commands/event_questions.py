@@ -11,14 +11,17 @@ from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import complain, document, fields, json_option, lines, say, table
 from webhookd.cli.types import HIGHEST, Whole
 from webhookd.config.catalog import validation
+from webhookd.core.explaining import Why
 from webhookd.core.text import counted
 from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError, WebhookdError
 from webhookd.store import explain as explaining
+from webhookd.store import keys
 from webhookd.store.rejected import Retried, Retry
 from webhookd.store.transaction import Session
 
 OUTBOX_ID: Final = Whole(-HIGHEST - 1, HIGHEST)
 """A host may use any number, below 0 too."""
+_KEY_HELP: Final = "The same by the host's own key, where that is no growing integer."
 LISTED: Final = 20
 """Rows that are named one by one; of more, the JSON has them all."""
 
@@ -40,17 +43,25 @@ HEADER: Final = (
 @click.option(
     "--outbox-id", type=OUTBOX_ID, metavar="ID", help="Ask for an outbox row, rejected or not."
 )
+@click.option("--outbox-key", metavar="KEY", help=_KEY_HELP)
 @json_option
 @pass_app
-def explain(app: App, event: str | None, outbox_id: int | None, as_json: bool) -> None:
+def explain(
+    app: App, event: str | None, outbox_id: int | None, outbox_key: str | None, as_json: bool
+) -> None:
     """Say which subscriptions an event was for, which not and why, and what became of it.
 
     Each delivery is shown with every attempt, and with what it waits for, if it waits. With
-    --outbox-id: what became of a row, and if it was rejected, why.
+    --outbox-id or --outbox-key: what became of a row, and if it was rejected, why.
     """
-    if (event is None) == (outbox_id is None):
-        raise UsageError("explain: name one event, by event id or sequence, or one --outbox-id")
+    if [event, outbox_id, outbox_key].count(None) != 2:
+        raise UsageError(
+            "explain: name one event, by event id or sequence, or one --outbox-id or --outbox-key"
+        )
     with app.session(write=False) as session:
+        if outbox_key is not None:
+            with session.read() as connection:
+                outbox_id = keys.find(connection, outbox_key)
         if outbox_id is not None:
             outbox = app.readable.outbox
             rules = explaining.Rules(outbox.default_tenant, outbox.max_payload, validation(outbox))
@@ -69,17 +80,25 @@ def _event(found: dict[str, Any]) -> Iterator[str]:
     yield from fields({name: found[name] for name in HEADER})
     subscriptions = found["subscriptions"]
     matched = [one for one in subscriptions if one["matched"]]
-    others = [one for one in subscriptions if not one["matched"]]
+    lost = [one for one in subscriptions if one["why"] == Why.MAY_BE_PRUNED]
+    others = [one for one in subscriptions if not (one["matched"] or one in lost)]
     yield ""
-    yield f"matched {len(matched)} of {counted(len(subscriptions), 'subscription')}"
+    yield f"matched {len(matched)} of {counted(len(subscriptions), 'subscription')}" + (
+        f"; of {len(lost)} nothing is kept" if lost else ""
+    )
     for one in matched:
         yield ""
         yield from _matched(one)
-    if others:
+    yield from _listed("kept no longer ([retention]):", lost)
+    yield from _listed("not for:", others)
+
+
+def _listed(heading: str, subscriptions: list[dict[str, Any]]) -> Iterator[str]:
+    if subscriptions:
         yield ""
-        yield "not for:"
-        width = max(len(one["subscription_name"]) for one in others)
-        for one in others:
+        yield heading
+        width = max(len(one["subscription_name"]) for one in subscriptions)
+        for one in subscriptions:
             yield f"  {one['subscription_name']:<{width}}  {one['why_text']}"
 
 
@@ -101,21 +120,22 @@ def _matched(one: dict[str, Any]) -> Iterator[str]:
 
 def _row(found: dict[str, Any]) -> Iterator[str]:
     number, standing = found["outbox_id"], found["standing"]
+    row = f"outbox row {_named(number, found['outbox_key'])}"
     if standing == "event":
         yield from _event(found["event"])
     elif standing == "rejected":
         rejected = found["rejected"]
         said = f"{rejected['reason']}: {rejected['detail']}"
-        yield f"outbox row {number} was rejected at {rejected['rejected_at']}: {said}"
+        yield f"{row} was rejected at {rejected['rejected_at']}: {said}"
         yield _rejected_now(found)
     elif standing == "waiting":
-        yield f"outbox row {number} has not been taken in yet: {_waits(found)}"
+        yield f"{row} has not been taken in yet: {_waits(found)}"
         wrong = found["would_be_rejected"]
         if wrong is not None:
             yield f"as it is now it will be rejected: {wrong['reason']}: {wrong['detail']}"
     else:
         yield (
-            f"outbox row {number} is done with, and there is no event of it: it was there before "
+            f"{row} is done with, and there is no event of it: it was there before "
             "ingest began, its event (or its rejection) was kept no longer (see [retention]), or it"
             " was rejected and taken off the list (--forget-gone)"
         )
@@ -151,6 +171,7 @@ def _as_argument(number: int) -> str:
 
 @click.command("retry-rejected")
 @click.argument("outbox_id", metavar="[OUTBOX_ID...]", type=OUTBOX_ID, nargs=-1)
+@click.option("--outbox-key", metavar="KEY", multiple=True, help=_KEY_HELP)
 @click.option("--all", "everything", is_flag=True, help="Every row that is rejected.")
 @click.option(
     "--forget-gone", is_flag=True, help="Take those off the list that the host has deleted."
@@ -158,7 +179,12 @@ def _as_argument(number: int) -> str:
 @json_option
 @pass_app
 def retry_rejected(
-    app: App, outbox_id: tuple[int, ...], everything: bool, forget_gone: bool, as_json: bool
+    app: App,
+    outbox_id: tuple[int, ...],
+    outbox_key: tuple[str, ...],
+    everything: bool,
+    forget_gone: bool,
+    as_json: bool,
 ) -> int:
     """Ingest rejected rows again, once the host has mended them.
 
@@ -166,22 +192,27 @@ def retry_rejected(
     after all that was taken in meanwhile. What is still bad stays rejected, with its new reason;
     what the host has deleted too, unless --forget-gone.
     """
-    if bool(outbox_id) == everything:
+    if bool(outbox_id or outbox_key) == everything:
         raise UsageError(
-            "retry-rejected: name outbox ids, or --all for every rejected row; "
+            "retry-rejected: name outbox ids or keys, or --all for every rejected row; "
             "`webhookd events list --rejected` shows them"
         )
     done: list[Retried] = []
+    names: dict[int, str] = {}
     try:
         with app.session(write=True) as session:
+            with session.read() as connection:
+                asked = [*outbox_id, *(keys.find(connection, one) for one in outbox_key)]
             retry = _retry(app, session, forget_gone=forget_gone)
-            for one in retry.all() if everything else retry.these(outbox_id):
-                done.append(one)  # noqa: PERF402 - what is done is told, even if the next fails
+            for one in retry.all() if everything else retry.these(asked):
+                done.append(one)  # what is done is told, even if the next fails
+                with session.read() as connection:
+                    names |= keys.named(connection, _told_of(one))
     except WebhookdError:
         if done:
-            _tell(_sums(done, everything), as_json=as_json)
+            _tell(_sums(done, names, everything), as_json=as_json)
         raise
-    found = _sums(done, everything)
+    found = _sums(done, names, everything)
     _tell(found, as_json=as_json)
     if everything and not done:
         say("no row is rejected")
@@ -204,26 +235,37 @@ def _retry(app: App, session: Session, *, forget_gone: bool) -> Retry:
     )
 
 
-def _sums(done: list[Retried], everything: bool) -> dict[str, Any]:
-    """All transactions as one document; ids and rows in ascending order."""
+def _told_of(one: Retried) -> Iterator[int]:
+    """The rows that are named one by one."""
+    yield from (row.outbox_id for row in one.rejected)
+    yield from (row.outbox_id for row in one.doubted)
+    yield from (*one.gone, *one.forgotten, *one.guessed_times)
+
+
+def _sums(done: list[Retried], names: dict[int, str], everything: bool) -> dict[str, Any]:
+    """All transactions as one document; ids and rows in ascending order.
+
+    `names` are the keys of rows that the host knows by one.
+    """
+
+    def row(number: int, **said: str) -> dict[str, Any]:
+        return {"outbox_id": number, "outbox_key": names.get(number), **said}
+
     return {
         "events": [number for one in done for number in one.events],
         "deliveries": sum(one.deliveries for one in done),
         "rejected": [
-            {"outbox_id": row.outbox_id, "reason": row.reason, "detail": row.detail}
+            row(bad.outbox_id, reason=bad.reason, detail=bad.detail)
             for one in done
-            for row in one.rejected
+            for bad in one.rejected
         ],
         "gone": [number for one in done for number in one.gone],
         "forgotten": [number for one in done for number in one.forgotten],
         # With --all nobody asked for that row: somebody else was faster.
         "unknown": [] if everything else [number for one in done for number in one.unknown],
         "guessed_times": [number for one in done for number in one.guessed_times],
-        "doubted": [
-            {"outbox_id": row.outbox_id, "detail": row.detail}
-            for one in done
-            for row in one.doubted
-        ],
+        "doubted": [row(odd.outbox_id, detail=odd.detail) for one in done for odd in one.doubted],
+        "outbox_keys": {str(number): names[number] for number in sorted(names)},
     }
 
 
@@ -236,13 +278,14 @@ def _tell(found: dict[str, Any], *, as_json: bool) -> None:
 
 def _outcome(found: dict[str, Any]) -> Iterator[str]:
     events, rejected, gone = found["events"], found["rejected"], found["gone"]
-    doubted = found["doubted"]
+    doubted, names = found["doubted"], found["outbox_keys"]
     if events:
         verb = "is an event" if len(events) == 1 else "are events"
         owed = counted(found["deliveries"], "delivery", "deliveries")
         yield f"{counted(len(events), 'row')} {verb} now, with {owed} owed"
     if found["guessed_times"]:
-        yield f"no moment in occurred_at, so it is the time of now: {_ids(found['guessed_times'])}"
+        guessed = _ids(found["guessed_times"], names)
+        yield f"no moment in occurred_at, so it is the time of now: {guessed}"
     if doubted:
         yield f"{counted(len(doubted), 'payload')} not as the catalogue says, sent all the same:"
         yield from _details(doubted, "`webhookd events show` says it of each")
@@ -256,27 +299,32 @@ def _outcome(found: dict[str, Any]) -> Iterator[str]:
         verb = "row is" if len(gone) == 1 else "rows are"
         stays = "stays" if len(gone) == 1 else "stay"
         yield (
-            f"{len(gone)} {verb} no longer in the outbox and {stays} rejected: {_ids(gone)}; "
-            "--forget-gone takes such off the list"
+            f"{len(gone)} {verb} no longer in the outbox and {stays} rejected: "
+            f"{_ids(gone, names)}; --forget-gone takes such off the list"
         )
     if found["forgotten"]:
         forgotten = found["forgotten"]
         verb = "row is" if len(forgotten) == 1 else "rows are"
         yield (
             f"{len(forgotten)} {verb} no longer in the outbox and off the list now: "
-            f"{_ids(forgotten)}"
+            f"{_ids(forgotten, names)}"
         )
 
 
 def _details(rows: list[dict[str, Any]], more: str) -> Iterator[str]:
     for row in rows[:LISTED]:
         reason = f"{row['reason']}: " if "reason" in row else ""
-        yield f"  {row['outbox_id']}  {reason}{row['detail']}"
+        yield f"  {_named(row['outbox_id'], row['outbox_key'])}  {reason}{row['detail']}"
     if len(rows) > LISTED:
         yield f"  and {len(rows) - LISTED} more: {more}"
 
 
-def _ids(numbers: list[int]) -> str:
+def _named(number: int, key: str | None) -> str:
+    """A row as people know it."""
+    return str(number) if key is None else f"{number} (key {key})"
+
+
+def _ids(numbers: list[int], names: dict[str, str]) -> str:
     more = len(numbers) - LISTED
-    shown = ", ".join(map(str, numbers[:LISTED]))
+    shown = ", ".join(_named(one, names.get(str(one))) for one in numbers[:LISTED])
     return f"{shown} and {more} more" if more > 0 else shown

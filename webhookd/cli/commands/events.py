@@ -170,7 +170,10 @@ def list_all(
             found = deliveries.list_rejected(connection, wanted)
         else:
             found = deliveries.list_events(connection, wanted)
-    columns = REJECTED if rejected else EVENTS
+    columns = EVENTS
+    if rejected:
+        keyed = any(row["outbox_key"] is not None for row in found)
+        columns = REJECTED_BY_KEY if keyed else REJECTED
     print_rows(found, columns, as_json=as_json, nothing="no such events")
 
 
@@ -190,6 +193,7 @@ REJECTED: Final = {
     "rejected_at": "REJECTED AT",
     "detail": "DETAIL",
 }
+REJECTED_BY_KEY: Final = {"outbox_id": "OUTBOX ID", "outbox_key": "KEY", **REJECTED}
 
 
 def print_rows(

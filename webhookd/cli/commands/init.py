@@ -7,7 +7,7 @@ import click
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import document, json_option, lines, say
 from webhookd.core.text import counted
-from webhookd.store import preflight
+from webhookd.store import preflight, sources
 from webhookd.store.create import Prepared, prepare, upgrade_ahead
 from webhookd.store.file import BEFORE_FIRST
 
@@ -33,8 +33,8 @@ def init(app: App, existing: bool, as_json: bool) -> None:
         columns=chosen.columns,
         now=app.now(),
     )
-    with app.session(write=False) as session:
-        cursor = session.file.cursor
+    with app.session(write=False) as session, session.read() as connection:
+        cursor, kind = session.file.cursor, sources.read(connection).kind
     ingested = None if cursor == BEFORE_FIRST else cursor
     if as_json:
         document(
@@ -48,7 +48,7 @@ def init(app: App, existing: bool, as_json: bool) -> None:
             }
         )
         return
-    lines(*_words(done, ingested))
+    lines(*_words(done, _beginning(ingested, kind)))
 
 
 def _announce(path: Path) -> None:
@@ -62,7 +62,17 @@ def _announce(path: Path) -> None:
         say(f"{path}: being upgraded, with {made}; the host cannot write until it is done")
 
 
-def _words(done: Prepared, ingested: int | None) -> list[str]:
+def _beginning(ingested: int | None, kind: str) -> str:
+    if ingested is None:
+        return "at its beginning"
+    if kind == "integer":
+        return f"after id {ingested}"
+    # Its keys are no numbers, and the ledger's count the rows in the order of being found.
+    verb = "is" if ingested == 1 else "are"
+    return f"with rows that are new: {counted(ingested, 'row')} {verb} done with"
+
+
+def _words(done: Prepared, start: str) -> list[str]:
     if done.created_file:
         what = "created, and prepared for webhookd"
     elif done.migrations:
@@ -70,7 +80,6 @@ def _words(done: Prepared, ingested: int | None) -> list[str]:
     else:
         what = "was prepared already; nothing was changed"
     whose = "webhookd's own" if done.outbox_ours else "the host's own"
-    start = "at its beginning" if ingested is None else f"after id {ingested}"
     return [
         f"{done.path}: {what}",
         f"outbox: table {done.outbox_table} ({whose}); ingest goes on {start}",

@@ -154,8 +154,11 @@ class _Advice:
     needs_tenant: bool
 
     def lines(self, url: str) -> Iterator[str]:
-        """The command, with the secret where no list of processes shows it, and the setting
-        where it is missing."""
+        """The command, and the setting where it is missing.
+
+        A secret that was made here is said once, and not within the command: there it would go
+        into the history of the shell.
+        """
         program = "webhookd"
         if self.config is not None:
             program += f" --config {shlex.quote(str(self.config))}"
@@ -167,9 +170,9 @@ class _Advice:
             command += f" --tenant {TENANT}"
             said += f", with an id for {TENANT}"
         if self.made:
-            command = f"echo {shlex.quote(self.made)} | {command}"
-        elif self.signed:
-            said += ", with the same secret on standard input"
+            yield f"its secret, made for this run: {self.made}"
+        if self.signed:
+            said += f", with {'that' if self.made else 'the same'} secret on standard input"
         yield f"{said}: {command}"
         if not self.is_allowed:
             place = self.config or registration.NO_FILE

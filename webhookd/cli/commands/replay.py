@@ -22,6 +22,11 @@ from webhookd.store.transaction import Session
 UNASKED: Final = 100
 """Deliveries that a person at a terminal replays without being asked whether they are meant."""
 
+PRUNED: Final = (
+    "made anew is also what retention has taken the delivery of, so it may have been delivered "
+    "before"
+)
+
 
 @click.command()
 @click.option("--subscription", metavar="ID|NAME", required=True, help="To whom they are sent.")
@@ -54,8 +59,9 @@ def replay(
 ) -> None:
     """Send the events of a span of time to a subscription again.
 
-    What was delivered, failed or was cancelled is opened again; what never was a delivery and
-    matches now becomes one. Each goes before the pending ones of its aggregate. An event is
+    What was delivered, failed or was cancelled is opened again; what has no delivery and matches
+    now gets one. A delivery that retention has taken counts as none: it is made anew and sent
+    again, delivered before or not. Each goes before the pending ones of its aggregate. An event is
     passed over if a newer one of its aggregate was delivered, unless --include-stale. Nothing is
     sent to the subscription until all of it is done; a daemon may run meanwhile.
 
@@ -69,8 +75,9 @@ def replay(
             span = stored.span(
                 connection, since, until, failed_only=failed_only, include_stale=include_stale
             )
+            lost = stored.has_lost_deliveries(connection, span)
         if not (dry_run or yes) and is_asked():
-            _confirm(found, _count(session, found, span))
+            _confirm(found, _count(session, found, span), lost=lost)
         came = _count(session, found, span) if dry_run else _do(app, session, found, span)
         runs = lockfile.is_held(session.path)
     shown: dict[str, Any] = {
@@ -86,7 +93,7 @@ def replay(
     if as_json:
         document(shown)
         return
-    lines(*_in_words(found, came, dry_run=dry_run, runs=runs))
+    lines(*_in_words(found, came, dry_run=dry_run, runs=runs, lost=lost))
 
 
 def _count(session: Session, found: StoredSubscription, span: Span) -> Counter[str]:
@@ -102,9 +109,11 @@ def _count(session: Session, found: StoredSubscription, span: Span) -> Counter[s
     return came
 
 
-def _confirm(found: StoredSubscription, foreseen: Counter[str]) -> None:
+def _confirm(found: StoredSubscription, foreseen: Counter[str], *, lost: bool) -> None:
     if foreseen[Verdict.REOPENED] + foreseen[Verdict.MADE] > UNASKED:
         said = _counts(foreseen, would="would be ")
+        if lost and foreseen[Verdict.MADE]:
+            said = f"{said} ({PRUNED})"
         click.confirm(f"{found.name}: {said}. Send them?", abort=True, err=True)
 
 
@@ -128,9 +137,11 @@ def _do(app: App, session: Session, found: StoredSubscription, span: Span) -> Co
 
 
 def _in_words(
-    found: StoredSubscription, came: Counter[str], *, dry_run: bool, runs: bool
+    found: StoredSubscription, came: Counter[str], *, dry_run: bool, runs: bool, lost: bool
 ) -> list[str]:
     texts = [f"{found.name}: {_counts(came, would='would be ' if dry_run else '')}"]
+    if lost and came[Verdict.MADE]:
+        texts.append(PRUNED)
     if dry_run:
         texts.append("nothing was changed: this was a dry run")
     elif found.state != "enabled":

@@ -1,0 +1,85 @@
+"""An outbox whose rows the host knows by keys of its own: what is shown, and what is taken."""
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.store.mapped import Mapped
+
+CONFIG = """
+[outbox]
+table = "outboxevent"
+ids = "never-reused"
+order_column = "seq"
+[outbox.columns]
+id = "id"
+event_type = "type"
+aggregate_type = "aggregatetype"
+aggregate_id = "aggregateid"
+tenant = ""
+payload = "payload"
+occurred_at = ""
+event_id = "id"
+"""
+
+
+@pytest.fixture
+def keyed(tmp_path, monkeypatch):
+    """ORD-1 is an event; ORD-2 and ORD-3 are rejected."""
+    for name in ("WEBHOOKD_CONFIG", "WEBHOOKD_DATABASE"):
+        monkeypatch.delenv(name, raising=False)
+    box = Mapped(tmp_path / "erp.db", "ordered")
+    box.row("ORD-1")
+    for key in ("ORD-2", "ORD-3"):
+        box.row(key, payload="{")
+    box.look()
+    box.close()
+    cli = Cli(tmp_path)
+    cli.configure(CONFIG)
+    return cli
+
+
+def test_rejected_rows_are_shown_by_their_keys(keyed):
+    rejected = keyed.json("events", "list", "--rejected")
+    assert [(one["outbox_id"], one["outbox_key"]) for one in rejected] == [
+        (3, "ORD-3"),
+        (2, "ORD-2"),
+    ]
+    heading, first, _ = keyed("events", "list", "--rejected").stdout.splitlines()
+    assert heading.split()[:4] == ["OUTBOX", "ID", "KEY", "REASON"]
+    assert first.split()[:3] == ["3", "ORD-3", "bad_payload"]
+
+
+def test_a_row_is_explained_by_its_key(keyed):
+    by_number = keyed.json("events", "explain", "--outbox-id", "2")
+    assert keyed.json("events", "explain", "--outbox-key", "ORD-2") == by_number
+    assert (by_number["outbox_id"], by_number["outbox_key"]) == (2, "ORD-2")
+    said = keyed("events", "explain", "--outbox-key", "ORD-2").stdout
+    assert said.startswith("outbox row 2 (key ORD-2) was rejected at ")
+    assert keyed.json("events", "explain", "--outbox-key", "ORD-1")["standing"] == "event"
+    assert "no outbox row with the key 'ORD-9'" in keyed.fails(
+        "events", "explain", "--outbox-key", "ORD-9", code=1
+    )
+    for wrong in (("2", "--outbox-key", "ORD-2"), ("--outbox-id", "2", "--outbox-key", "ORD-2")):
+        assert "name one event" in keyed.fails("events", "explain", *wrong, code=2)
+
+
+def test_rows_are_ingested_again_by_their_keys(keyed):
+    keyed.sql("UPDATE outboxevent SET payload = '{}' WHERE id = 'ORD-2'")
+    said = keyed.json("events", "retry-rejected", "--outbox-key", "ORD-2", "--outbox-key", "ORD-3")
+    assert said["events"] == [2]
+    (still,) = said["rejected"]
+    assert (still["outbox_id"], still["outbox_key"]) == (3, "ORD-3")
+    assert said["outbox_keys"] == {"3": "ORD-3"}
+    assert "\n  3 (key ORD-3)  bad_payload: " in keyed("events", "retry-rejected", "3").stdout
+    keyed.sql("DELETE FROM outboxevent WHERE id = 'ORD-3'")
+    gone = keyed("events", "retry-rejected", "--all").stdout
+    assert "stays rejected: 3 (key ORD-3); --forget-gone" in gone
+    assert "no outbox row with the key" in keyed.fails(
+        "events", "retry-rejected", "--outbox-key", "x", code=1
+    )
+
+
+def test_init_says_in_words_where_it_goes_on(keyed):
+    said = keyed("init").stdout
+    assert "ingest goes on with rows that are new: 3 rows are done with\n" in said
+    assert "id 3" not in said

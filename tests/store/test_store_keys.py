@@ -1,0 +1,45 @@
+"""A row by the host's own key: as it is shown, and as it is asked for."""
+
+import pytest
+
+from tests.store.conftest import Box
+from webhookd.errors import NotFound
+from webhookd.store import keys
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("ORD-7", "ORD-7"),
+        ("17", "17"),
+        (17, "17"),
+        (-5, "-5"),
+        (2.5, "2.5"),
+        (b"\x01\xab\xff", "01ABFF"),
+        ("a\nb", "a\\nb"),
+    ],
+)
+def test_a_key_of_any_type(box: Box, key: object, shown: str) -> None:
+    box.host.execute("INSERT INTO webhookd_ledger VALUES (3, ?), (4, 'other')", (key,))
+    assert keys.shown(box.host, 3) == box.store.outbox_key(3) == shown
+    if "\\" not in shown:
+        assert keys.find(box.host, shown) == 3
+    if isinstance(key, bytes):
+        assert keys.find(box.host, shown.lower()) == 3
+
+
+def test_text_comes_before_the_number_that_looks_like_it(box: Box) -> None:
+    box.host.execute("INSERT INTO webhookd_ledger VALUES (1, 17), (2, '17')")
+    assert keys.find(box.host, "17") == 2
+
+
+def test_a_key_that_is_no_text(box: Box) -> None:
+    box.host.execute("INSERT INTO webhookd_ledger VALUES (1, CAST(x'41ff' AS TEXT))")
+    assert keys.named(box.host, [1, 2]) == {1: "A\\xff"}
+    assert box.host.execute("SELECT 'text'").fetchone() == ("text",)
+
+
+def test_a_key_that_was_never_seen(box: Box) -> None:
+    assert keys.shown(box.host, 1) is None
+    with pytest.raises(NotFound, match="no outbox row with the key 'x' has been seen"):
+        keys.find(box.host, "x")

@@ -1,0 +1,69 @@
+"""The host's own keys of outbox rows, where the outbox id is a number that the ledger gave them.
+
+People know a row by its key. It is of whatever type the host's column has: text and numbers are
+shown as they are, bytes in hexadecimal.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from webhookd.core.text import printable_bytes
+from webhookd.errors import NotFound
+from webhookd.store.driver import Connection
+
+SHOWN: Final = 128
+"""Characters of a key that are shown."""
+
+KEY: Final = (
+    "SELECT CASE typeof(key) WHEN 'blob' THEN hex(key) ELSE CAST(key AS TEXT) END"
+    " FROM webhookd_ledger WHERE number = ?"
+)
+NUMBER: Final = "SELECT number FROM webhookd_ledger WHERE key = ?"
+
+_WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
+_BYTES: Final = re.compile(r"(?:[0-9A-Fa-f]{2})+")
+
+
+def shown(connection: Connection, number: int) -> str | None:
+    """The key of the row with that outbox id, made printable; None where the table has numbers."""
+    return named(connection, [number]).get(number)
+
+
+def named(connection: Connection, numbers: Iterable[int]) -> dict[int, str]:
+    """The keys of these rows; nothing of those that have none."""
+    text_factory = connection.text_factory
+    connection.text_factory = bytes  # it may be no UTF-8
+    try:
+        found = {one: connection.execute(KEY, (one,)).fetchone() for one in numbers}
+    finally:
+        connection.text_factory = text_factory
+    return {one: printable_bytes(row[0], SHOWN) for one, row in found.items() if row is not None}
+
+
+def find(connection: Connection, key: str) -> int:
+    """The outbox id of the row with that key, as `shown` gives it.
+
+    Raises:
+        NotFound: no such key has been seen.
+    """
+    for value in _meant(key):
+        row = connection.execute(NUMBER, (value,)).fetchone()
+        if row is not None:
+            return int(row[0])
+    raise NotFound(
+        f"no outbox row with the key {key!r} has been seen; the daemon gives each row a number "
+        "when it finds it, and forgets that of one that is long gone"
+    )
+
+
+def _meant(key: str) -> Iterator[str | int | float | bytes]:
+    """What was typed, in the types that the host's column may have."""
+    yield key
+    if _WHOLE.fullmatch(key):
+        yield int(key)
+    with contextlib.suppress(ValueError):
+        yield float(key)
+    if _BYTES.fullmatch(key):
+        yield bytes.fromhex(key)
