@@ -27,6 +27,7 @@ from webhookd.daemon.heartbeat import beat
 from webhookd.daemon.inotify import Watch
 from webhookd.daemon.janitor import Janitor
 from webhookd.daemon.notify import Notifier
+from webhookd.daemon.other_clocks import OtherClocks
 from webhookd.daemon.outage import Outage
 from webhookd.daemon.pace import Brakes
 from webhookd.daemon.places import HostPlaces, Places
@@ -242,6 +243,7 @@ class Daemon:
         self._outage = Outage(on_end=lambda keys: self._supervisor.look_at(keys))
         self._places = Places(_most_in_flight(settings))
         self._steadiness = Steadiness(clock)
+        self._other_clocks = OtherClocks(clock, self._steadiness)
         self._under_way = UnderWay()
         self._repeats = Repeats()
         shared = Shared(
@@ -256,6 +258,7 @@ class Daemon:
             brakes=Brakes(clock, self._outage),
             trouble=lambda name: self._supervisor.trouble(name),
             steadiness=self._steadiness,
+            other_clocks=self._other_clocks,
             dice=dice or random.Random(),  # noqa: S311 - spreads load, guards nothing
             alarm=self._alarms.set,
             linger=linger,
@@ -301,6 +304,7 @@ class Daemon:
             found.append("the file cannot be written: free space or rights are needed")
         if self._outage.is_on:
             found.append("this machine cannot reach anyone: see the log; no attempt counts for it")
+        found += self._other_clocks.problems
         for part, seconds in self.stuck().items():
             found.append(f"{part} has made no progress for {seconds:.0f} s: a bug; restart it")
         if self.refused:

@@ -246,6 +246,7 @@ class Supervisor:
 
     def clock_jumped(self) -> None:
         """All alarms were set by another clock: look at everything now."""
+        self._shared.other_clocks.forget()
         self._alarms.clear()
         self.reread()
         self.look_at(list(self._held_back))

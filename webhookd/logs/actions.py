@@ -76,6 +76,8 @@ class Action(StrEnum):
     MACHINE_WELL = "machine.well"
     CLOCK_JUMPED = "clock.jumped"
     """The wall clock was set, or the machine slept: all that waits was looked at again."""
+    CLOCK_WRONG = "clock.wrong"
+    """Several receivers say that this machine's clock is: they may refuse what it signs."""
 
     LANE_CRASHED = "lane.crashed"
     LANE_RESTARTED = "lane.restarted"
