@@ -6,7 +6,7 @@ from typing import Final
 
 LOGGER: Final = "webhookd"
 
-Field = str | int | float | bool | None | list[str] | dict[str, int]
+Field = str | int | float | bool | None | list[str] | list[int] | dict[str, int]
 """What a line can say of one thing. No secret, no whole URL: `Url.shown` is for logs."""
 
 _logger = logging.getLogger(LOGGER)
@@ -66,7 +66,8 @@ class Action(StrEnum):
     DELIVERY_FAILED = "delivery.failed"
     """A delivery is given up after an attempt, or at its turn because of its age."""
     DELIVERIES_CHANGED = "delivery.changed"
-    """An operator retried or cancelled single deliveries: all that is due was read again."""
+    """An operator retried or cancelled single deliveries (at most so many are named), or took
+    rejected rows in: all that is due was read again."""
     DELIVERIES_EXPIRED = "delivery.expired"
     """Deliveries that were owed for longer than `max_age`: failed without a further attempt."""
     LINES_PASSED = "delivery.passed"
