@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from webhookd.core.health import WELL, Health
+from webhookd.core.holding import LOGGED
 from webhookd.core.model import Policy, SubscriptionState
 from webhookd.core.recent import IDLE, Recent
 from webhookd.core.status import (
@@ -21,6 +22,7 @@ from webhookd.core.times import from_text, to_text
 NOW = from_text("2026-01-31T12:00:00.000Z")
 THRESHOLDS = Thresholds(max_lag=60_000, max_owed_age=3_600_000)
 ONE = SubscriptionFacts(
+    key=1,
     id="wh_1",
     name="one",
     url_shown="https://one.example.com/?***",
@@ -466,6 +468,18 @@ def test_one_that_the_daemon_cannot_deliver_to(held: bool) -> None:
     assert one["urgency"] == (Urgency.WRONG if held else Urgency.NONE)
     assert status.document["due"]["subscription"] == ("two" if held else "one")
     assert two["held_back"] is None
+
+
+def test_beyond_the_problems_that_are_named_it_is_held_back_all_the_same() -> None:
+    due = replace(ONE, next_attempt_at=to_text(NOW - 9_000))
+    file = replace(FACTS, subscriptions=(due, replace(due, key=2, name="two")))
+    lock = ALIVE | {"problems": ["and 1 more; see the log"], "held_back": [[2, 2]]}
+    document = compose(file, lock, held=True, thresholds=THRESHOLDS, now=NOW).document
+    one, two = document["subscriptions"]
+    assert (one["held_back"], two["held_back"]) == (None, LOGGED)
+    assert two["next_attempt_at"] is None
+    assert two["urgency"] == Urgency.WRONG
+    assert document["due"]["subscription"] == "one"
 
 
 def test_the_oldest_that_is_due() -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
+from webhookd.core import holding
 from webhookd.core.health import Health, Rule
-from webhookd.core.holding import problem_of
 from webhookd.core.model import Millis, Policy, SubscriptionState
 from webhookd.core.recent import IDLE, Recent
 from webhookd.core.text import counted
@@ -47,6 +47,7 @@ class Urgency(IntEnum):
 class SubscriptionFacts:
     """What the file says of one subscription; `''` and None for what there is none of."""
 
+    key: int
     id: str
     name: str
     url_shown: str
@@ -140,7 +141,7 @@ def compose(
         *_outbox_problems(facts, lock, lag_seconds, thresholds, held=held),
     ]
     shown, at_work = [], []
-    told = lock.get("problems", []) if held else []
+    daemon = holding.seen(lock, held=held)
     if facts.wal_bytes > LARGE_WAL:
         problems.append(
             f"{facts.path}-wal has grown to {facts.wal_bytes >> 20} MiB: another program keeps a "
@@ -149,7 +150,7 @@ def compose(
     for one in facts.subscriptions:
         wrong = _subscription_problems(one, thresholds, now)
         problems += wrong
-        held_back = problem_of(one.name, told)
+        held_back = daemon.holds_back(one.name, one.key)
         if not held_back:
             at_work.append(one)
         shown.append(_subscription(one, now, held_back, wrong=bool(wrong or held_back)))

@@ -18,6 +18,7 @@ import trio
 from webhookd import __version__
 from webhookd.config.catalog import validation
 from webhookd.config.settings import Settings
+from webhookd.core.model import SubscriptionKey
 from webhookd.core.times import to_text
 from webhookd.daemon import signals
 from webhookd.daemon.alarms import Alarms
@@ -299,7 +300,7 @@ class Daemon:
     @property
     def problems(self) -> list[str]:
         """What a person should look at, one line each."""
-        found = [*self.tailer.problems, *self._supervisor.problems, *self._janitor.problems]
+        found = [*self.tailer.problems, *self._janitor.problems]
         if self.store.unwritable:
             found.append("the file cannot be written: free space or rights are needed")
         if self._outage.is_on:
@@ -309,7 +310,13 @@ class Daemon:
             found.append(f"{part} has made no progress for {seconds:.0f} s: a bug; restart it")
         if self.refused:
             found.append(f"the configuration was not reloaded, the old one counts: {self.refused}")
-        return found
+        # The last, for of these there can be very many.
+        return [*found, *self._supervisor.problems]
+
+    @property
+    def held_back(self) -> list[SubscriptionKey]:
+        """The subscriptions that cannot be delivered to, by key."""
+        return self._supervisor.held_back
 
     def _is_busy(self) -> bool:
         """Whether there is much to take in or to record just now."""
