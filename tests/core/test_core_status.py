@@ -3,13 +3,13 @@ from typing import Any
 
 import pytest
 
+from webhookd.core import wal
 from webhookd.core.health import WELL, Health
 from webhookd.core.holding import LOGGED
 from webhookd.core.model import Policy, SubscriptionState
 from webhookd.core.recent import IDLE, Recent
 from webhookd.core.status import (
     HEARTBEAT_STALE,
-    LARGE_WAL,
     FileFacts,
     Status,
     SubscriptionFacts,
@@ -526,7 +526,11 @@ def test_no_heartbeat_has_no_age() -> None:
     assert judged(heartbeat_at=to_text(NOW + 9)).document["daemon"]["heartbeat_seconds"] == 0
 
 
-def test_B4_a_wal_that_grows_is_named_with_its_size() -> None:
-    assert judged(replace(FACTS, wal_bytes=LARGE_WAL)).problems == ()
-    (problem,) = judged(replace(FACTS, wal_bytes=LARGE_WAL + 1)).problems
-    assert problem.startswith("/srv/erp.db-wal has grown to 256 MiB: another program keeps a read ")
+@pytest.mark.parametrize("heart", ["beats", "stalled", "none"])
+def test_B4_a_large_wal_is_told_of_unless_a_daemon_at_work_knows_more(heart: str) -> None:
+    lock = ALIVE | ({"heartbeat_at": to_text(NOW - 60_000)} if heart == "stalled" else {})
+    for size, is_large in ((wal.LARGE, False), (wal.LARGE + 1, True)):
+        file = replace(FACTS, wal_bytes=size)
+        status = compose(file, lock, held=heart != "none", thresholds=THRESHOLDS, now=NOW)
+        told = wal.Why.NO_DAEMON.value in status.problems
+        assert told is (is_large and heart != "beats")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
-from webhookd.core import holding
+from webhookd.core import holding, wal
 from webhookd.core.health import Health, Rule
 from webhookd.core.model import Millis, Policy, SubscriptionState
 from webhookd.core.recent import IDLE, Recent
@@ -22,9 +22,6 @@ MOST_OWED: Final = 100_000
 LONGEST_DISABLED: Final = 30 * 86_400_000
 """Over these what a subscription is owed is a burden: every event of it is kept in the file."""
 
-
-LARGE_WAL: Final = 256 << 20
-"""Over so many bytes a WAL grows because something keeps it from being checkpointed."""
 
 WELL: Final = "well"
 """The health of a subscription of which there is nothing to say."""
@@ -142,11 +139,8 @@ def compose(
     ]
     shown, at_work = [], []
     daemon = holding.seen(lock, held=held)
-    if facts.wal_bytes > LARGE_WAL:
-        problems.append(
-            f"{facts.path}-wal has grown to {facts.wal_bytes >> 20} MiB: another program keeps a "
-            "read transaction open, or nobody checkpoints; find it with `fuser`, and end it"
-        )
+    if facts.wal_bytes > wal.LARGE and (stalled or not held):
+        problems.append(wal.Why.NO_DAEMON.value)  # one at work tells itself, and knows why
     for one in facts.subscriptions:
         wrong = _subscription_problems(one, thresholds, now)
         problems += wrong

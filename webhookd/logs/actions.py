@@ -107,7 +107,7 @@ class Action(StrEnum):
     STORE_UPGRADING = "store.upgrading"
     """The schema is about to be upgraded: the host cannot write until that is done."""
     STORE_WAL_LARGE = "store.wal_large"
-    """The write-ahead log grows, because some program keeps a read transaction open."""
+    """The write-ahead log has grown, and cannot be emptied or must not be."""
     STORE_LIBRARY = "store.library"
     """The SQLite in use has a known fault that webhookd has to work round."""
 
