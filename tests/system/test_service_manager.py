@@ -78,7 +78,7 @@ def test_E3_a_life_is_told_from_ready_over_a_reload_to_stopping(
     assert daemon.stop() == 0
     assert "STOPPING=1" in manager.heard()
     assert manager.heard().count("READY=1") == 2
-    # No descriptor is left with the manager: a lock that outlived the daemon would keep out the next.
+    # No descriptor is left with it: a lock that outlived the daemon would keep out the next one.
     assert {line.partition("=")[0] for line in manager.heard()} <= {
         *("READY", "STATUS", "RELOADING", "MONOTONIC_USEC", "STOPPING"),
         *("EXTEND_TIMEOUT_USEC", "WATCHDOG"),

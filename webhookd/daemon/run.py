@@ -19,6 +19,7 @@ from webhookd import __version__
 from webhookd.config.catalog import validation
 from webhookd.config.settings import Settings
 from webhookd.core.model import SubscriptionKey
+from webhookd.core.text import counted
 from webhookd.core.times import to_text
 from webhookd.daemon import signals
 from webhookd.daemon.alarms import Alarms
@@ -326,7 +327,7 @@ class Daemon:
     def figures(self) -> str:
         """How it is doing, in one line."""
         said = (
-            f"{len(self._supervisor.subscriptions)} subscriptions, "
+            f"{counted(len(self._supervisor.subscriptions), 'subscription')}, "
             f"{len(self._under_way)} attempts under way, {self.recorder.unrecorded} unrecorded, "
             f"{self.recorder.recorded} recorded"
         )
