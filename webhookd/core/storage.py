@@ -372,8 +372,8 @@ class Store(Protocol):
     def health(self, key: SubscriptionKey) -> Health:
         """The subscription's health as recorded."""
 
-    def has_expired(self, key: SubscriptionKey, before: Millis) -> bool:
-        """Whether the subscription is owed anything since `before` or longer."""
+    def owed_since(self, key: SubscriptionKey) -> Millis | None:
+        """Since when the subscription is owed what it is owed for the longest; None for nothing."""
 
     def acted_on(self, after: int, since: Millis, now: Millis, limit: int) -> list[DeliveryId]:
         """At most `limit` deliveries that operators opened again, cancelled or made due at once.

@@ -322,10 +322,10 @@ class SqliteStore(Housekeeping):
         with translated(self.path):
             return checkup.read(self._reader, key)
 
-    def has_expired(self, key: SubscriptionKey, before: Millis) -> bool:
-        """Whether the subscription is owed anything since `before` or longer."""
+    def owed_since(self, key: SubscriptionKey) -> Millis | None:
+        """Since when the subscription is owed what it is owed for the longest; None for nothing."""
         with translated(self.path):
-            return upkeep.has_expired(self._reader, key, before)
+            return upkeep.owed_since(self._reader, key)
 
     def acted_on(self, after: int, since: Millis, now: Millis, limit: int) -> list[DeliveryId]:
         """Single deliveries that operators changed after that sequence: see `acted.find`."""
