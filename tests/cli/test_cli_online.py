@@ -6,11 +6,8 @@ from email.utils import formatdate
 
 import pytest
 
-from tests.cli.test_cli_subscription_test import Answering, receiver
 from webhookd.cli import online
 from webhookd.cli.commands import check_online
-
-__all__ = ["Answering", "receiver"]
 
 
 def findings(webhookd, *args, code=0):
