@@ -1,6 +1,9 @@
 """One file, one configuration, and the command line over them."""
 
+import http.server
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +138,39 @@ def webhookd(bare: Cli) -> Cli:
     """A prepared file without subscriptions."""
     bare("init")
     return bare
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """Answers as its server says, and remembers there what it was asked."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(self.path, dict(self.headers), body)
+
+    def do_OPTIONS(self) -> None:
+        self._answer(self.path, dict(self.headers))
+
+    def _answer(self, *asked: object) -> None:
+        server: Any = self.server
+        server.asked.append(asked)
+        self.send_response(server.status)
+        for name, value in server.answer.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[Any]:
+    """A receiver on a socket: what it was `asked`, the `status` and the headers of its `answer`."""
+    server: Any = http.server.HTTPServer(("127.0.0.1", 0), Answering)
+    server.asked, server.status, server.answer = [], 204, {}
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -14,12 +14,11 @@ from dataclasses import replace
 
 import pytest
 
+from tests.events import event
 from webhookd.config.load import load
 from webhookd.core import urls
 from webhookd.core.model import (
-    Event,
     Secret,
-    Sequence,
     Subscription,
     SubscriptionId,
     SubscriptionKey,
@@ -29,17 +28,7 @@ from webhookd.core.profiles import BUILT_IN
 from webhookd.core.request import Renderer
 
 SECRET = "whsec_" + "QUFB" * 8
-EVENT = Event(
-    sequence=Sequence(1),
-    outbox_id=1,
-    event_id="evt_11",
-    event_type="order.changed",
-    aggregate_type="order",
-    aggregate_id="ORD-1",
-    tenant="org_1",
-    payload=None,
-    occurred_at="2026-01-15T10:30:00.000Z",
-)
+EVENT = event("order.changed", "ORD-1", event_id="evt_11", occurred_at="2026-01-15T10:30:00.000Z")
 
 
 class Listener:

@@ -1,14 +1,13 @@
 """`check --online`, with a receiver on a socket."""
 
 import socket
+import time
+from email.utils import formatdate
 
 import pytest
 
-from tests.cli.test_cli_subscription_test import Answering, receiver
 from webhookd.cli import online
 from webhookd.cli.commands import check_online
-
-__all__ = ["Answering", "receiver"]
 
 
 def findings(webhookd, *args, code=0):
@@ -117,6 +116,24 @@ def test_many_are_asked_at_once_but_not_all(webhookd, receiver, acme):
     for number in range(online.AT_ONCE + 5):
         webhookd("subscriptions", "add", f"http://{acme}/{number}", "--name", f"n{number}")
     assert [one[0] for one in findings(webhookd)] == ["ok"] * (online.AT_ONCE + 6)
+
+
+def test_E6_a_clock_that_differs_is_told_of(webhookd, receiver, acme):
+    receiver.answer = {"Date": formatdate(time.time() - 3_600, usegmt=True)}
+    *_, (level, place, text) = findings(webhookd, "--yes")
+    assert (level, place) == ("warning", "clock")
+    assert text.startswith("this machine's clock is 1h ahead of that of 127.0.0.1: one of the two")
+
+
+def test_E6_several_receivers_convict_our_clock(webhookd, receiver, acme, monkeypatch):
+    receiver.answer = {"Date": formatdate(time.time() + 3_600, usegmt=True)}
+    monkeypatch.setattr("webhookd.daemon.outage.tells", lambda _: True)
+    webhookd.configure('[egress]\nallow = ["127.0.0.1", "localhost"]\n')
+    url = f"http://localhost:{receiver.server_port}/"
+    webhookd("subscriptions", "add", url, "--name", "local", "--events", "*")
+    *_, (level, place, text) = findings(webhookd, "--yes")
+    assert (level, place) == ("warning", "clock")
+    assert "is 1h behind the time, say 2 receivers (127.0.0.1, localhost)" in text
 
 
 def test_usage(webhookd):

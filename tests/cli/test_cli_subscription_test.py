@@ -1,40 +1,11 @@
 """`subscriptions test`, with a receiver on a socket."""
 
-import http.server
-import threading
-
 import pytest
 
 from webhookd.core.profiles import BUILT_IN
 from webhookd.core.verify import verify
 
 SECRET = "whsec_" + "QUFB" * 8
-
-
-class Answering(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked.append((self.path, dict(self.headers), body))
-        self.send_response(self.server.status)
-        for name, value in self.server.answer.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def receiver():
-    server = http.server.HTTPServer(("127.0.0.1", 0), Answering)
-    server.asked, server.status, server.answer = [], 204, {}
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.events import event
 from webhookd.core.model import (
     Event,
     Secret,
-    Sequence,
     Subscription,
     SubscriptionId,
     SubscriptionKey,
@@ -26,14 +26,9 @@ from webhookd.core.rows import Draft, RawRow, judge
 NOW = 1_795_335_330_400
 KEY = "a-hash-key-of-the-customer-0001"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
-EVENT = Event(
-    sequence=Sequence(41),
-    outbox_id=41,
-    event_id="evt_1",
-    event_type="SALESORDER.ACCEPTED",
-    aggregate_type="SALESORDER",
-    aggregate_id="ORD-77",
-    tenant="org_1",
+EVENT = event(
+    "SALESORDER.ACCEPTED",
+    "ORD-77",
     payload=b'{"a": 1.10}',
     occurred_at="2024-01-15T10:30:00.250Z",
 )

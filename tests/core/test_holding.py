@@ -1,4 +1,4 @@
-from webhookd.core.holding import Daemon, problem_of, told
+from webhookd.core.holding import LOGGED, Daemon, problem_of, seen, told
 
 
 def test_what_is_told_is_found_again() -> None:
@@ -10,5 +10,18 @@ def test_what_is_told_is_found_again() -> None:
 
 
 def test_who_says_nothing_holds_nobody_back() -> None:
-    assert Daemon(running=True).holds_back("acme") == ""
-    assert Daemon(running=True, problems=(told("acme", "why"),)).holds_back("acme") == "why"
+    assert Daemon(running=True).holds_back("acme", 1) == ""
+    assert Daemon(running=True, problems=(told("acme", "why"),)).holds_back("acme", 1) == "why"
+
+
+def test_of_more_than_are_named_the_keys_tell() -> None:
+    lock = {"problems": [told("acme", "why"), "and 2 more"], "held_back": [[2, 2], [5, 7]]}
+    daemon = seen(lock, held=True)
+    assert daemon.holds_back("acme", 2) == "why"
+    held = [key for key in range(10) if daemon.holds_back("other", key) == LOGGED]
+    assert held == [2, 5, 6, 7]
+    assert seen(lock, held=False).holds_back("acme", 2) == ""
+
+
+def test_an_older_daemon_says_no_keys() -> None:
+    assert seen({"problems": None, "held_back": "odd"}, held=True) == Daemon(running=True)

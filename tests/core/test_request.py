@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from tests.events import event
 from webhookd import __version__
 from webhookd.core import secrets
 from webhookd.core.model import (
@@ -40,16 +41,12 @@ NOW = 1_795_335_330_400
 SECRET = secrets.make(bytes(range(32)))
 OLD_SECRET = secrets.make(bytes(range(1, 33)))
 
-EVENT = Event(
-    sequence=Sequence(41),
-    outbox_id=41,
+EVENT = event(
+    "supplier.created",
+    "VENDOR-001",
     event_id="0192f0c1-7c00-7000-8000-000000000001",
-    event_type="supplier.created",
-    aggregate_type="supplier",
-    aggregate_id="VENDOR-001",
     tenant="int_abc123",
     payload=b'{"price": 1.10}',
-    occurred_at="2024-01-15T10:30:00.000Z",
 )
 
 

@@ -5,6 +5,7 @@ import logging
 import trio
 
 from webhookd.core.model import SubscriptionState
+from webhookd.daemon.tailer import NAMED
 from webhookd.logs.actions import Action
 from webhookd.store.instructions import Kind, give
 
@@ -67,8 +68,49 @@ async def test_a_retry_and_the_failure_before_it(world, autojump_clock, expected
         {"subscription": "a", "delivery": number, "reason": "exhausted", "status": 503,
          "fault": "http 503"},
     ]  # fmt: skip
-    assert len(changes(expected_logs, Action.DELIVERIES_CHANGED)) == 1
+    assert changes(expected_logs, Action.DELIVERIES_CHANGED) == [
+        {"acts": 1, "deliveries": [number]}
+    ]
     assert warnings() == {Action.DELIVERY_FAILED: 1}
+
+
+async def test_a_cancelled_one_and_one_that_was_put_off_are_named(
+    world, autojump_clock, expected_logs
+):
+    key = world.subscribe("a", retry_delays=[600_000], failing_after=100)
+    world.sender.script = lambda seen: world.down
+    for n in range(3):
+        world.insert(f"x{n}")
+    async with world.running():
+        await trio.sleep(60)
+        first, second, third = [one["delivery_id"] for one in world.deliveries()]
+        world.state(key, PAUSED)  # so that what is due at once stays so
+        world.retry(second)
+        world.cancel(first)
+        await trio.sleep(2)
+        world.cancel(third)
+        await trio.sleep(2)
+    assert changes(expected_logs, Action.DELIVERIES_CHANGED) == [
+        {"acts": 2, "deliveries": [first, second]},
+        {"acts": 1, "deliveries": [third]},
+    ]
+    assert len(changes(expected_logs)) == 1
+
+
+async def test_of_many_that_were_changed_the_first_are_named(world, autojump_clock, expected_logs):
+    key = world.subscribe("a")
+    world.state(key, PAUSED)
+    for n in range(NAMED + 5):
+        world.insert(f"x{n}")
+    async with world.running():
+        await trio.sleep(1)
+        numbers = [one["delivery_id"] for one in world.deliveries()]
+        for number in numbers:
+            world.cancel(number)
+        await trio.sleep(1)
+    assert changes(expected_logs, Action.DELIVERIES_CHANGED) == [
+        {"acts": NAMED + 5, "deliveries": numbers[:NAMED]}
+    ]
 
 
 async def test_failing_says_what_the_last_attempt_met(

@@ -4,10 +4,12 @@ from dataclasses import fields, replace
 
 import trio
 
+from webhookd.core import wal
 from webhookd.core.model import Answer
 from webhookd.core.retention import DAY, Retention
 from webhookd.daemon import janitor
 from webhookd.logs.actions import Action
+from webhookd.store import housekeeping
 from webhookd.store.driver import connect
 
 FOR_EVER = Retention(**dict.fromkeys(field.name for field in fields(Retention)))
@@ -93,7 +95,7 @@ async def test_B4_a_log_that_cannot_be_emptied_is_told_of(
     world, autojump_clock, warnings, monkeypatch
 ):
     monkeypatch.setattr(janitor, "CHECKPOINT_FROM", 1)
-    monkeypatch.setattr(janitor, "WAL_LIMIT", 1)
+    monkeypatch.setattr(janitor.wal, "LARGE", 1)
     world.subscribe("a")
     async with world.running() as daemon:
         world.insert("x")
@@ -103,12 +105,25 @@ async def test_B4_a_log_that_cannot_be_emptied_is_told_of(
         reader.execute("SELECT count(*) FROM outbox").fetchone()
         world.insert("y")
         await trio.sleep(3 * janitor.WAL_EVERY)
-        assert "-wal is over" in daemon.problems[0]
+        assert daemon.problems == [wal.Why.READ.value]
         assert len(world.sender.seen) == 2, "whoever reads holds up no delivery"
         reader.execute("COMMIT")
         reader.close()
         await trio.sleep(janitor.WAL_EVERY + 1)
         assert daemon.problems == []
+    assert warnings() == {Action.STORE_WAL_LARGE: 1}
+
+
+async def test_B4_a_log_that_a_library_must_not_empty_is_told_of(
+    world, autojump_clock, warnings, monkeypatch
+):
+    monkeypatch.setattr(janitor, "CHECKPOINT_FROM", 1)
+    monkeypatch.setattr(janitor.wal, "LARGE", 1)
+    monkeypatch.setattr(housekeeping, "has_wal_reset_bug", lambda: True)
+    async with world.running() as daemon:
+        world.insert("x")
+        await trio.sleep(3 * janitor.WAL_EVERY)
+        assert daemon.problems == [wal.Why.LIBRARY.value]
     assert warnings() == {Action.STORE_WAL_LARGE: 1}
 
 

@@ -194,6 +194,28 @@ async def test_the_heartbeat_says_how_it_is(world, autojump_clock, expected_logs
     assert "held back" in first["problems"][0]
 
 
+async def test_of_many_that_are_held_back_each_is_told_of(world, autojump_clock, expected_logs):
+    """The lock file names 20 problems; the gravest come first, and who is held back has a key."""
+    lock = lockfile.LockFile.acquire(world.path)
+    try:
+        names = [f"a{n}" for n in range(heartbeat.MOST_PROBLEMS + 5)]
+        keys = [world.subscribe(name, secret="env:WEBHOOKD_NO_SUCH_SECRET") for name in names]
+        well = world.subscribe("well")
+        async with world.running() as daemon, trio.open_nursery() as nursery:
+            daemon.refused = "config.toml: unknown key"
+            nursery.start_soon(heartbeat.beat, daemon, lock)
+            await trio.sleep(2)
+            said = lockfile.read(world.path)
+            seen = lockfile.look(world.path)
+            nursery.cancel_scope.cancel()
+    finally:
+        lock.release()
+    assert "was not reloaded" in said["problems"][0]
+    assert said["problems"][-1] == "and 6 more; see the log"
+    assert [bool(seen.holds_back(*one)) for one in zip(names, keys, strict=True)] == [True] * 25
+    assert seen.holds_back("well", well) == ""
+
+
 def _stored(world, **changes):
     key = world.subscribe("a")
     with world.command() as transaction:

@@ -112,7 +112,7 @@ async def test_E11_ten_thousand_quiet_ones_are_not_read_for_the_sake_of_one(
 
             return count
 
-        for name in ("subscriptions", "next_due", "health", "waiting", "latest_due", "has_expired"):
+        for name in ("subscriptions", "next_due", "health", "waiting", "latest_due", "owed_since"):
             setattr(store, name, counted(name))
         for _ in range(2):
             world.retry(world.deliveries()[0]["delivery_id"])

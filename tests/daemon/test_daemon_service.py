@@ -95,7 +95,7 @@ async def test_a_life_from_ready_to_stopping(world, autojump_clock, served):
     assert ready_at < 1
     assert [at for at, *_ in notifier.of("alive")] == [n * WATCHDOG / 2 for n in range(7)]
     last = notifier.of("status")[-1][2]
-    assert last == "1 subscriptions, 0 attempts under way, 0 unrecorded, 1 recorded"
+    assert last == "1 subscription, 0 attempts under way, 0 unrecorded, 1 recorded"
     # Its end may take as long as the attempts under way may, and recording them.
     assert notifier.of("longer")[-1][2] > daemon.grace
 

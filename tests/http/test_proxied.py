@@ -65,6 +65,13 @@ async def test_http_is_sent_whole_to_the_proxy(serve, through, proxying, saying)
     assert proxying.asked[0].startswith(first)
 
 
+async def test_E6_the_receivers_date_comes_through_a_proxy(serve, through, saying):
+    said = b"HTTP/1.1 204 A\r\nDate: today\r\n\r\n"
+    answer = await through(await serve(saying(said)))
+    assert isinstance(answer, Answer)
+    assert answer.date == "today"
+
+
 @pytest.mark.parametrize("secure", [False, True])
 async def test_each_request_has_a_connection_and_an_answer_of_its_own(
     serve, through, proxying, authority, secure

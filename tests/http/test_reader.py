@@ -98,15 +98,17 @@ def test_what_both_accept_means_the_same_and_h11_refuses_no_more(line, fields, b
 @pytest.mark.parametrize("size", [1, 3, 100_000])
 def test_the_size_of_the_pieces_changes_nothing(size):
     data = (
-        b"HTTP/1.1 103 Hint\r\nLocation: wrong\r\n\r\n"
-        b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nLocation: /x\r\nTransfer-Encoding: chunked\r\n\r\n"
-        b"5\r\nhello\r\n0\r\nRetry-After: 9\r\n\r\n"
+        b"HTTP/1.1 103 Hint\r\nLocation: wrong\r\nDate: wrong\r\n\r\n"
+        b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nLocation: /x\r\ndate:  today \r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+        b"5\r\nhello\r\n0\r\nRetry-After: 9\r\nDate: 9\r\n\r\n"
     )
     reader = Reader(Limits())
     for at in range(0, len(data), size):
         reader.feed(data[at : at + size])
     answer = reader.answer()
     assert (answer.status, answer.retry_after, answer.location) == (503, "7", "/x")
+    assert answer.date == "today"
     assert answer.excerpt == b"hello"
     assert reader.done
     assert reader.keep_alive

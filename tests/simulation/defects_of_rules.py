@@ -156,7 +156,7 @@ def expired_head_blocks_its_line(stack: ExitStack) -> None:
 @defect
 def nothing_expires(stack: ExitStack) -> None:
     """Nobody looks how old things are but the lane that sends them."""
-    instead(stack, SqliteStore, "has_expired", lambda _: lambda *_: False)
+    instead(stack, SqliteStore, "owed_since", lambda _: lambda *_: None)
 
 
 @defect

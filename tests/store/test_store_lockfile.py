@@ -110,7 +110,7 @@ def test_what_a_daemon_that_is_gone_has_said_counts_no_more(database: Path) -> N
     lock = LockFile.acquire(database)
     assert lockfile.look(database) == Daemon(running=True)
     lock.write(problems=["subscription a is held back: why"])
-    assert lockfile.look(database).holds_back("a") == "why"
+    assert lockfile.look(database).holds_back("a", 1) == "why"
     lock.release()
     assert lockfile.look(database) == Daemon(running=False)
 

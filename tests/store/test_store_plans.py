@@ -164,8 +164,8 @@ def upkeep_and_health(box: Box) -> None:
     box.record(replace(made, signs=Signs(ill=True, held_until=NOW)))
     box.put(aggregate_id="S-3")
     box.ingest()
-    for look in (store.has_expired, store.next_due):
-        look(key, box.now)
+    store.next_due(key, box.now)
+    store.owed_since(key)
     for again in (False, True):
         store.latest_due(key, again)
     store.health(key)

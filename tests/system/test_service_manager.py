@@ -62,17 +62,27 @@ def test_E3_a_life_is_told_from_ready_over_a_reload_to_stopping(
     site.until_delivered(3)
 
     site.config.write_text("nonsense")
+    asked_at = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
     daemon.send(signal.SIGHUP)
     until(lambda: manager.heard().count("READY=1") == 2, "READY=1 after the reload")
     heard = manager.heard()
     begun = heard.index("RELOADING=1")
-    assert heard[begun + 1].startswith("MONOTONIC_USEC=")
+    # By this `Type=notify-reload` tells the reload that it asked for from one that was before.
+    name, _, value = heard[begun + 1].partition("=")
+    assert name == "MONOTONIC_USEC"
+    assert asked_at <= int(value) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
+    assert "READY=1" in heard[begun + 2 :]
     status = [line for line in heard if line.startswith("STATUS=")][-1]
     assert "problem: the configuration was not reloaded" in status
 
     assert daemon.stop() == 0
     assert "STOPPING=1" in manager.heard()
     assert manager.heard().count("READY=1") == 2
+    # No descriptor is left with it: a lock that outlived the daemon would keep out the next one.
+    assert {line.partition("=")[0] for line in manager.heard()} <= {
+        *("READY", "STATUS", "RELOADING", "MONOTONIC_USEC", "STOPPING"),
+        *("EXTEND_TIMEOUT_USEC", "WATCHDOG"),
+    }
 
 
 def test_E7_a_loop_that_stands_still_is_noticed(

@@ -279,6 +279,8 @@ class Answer:
     """The first bytes of the body."""
     note: str = ""
     """What was odd about an answer that still counts: "body cut at 64 KiB"."""
+    date: str = field(default="", compare=False)
+    """The `Date` header as received: what the receiver's clock says; `''` when there was none."""
 
 
 @dataclass(frozen=True, slots=True)

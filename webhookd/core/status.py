@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
+from webhookd.core import holding, wal
 from webhookd.core.health import Health, Rule
-from webhookd.core.holding import problem_of
 from webhookd.core.model import Millis, Policy, SubscriptionState
 from webhookd.core.recent import IDLE, Recent
 from webhookd.core.text import counted
@@ -22,9 +22,6 @@ MOST_OWED: Final = 100_000
 LONGEST_DISABLED: Final = 30 * 86_400_000
 """Over these what a subscription is owed is a burden: every event of it is kept in the file."""
 
-
-LARGE_WAL: Final = 256 << 20
-"""Over so many bytes a WAL grows because something keeps it from being checkpointed."""
 
 WELL: Final = "well"
 """The health of a subscription of which there is nothing to say."""
@@ -47,6 +44,7 @@ class Urgency(IntEnum):
 class SubscriptionFacts:
     """What the file says of one subscription; `''` and None for what there is none of."""
 
+    key: int
     id: str
     name: str
     url_shown: str
@@ -144,15 +142,13 @@ def compose(
     shown, at_work = [], []
     told = lock.get("problems", []) if held else []
     problems += [one for one in facts.captures if one not in told]
-    if facts.wal_bytes > LARGE_WAL:
-        problems.append(
-            f"{facts.path}-wal has grown to {facts.wal_bytes >> 20} MiB: another program keeps a "
-            "read transaction open, or nobody checkpoints; find it with `fuser`, and end it"
-        )
+    daemon = holding.seen(lock, held=held)
+    if facts.wal_bytes > wal.LARGE and (stalled or not held):
+        problems.append(wal.Why.NO_DAEMON.value)  # one at work tells itself, and knows why
     for one in facts.subscriptions:
         wrong = _subscription_problems(one, thresholds, now)
         problems += wrong
-        held_back = problem_of(one.name, told)
+        held_back = daemon.holds_back(one.name, one.key)
         if not held_back:
             at_work.append(one)
         shown.append(_subscription(one, now, held_back, wrong=bool(wrong or held_back)))

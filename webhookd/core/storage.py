@@ -208,6 +208,8 @@ class Outlook:
     """Rows rejected since the last summary of them."""
     unreadable: str = ""
     """Why the outbox is not to be read, so that its end is not known; `''` while it is."""
+    sequence: int = 0
+    """The highest that was ever given out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,8 +393,14 @@ class Store(Protocol):
     def health(self, key: SubscriptionKey) -> Health:
         """The subscription's health as recorded."""
 
-    def has_expired(self, key: SubscriptionKey, before: Millis) -> bool:
-        """Whether the subscription is owed anything since `before` or longer."""
+    def owed_since(self, key: SubscriptionKey) -> Millis | None:
+        """Since when the subscription is owed what it is owed for the longest; None for nothing."""
+
+    def acted_on(self, after: int, since: Millis, now: Millis, limit: int) -> list[DeliveryId]:
+        """At most `limit` deliveries that operators opened again, cancelled or made due at once.
+
+        That was after the sequence `after`, which was the file's at `since`.
+        """
 
     def latest_due(self, key: SubscriptionKey, again: bool) -> Millis | None:
         """The latest due time of the subscription's first attempts; of its further ones: `again`.

@@ -32,6 +32,24 @@ _LONGEST_MOMENT: Final = 64
 """Characters of a moment's text that are looked at; nobody counts finer than the attoseconds that
 fit in, and a host's column may hold megabytes."""
 
+_MONTHS: Final = {
+    name: number
+    for number, name in enumerate(
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
+    )
+}
+_MONTH: Final = f"(?P<month>{'|'.join(_MONTHS)})"
+_TIME: Final = r"(?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9]):(?P<second>[0-5][0-9]|60)"
+_HTTP_DATES: Final = tuple(
+    re.compile(form)
+    for form in (
+        rf"[A-Z][a-z]{{2}}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT",
+        rf"[A-Z][a-z]{{5,8}}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT",
+        rf"[A-Z][a-z]{{2}} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})",
+    )
+)
+"""The three forms of RFC 9110, section 5.6.7: IMF-fixdate, RFC 850's, and asctime's."""
+
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _NUMBER: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _SPAN: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(ms|s|m|h|d)")
@@ -106,6 +124,29 @@ def parse_occurred_at(text: str) -> Millis | None:
         minute += offset if sign == "-" else -offset
     ms += (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000
     return ms if EARLIEST <= ms <= LATEST else None
+
+
+def parse_http_date(text: str, now: Millis) -> Millis | None:
+    """The moment of an HTTP-date in any of its three forms; None for anything else.
+
+    `now` tells the century of a year that has two digits.
+    """
+    found = next(filter(None, (form.fullmatch(text) for form in _HTTP_DATES)), None)
+    if found is None:
+        return None
+    year = int(found["year"])
+    if len(found["year"]) == 2:
+        # RFC 9110: what seems more than 50 years ahead is the latest such year in the past.
+        this_year = int(to_text(now)[:4])
+        year += this_year - this_year % 100
+        if year > this_year + 50:
+            year -= 100
+    try:
+        days = date(year, _MONTHS[found["month"]], int(found["day"])).toordinal() - _EPOCH_DAY
+    except ValueError:
+        return None
+    hours = days * 24 + int(found["hour"])
+    return ((hours * 60 + int(found["minute"])) * 60 + int(found["second"])) * 1000
 
 
 def parse_duration(value: object) -> Millis:

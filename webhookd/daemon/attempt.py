@@ -33,6 +33,7 @@ from webhookd.core.storage import AttemptNote, Due, Record, Store
 from webhookd.core.text import printable
 from webhookd.core.times import to_text
 from webhookd.daemon.clock import Clock, Steadiness
+from webhookd.daemon.other_clocks import OtherClocks
 from webhookd.daemon.pace import Brakes
 from webhookd.daemon.places import HostPlaces, Places
 from webhookd.daemon.progress import UnderWay
@@ -90,6 +91,8 @@ class Shared:
     clock: Clock
     steadiness: Steadiness
     """Whether the clock is to be trusted with what cannot be undone."""
+    other_clocks: OtherClocks
+    """Of receivers, which tell when ours is wrong."""
     places: Places
     """For the attempts under way at once over all lanes."""
     repeats: Repeats
@@ -219,6 +222,8 @@ def _record(attempt: _Attempt, policy: Policy, shared: Shared, result: Answer | 
     """Judge the result of an attempt, tell it, and make its record."""
     subscription, due = attempt.member.subscription, attempt.due
     shared.report(subscription, healthy=not outcomes.is_ill(result))
+    if isinstance(result, Answer) and result.date:
+        shared.other_clocks.hear(subscription.url.host, result.date)
     now = shared.clock.now()
     move = outcomes.judge(
         result,

@@ -4,12 +4,14 @@ from typing import Final, Protocol
 
 import trio
 
+from webhookd.core.model import SubscriptionKey
 from webhookd.core.times import to_text
 from webhookd.daemon.clock import Clock
 from webhookd.daemon.recorder import Recorder
 from webhookd.daemon.storage import AsyncStore
 from webhookd.daemon.tailer import Tailer
 from webhookd.store import lockfile
+from webhookd.store.ranges import runs
 
 EVERY: Final = 1.0
 """Seconds between two beats."""
@@ -28,7 +30,11 @@ class Beating(Protocol):
 
     @property
     def problems(self) -> list[str]:
-        """What a person should look at, one line each."""
+        """What a person should look at, one line each; the last of many are not named."""
+
+    @property
+    def held_back(self) -> list[SubscriptionKey]:
+        """The subscriptions that cannot be delivered to, by key."""
 
     def stop(self) -> None:
         """Take nothing new and end."""
@@ -51,6 +57,7 @@ async def beat(daemon: Beating, lock: lockfile.LockFile) -> None:
             unrecorded=daemon.recorder.unrecorded,
             caught_up_at=None if caught_up is None else to_text(caught_up),
             problems=_shortened(daemon.problems),
+            held_back=runs(daemon.held_back),
             **daemon.store.store.mark(),
         )
         await trio.sleep(EVERY)

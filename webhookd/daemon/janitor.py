@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from webhookd.core import wal
 from webhookd.core.model import Millis
 from webhookd.core.retention import Retention, Work
 from webhookd.core.storage import NO_STEP, NOTHING_PRUNED, Checkpointed, Pruned, Step
@@ -38,8 +39,6 @@ TRUNCATE_FROM: Final = 8 * 1024 * 1024
 """Bytes from which on it is cut off too: about twice what SQLite's own habit leaves."""
 TRUNCATE_EVERY: Final = 30.0
 """Seconds between two tries at that: for a moment nobody can write."""
-WAL_LIMIT: Final = 64 * 1024 * 1024
-"""Bytes over which people are told."""
 
 
 class Janitor:
@@ -68,18 +67,15 @@ class Janitor:
         """How long each kind is kept, from the next batch on."""
         self._is_busy = is_busy
         self._outbox_fault = ""
-        self._wal_is_large = False
+        self._wal_is_large: wal.Why | None = None
         self._truncated_at = float("-inf")
 
     @property
     def problems(self) -> list[str]:
         """What a person should look at, one line each."""
         found = [self._outbox_fault] if self._outbox_fault else []
-        if self._wal_is_large:
-            found.append(
-                f"the file's -wal is over {WAL_LIMIT >> 20} MiB and cannot be emptied: some "
-                "program keeps a read transaction open; find and end it"
-            )
+        if self._wal_is_large is not None:
+            found.append(self._wal_is_large.value)
         return found
 
     async def run(self) -> None:
@@ -102,8 +98,9 @@ class Janitor:
         """
         while True:
             await trio.sleep(WAL_EVERY)
-            if self._store.store.wal_bytes() < CHECKPOINT_FROM:
-                self._tell_of_wal(None)
+            size = self._store.store.wal_bytes()
+            if size < CHECKPOINT_FROM:
+                self._tell_of_wal(size, None)
                 continue
             # Who is in the way, or fills the disk, is out of it another time.
             with suppress(StoreBusy, StoreUnwritable):
@@ -111,18 +108,23 @@ class Janitor:
                 if done is not None and self._may_truncate(done):
                     self._truncated_at = trio.current_time()
                     done = await self._store.checkpoint(truncate=True)
-                self._tell_of_wal(done)
+                if done is None:
+                    self._tell_of_wal(size, wal.Why.LIBRARY)
+                else:
+                    why = None if done.is_whole else wal.Why.READ
+                    self._tell_of_wal(done.wal_bytes, why)
 
     def _may_truncate(self, done: Checkpointed) -> bool:
         """Only where next to nothing is left to do for it while nobody can write."""
         lately = trio.current_time() < self._truncated_at + TRUNCATE_EVERY
         return done.is_whole and done.wal_bytes >= TRUNCATE_FROM and not lately
 
-    def _tell_of_wal(self, done: Checkpointed | None) -> None:
-        is_large = done is not None and not done.is_whole and done.wal_bytes > WAL_LIMIT
-        if is_large and not self._wal_is_large and done is not None:
-            log(Action.STORE_WAL_LARGE, logging.WARNING, bytes=done.wal_bytes)
-        self._wal_is_large = is_large
+    def _tell_of_wal(self, size: int, why: wal.Why | None) -> None:
+        """`why` it cannot be emptied; None where it can."""
+        is_large = why is not None and size > wal.LARGE
+        if is_large and self._wal_is_large is None and why is not None:
+            log(Action.STORE_WAL_LARGE, logging.WARNING, bytes=size, detail=why.value)
+        self._wal_is_large = why if is_large else None
 
     async def _round(self) -> None:
         """Everything once. Its moment is fixed: an event is never older than its row was."""

@@ -18,6 +18,8 @@ import trio
 from webhookd import __version__
 from webhookd.config.catalog import validation
 from webhookd.config.settings import Settings
+from webhookd.core.model import SubscriptionKey
+from webhookd.core.text import counted
 from webhookd.core.times import to_text
 from webhookd.daemon import signals
 from webhookd.daemon.alarms import Alarms
@@ -27,6 +29,7 @@ from webhookd.daemon.heartbeat import beat
 from webhookd.daemon.inotify import Watch
 from webhookd.daemon.janitor import Janitor
 from webhookd.daemon.notify import Notifier
+from webhookd.daemon.other_clocks import OtherClocks
 from webhookd.daemon.outage import Outage
 from webhookd.daemon.pace import Brakes
 from webhookd.daemon.places import HostPlaces, Places
@@ -242,6 +245,7 @@ class Daemon:
         self._outage = Outage(on_end=lambda keys: self._supervisor.look_at(keys))
         self._places = Places(_most_in_flight(settings))
         self._steadiness = Steadiness(clock)
+        self._other_clocks = OtherClocks(clock, self._steadiness)
         self._under_way = UnderWay()
         self._repeats = Repeats()
         shared = Shared(
@@ -256,6 +260,7 @@ class Daemon:
             brakes=Brakes(clock, self._outage),
             trouble=lambda name: self._supervisor.trouble(name),
             steadiness=self._steadiness,
+            other_clocks=self._other_clocks,
             dice=dice or random.Random(),  # noqa: S311 - spreads load, guards nothing
             alarm=self._alarms.set,
             linger=linger,
@@ -296,17 +301,24 @@ class Daemon:
     @property
     def problems(self) -> list[str]:
         """What a person should look at, one line each."""
-        parts = (self.tailer, self._supervisor, self._janitor, self._upkeep)
+        parts = (self.tailer, self._janitor, self._upkeep)
         found = [problem for part in parts for problem in part.problems]
         if self.store.unwritable:
             found.append("the file cannot be written: free space or rights are needed")
         if self._outage.is_on:
             found.append("this machine cannot reach anyone: see the log; no attempt counts for it")
+        found += self._other_clocks.problems
         for part, seconds in self.stuck().items():
             found.append(f"{part} has made no progress for {seconds:.0f} s: a bug; restart it")
         if self.refused:
             found.append(f"the configuration was not reloaded, the old one counts: {self.refused}")
-        return found
+        # The last, for of these there can be very many.
+        return [*found, *self._supervisor.problems]
+
+    @property
+    def held_back(self) -> list[SubscriptionKey]:
+        """The subscriptions that cannot be delivered to, by key."""
+        return self._supervisor.held_back
 
     def _is_busy(self) -> bool:
         """Whether there is much to take in or to record just now."""
@@ -316,7 +328,7 @@ class Daemon:
     def figures(self) -> str:
         """How it is doing, in one line."""
         said = (
-            f"{len(self._supervisor.subscriptions)} subscriptions, "
+            f"{counted(len(self._supervisor.subscriptions), 'subscription')}, "
             f"{len(self._under_way)} attempts under way, {self.recorder.unrecorded} unrecorded, "
             f"{self.recorder.recorded} recorded"
         )

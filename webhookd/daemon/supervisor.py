@@ -71,13 +71,18 @@ class Supervisor:
     def problems(self) -> list[str]:
         """What keeps subscriptions from being delivered to, one line each."""
         return [
-            *(holding.told(held.name, held.problem) for held in self._held_back.values()),
             *(f"the lane of {name} has crashed; see the log" for name in _recent(self._restarted)),
             *(
                 f"an attempt for {name} has met a bug of webhookd; see the log"
                 for name in _recent(self._troubled)
             ),
+            *(holding.told(held.name, held.problem) for held in self._held_back.values()),
         ]
+
+    @property
+    def held_back(self) -> list[SubscriptionKey]:
+        """Who cannot be delivered to, by key."""
+        return sorted(self._held_back)
 
     @property
     def subscriptions(self) -> Collection[StoredSubscription]:
@@ -246,6 +251,7 @@ class Supervisor:
 
     def clock_jumped(self) -> None:
         """All alarms were set by another clock: look at everything now."""
+        self._shared.other_clocks.forget()
         self._alarms.clear()
         self.reread()
         self.look_at(list(self._held_back))

@@ -43,6 +43,9 @@ SWEEP_EVERY: Final = 600.0
 REJECTED_LINES: Final = 5
 """Rejected rows of one batch that get a line of their own in the log; the rest is counted."""
 
+NAMED: Final = 20
+"""Deliveries that a line about what operators did names."""
+
 DOUBTED_LINES: Final = 5
 """The same for rows whose payload is not made as their type's catalogue says."""
 
@@ -69,7 +72,8 @@ class Tailer:
         self._supervisor = supervisor
         self._clock = clock
         self._hints = hints
-        self._control = self._roll = -1
+        self._obeyed: tuple[Outlook, Millis] | None = None
+        """What was seen, and when, at the last time that operators were obeyed."""
         self._obeying = trio.Lock()
         self._load_from = self._read_from = float("-inf")
         """The times from which on subscriptions, and a broken outbox, are read again."""
@@ -170,8 +174,10 @@ class Tailer:
     async def _obey(self) -> Outlook:
         """Let the lanes know what operators changed, if they did."""
         async with self._obeying:
+            seen_at = self._clock.now()
             outlook = self._store.store.outlook()
-            if outlook.roll != self._roll or self._supervisor.is_stale:
+            before = None if self._obeyed is None else self._obeyed[0]
+            if before is None or outlook.roll != before.roll or self._supervisor.is_stale:
                 begun = trio.current_time()
                 self._is_behind = begun < self._load_from
                 if self._is_behind:
@@ -180,11 +186,23 @@ class Tailer:
                 now = trio.current_time()
                 self._load_from = now + min(A_LOAD * (now - begun), LONGEST_REST)
                 self._work_is_left = True
-            elif outlook.control != self._control:
+            elif outlook.control != before.control:
                 self._supervisor.reread()
-                log(Action.DELIVERIES_CHANGED, logging.INFO)
-            self._roll, self._control = outlook.roll, outlook.control
+            self._tell_acts(outlook)
+            self._obeyed = outlook, seen_at
         return outlook
+
+    def _tell_acts(self, outlook: Outlook) -> None:
+        """Name the single deliveries that operators have changed since they were obeyed last."""
+        if self._obeyed is None:
+            return
+        before, since = self._obeyed
+        # Every act moves `control`; those on subscriptions move `roll` too.
+        acts = outlook.control - before.control - (outlook.roll - before.roll)
+        if acts > 0:
+            now = self._clock.now()
+            changed = self._store.store.acted_on(before.sequence, since, now, NAMED)
+            log(Action.DELIVERIES_CHANGED, logging.INFO, acts=acts, deliveries=[*map(int, changed)])
 
     async def obey_forever(self) -> None:
         """Obey operators while a write waits for the file: reading needs no lock, nor does a pause.

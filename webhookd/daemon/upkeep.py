@@ -4,6 +4,11 @@ One task looks every few seconds, by indexes and on the connection that reads; o
 written. The limits themselves are exact where they matter: a lane sends nothing that has expired,
 whenever it was looked at last.
 
+Of a subscription nothing is asked before its time can have come. What it is owed expires no sooner
+than the oldest of it does. What is due too late was made so by another policy or by a clock that
+was ahead, so that is looked for at the start and after a change of either. A few are looked at in
+each round all the same, in turn: what a round costs does not grow with the subscriptions.
+
 The clock has a task of its own, which never waits for the file: whoever holds its lock must not
 keep a jump from being noticed.
 """
@@ -16,7 +21,7 @@ from typing import Final
 
 import trio
 
-from webhookd.core.model import Millis, SubscriptionKey
+from webhookd.core.model import Millis, Policy, SubscriptionKey
 from webhookd.core.retry import longest_wait
 from webhookd.core.storage import NO_STEP, Step
 from webhookd.core.times import LATEST
@@ -29,6 +34,9 @@ from webhookd.logs.actions import Action, log
 
 EVERY: Final = 5.0
 """Seconds between two looks."""
+
+A_FEW: Final = 100
+"""Subscriptions that wait, and that a round looks at whatever is known of them."""
 
 CLOCK_EVERY: Final = 1.0
 """Seconds between two looks at the clock: until a jump is noticed, a failed attempt is judged by
@@ -51,6 +59,12 @@ class Upkeep:
         self._announced = -ANNOUNCE_EVERY
         self.problems: tuple[str, ...] = ()
         """What is wrong with captures, one line each."""
+        self._judged_by: dict[SubscriptionKey, Policy | None] | None = None
+        """By which policy nothing of a subscription is due too late; None: all are to be judged."""
+        self._expiry: dict[SubscriptionKey, tuple[Policy, Millis]] = {}
+        """When the first of what a subscription is owed can expire, by which policy."""
+        self._turn = BEFORE_THE_FIRST
+        """After whom the next few come that are looked at whatever is known of them."""
         self._jumped_by: Millis = 0
         """How far it has jumped since the file's moments were moved."""
         self._jump = trio.Event()
@@ -85,6 +99,7 @@ class Upkeep:
                 if by:
                     log(Action.CLOCK_JUMPED, logging.WARNING, by_ms=by)
                     self._supervisor.clock_jumped()
+                    self._begin_anew()
                     self._jumped_by += by
                     self._jump.set()
 
@@ -108,6 +123,7 @@ class Upkeep:
             await self._jump.wait()
             self._jump = trio.Event()
             await self._shift_health()
+            self._begin_anew()  # a round may have looked before the jump
             await self._look(self._bring_forward)
             self._supervisor.clock_jumped()  # holds, too, were set by another clock
 
@@ -132,8 +148,35 @@ class Upkeep:
             await self._do(further)
         self._jumped_by -= by
 
+    def _begin_anew(self) -> None:
+        """Look at all that wait, whatever is known of them."""
+        self._judged_by, self._expiry = None, {}
+
     async def _bring_forward(self) -> None:
         """Make due in time what a clock that was ahead has put off for longer than any delay."""
+        stored, policy = self._supervisor.subscriptions, self._supervisor.policy
+        judged_by = {one.key: policy(one.key) for one in stored}
+        before = self._judged_by
+        if before is None:
+            # From here on; what changes on the way is for the next look.
+            self._judged_by = judged_by
+            try:
+                await self._bring_all_forward()
+            except BaseException:
+                self._judged_by = None
+                raise
+            return
+        for key, by in judged_by.items():
+            if key not in before or before[key] is not by:
+                await self._bring_one_forward(key)
+                before[key] = by
+        page = self._store.store.waiting(self._turn, A_FEW)
+        self._turn = page[-1] if len(page) == A_FEW else BEFORE_THE_FIRST
+        for key in page:
+            self._expiry.pop(key, None)
+            await self._bring_one_forward(key)
+
+    async def _bring_all_forward(self) -> None:
         after, full = BEFORE_THE_FIRST, True
         while full:
             keys = self._store.store.waiting(after, A_BREATH)
@@ -164,11 +207,19 @@ class Upkeep:
             policy = self._supervisor.policy(one.key)
             if policy is None or not policy.max_age or not self._steadiness.is_trusted:
                 continue
-            if self._store.store.has_expired(one.key, self._clock.now() - policy.max_age):
-                await self._expire_one(one.key, one.name)
+            judged_by, at = self._expiry.get(one.key, (None, 0))
+            if judged_by is policy and self._clock.now() < at:
+                continue
+            await self._expire_one(one.key, one.name, policy)
 
-    async def _expire_one(self, key: SubscriptionKey, name: str) -> None:
-        store = self._store.store
+    async def _expire_one(self, key: SubscriptionKey, name: str, policy: Policy) -> None:
+        store, now = self._store.store, self._clock.now()
+        # What it will be owed is younger than what it is.
+        since = store.owed_since(key)
+        at = (now if since is None else since) + policy.max_age
+        self._expiry[key] = policy, at
+        if at > now:
+            return
 
         def step() -> Step:
             # It may have been waited for, and more may have come in since the step before.

@@ -260,6 +260,7 @@ class _Exchange:
             headers.get("location", "")[:_MAX_SHOWN],
             bytes(self._body[: self._route.limits.excerpt]),
             self._note,
+            headers.get("date", "")[:_MAX_SHOWN],
         )
         return Fetched(answer, headers.raw, bytes(self._body))
 

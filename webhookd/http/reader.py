@@ -23,7 +23,7 @@ from webhookd.http.limits import Limits
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] [1-9][0-9][0-9] [\t -~\x80-\xff]*\r\n")
 _BLANK: Final = b"\r\n\r\n"
 _LENGTHS: Final = frozenset(
-    map(len, ("content-length", "transfer-encoding", "retry-after", "location"))
+    map(len, ("content-length", "transfer-encoding", "retry-after", "location", "date"))
 )
 """Of the header names that matter: most others are passed over at the cost of a look-up."""
 _MAX_SHOWN: Final = 2_000
@@ -44,6 +44,7 @@ class Reader:
     __slots__ = (
         "_bad_framing",
         "_content_length",
+        "_date",
         "_encoding",
         "_excerpt",
         "_fields",
@@ -79,6 +80,7 @@ class Reader:
         self._excerpt = b""
         self._retry_after = b""
         self._location = b""
+        self._date = b""
         self.begun = False
         """A byte of an answer has come."""
         self.status = 0
@@ -124,6 +126,7 @@ class Reader:
             self._location.decode("latin-1")[:_MAX_SHOWN] if self._location else "",
             self._excerpt,
             self.note,
+            self._date.decode("latin-1")[:_MAX_SHOWN],
         )
 
     def release(self) -> None:
@@ -187,7 +190,7 @@ class Reader:
         elif not self.status:
             self._content_length = self._encoding = None
             self._bad_framing = ""
-            self._retry_after = self._location = b""
+            self._retry_after = self._location = self._date = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(name) not in _LENGTHS or self.status:
@@ -205,6 +208,8 @@ class Reader:
             self._retry_after = value.strip(b" \t")
         elif name == b"location":
             self._location = value.strip(b" \t")
+        elif name == b"date":
+            self._date = value.strip(b" \t")
 
     def on_headers_complete(self) -> None:
         if self.status or self.fault or self._parser is None:

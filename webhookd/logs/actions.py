@@ -6,7 +6,7 @@ from typing import Final
 
 LOGGER: Final = "webhookd"
 
-Field = str | int | float | bool | None | list[str] | dict[str, int]
+Field = str | int | float | bool | None | list[str] | list[int] | dict[str, int]
 """What a line can say of one thing. No secret, no whole URL: `Url.shown` is for logs."""
 
 _logger = logging.getLogger(LOGGER)
@@ -72,7 +72,8 @@ class Action(StrEnum):
     DELIVERY_FAILED = "delivery.failed"
     """A delivery is given up after an attempt, or at its turn because of its age."""
     DELIVERIES_CHANGED = "delivery.changed"
-    """An operator retried or cancelled single deliveries: all that is due was read again."""
+    """An operator retried or cancelled single deliveries (at most so many are named), or took
+    rejected rows in: all that is due was read again."""
     DELIVERIES_EXPIRED = "delivery.expired"
     """Deliveries that were owed for longer than `max_age`: failed without a further attempt."""
     LINES_PASSED = "delivery.passed"
@@ -82,6 +83,8 @@ class Action(StrEnum):
     MACHINE_WELL = "machine.well"
     CLOCK_JUMPED = "clock.jumped"
     """The wall clock was set, or the machine slept: all that waits was looked at again."""
+    CLOCK_WRONG = "clock.wrong"
+    """Several receivers say that this machine's clock is: they may refuse what it signs."""
 
     LANE_CRASHED = "lane.crashed"
     LANE_RESTARTED = "lane.restarted"
@@ -110,7 +113,7 @@ class Action(StrEnum):
     STORE_UPGRADING = "store.upgrading"
     """The schema is about to be upgraded: the host cannot write until that is done."""
     STORE_WAL_LARGE = "store.wal_large"
-    """The write-ahead log grows, because some program keeps a read transaction open."""
+    """The write-ahead log has grown, and cannot be emptied or must not be."""
     STORE_LIBRARY = "store.library"
     """The SQLite in use has a known fault that webhookd has to work round."""
 

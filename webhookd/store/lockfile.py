@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from webhookd.core.holding import Daemon
+from webhookd.core.holding import Daemon, seen
 from webhookd.errors import AnotherDaemon, DatabaseError
 
 SUFFIX: Final = "-webhookd.lock"
@@ -209,10 +209,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 def look(database: Path) -> Daemon:
     """What can be seen of the daemon; what one that is gone has left says nothing of now."""
-    if not is_held(database):
-        return Daemon(running=False)
-    problems = read(database).get("problems")
-    return Daemon(running=True, problems=tuple(problems if isinstance(problems, list) else ()))
+    return seen(read(database), held=is_held(database))
 
 
 def is_held(database: Path) -> bool:

@@ -21,6 +21,7 @@ from webhookd.core.storage import (
 from webhookd.core.structure import Validation
 from webhookd.errors import DatabaseError, OutboxUnreadable
 from webhookd.store import (
+    acted,
     announce,
     bulk,
     checkup,
@@ -244,7 +245,9 @@ class SqliteStore(Intake, Looks):
                 end = self._outbox.end(self._reader, row.cursor)
             except OutboxUnreadable as error:
                 unreadable = str(error)
-            return Outlook(end, row.cursor, row.control, row.roll, row.unannounced, unreadable)
+            return Outlook(
+                end, row.cursor, row.control, row.roll, row.unannounced, unreadable, row.sequence
+            )
 
     def changed(self) -> bool:
         """Whether another connection (our own writer's too) has committed since the last call."""
@@ -285,10 +288,15 @@ class SqliteStore(Intake, Looks):
         with translated(self.path):
             return checkup.read(self._reader, key)
 
-    def has_expired(self, key: SubscriptionKey, before: Millis) -> bool:
-        """Whether the subscription is owed anything since `before` or longer."""
+    def owed_since(self, key: SubscriptionKey) -> Millis | None:
+        """Since when the subscription is owed what it is owed for the longest; None for nothing."""
         with translated(self.path):
-            return upkeep.has_expired(self._reader, key, before)
+            return upkeep.owed_since(self._reader, key)
+
+    def acted_on(self, after: int, since: Millis, now: Millis, limit: int) -> list[DeliveryId]:
+        """Single deliveries that operators changed after that sequence: see `acted.find`."""
+        with translated(self.path):
+            return acted.find(self._reader, after, since, now, limit)
 
     def latest_due(self, key: SubscriptionKey, again: bool) -> Millis | None:
         """The latest due time of the subscription's first attempts, or of its further ones."""

@@ -89,6 +89,7 @@ def _subscription(
         oldest = connection.execute(OLDEST_OWED, (key,)).fetchone()
         following = queue.next_due(connection, key)
     return SubscriptionFacts(
+        key=key,
         id=row[1],
         name=row[2],
         url_shown=urls.parse(row[3]).shown,

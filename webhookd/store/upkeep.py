@@ -17,6 +17,10 @@ EXPIRED: Final = (
     "SELECT id FROM webhookd_deliveries INDEXED BY webhookd_deliveries_since"
     " WHERE subscription = ? AND state = 'pending' AND since <= ? ORDER BY since, id LIMIT ?"
 )
+OWED_SINCE: Final = (
+    "SELECT since FROM webhookd_deliveries INDEXED BY webhookd_deliveries_since"
+    " WHERE subscription = ? AND state = 'pending' AND since IS NOT NULL ORDER BY since LIMIT 1"
+)
 OVERDUE_HEADS: Final = (
     "SELECT id FROM webhookd_deliveries INDEXED BY webhookd_deliveries_pass"
     " WHERE pass_at IS NOT NULL AND pass_at <= ? ORDER BY pass_at LIMIT ?"
@@ -32,22 +36,17 @@ IN_TIME: Final = (
 )
 
 
-def has_expired(connection: Connection, key: SubscriptionKey, before: Millis) -> bool:
-    """Whether the subscription is owed anything since `before` or longer."""
-    return bool(_expired(connection, key, before, 1))
-
-
-def _expired(
-    connection: Connection, key: SubscriptionKey, before: Millis, limit: int
-) -> list[DeliveryId]:
-    """At most `limit` of what the subscription has been owed since `before`, the longest first."""
-    rows = connection.execute(EXPIRED, (key, to_text(before), limit)).fetchall()
-    return [DeliveryId(row[0]) for row in rows]
+def owed_since(connection: Connection, key: SubscriptionKey) -> Millis | None:
+    """Since when the subscription is owed what it is owed for the longest; None for nothing."""
+    found = connection.execute(OWED_SINCE, (key,)).fetchone()
+    return None if found is None else from_text(found[0])
 
 
 def expire(transaction: Transaction, key: SubscriptionKey, before: Millis, now: Millis) -> Step:
     """End a batch of what the subscription has been owed since `before` or longer."""
-    found = _expired(transaction.connection, key, before, BULK_ROWS)
+    terms = (key, to_text(before), BULK_ROWS)
+    rows = transaction.connection.execute(EXPIRED, terms).fetchall()
+    found = [DeliveryId(row[0]) for row in rows]
     with transaction.book(now) as book:
         # The newest first: then none has to make way for one that has expired too.
         for delivery in sorted(found, reverse=True):

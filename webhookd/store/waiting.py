@@ -89,7 +89,7 @@ def waits(
         held_until=one["held_until"],
         due_at=row["due_at"],
         head=head,
-        held_back=daemon.holds_back(one["name"]),
+        held_back=daemon.holds_back(one["name"], one["key"]),
         rate_limit=one["rate_limit"],
     )
     return head, explaining.waits(waiting, running=daemon.running, now=now)
@@ -136,7 +136,7 @@ def upcoming(
                 sends=its["state"] == SubscriptionState.ENABLED and its["removed_at"] is None,
                 failing=its["failing_since"] is not None,
                 held_until=its["held_until"],
-                held_back=bool(daemon.holds_back(its["name"])),
+                held_back=bool(daemon.holds_back(its["name"], its["key"])),
             )
     return found
 

@@ -10,9 +10,9 @@ import click
 from webhookd.cli import online as outside
 from webhookd.cli.context import App
 from webhookd.cli.output import complain
-from webhookd.core import proxies, trial
+from webhookd.core import other_clocks, proxies, trial
 from webhookd.core.findings import Finding, Level
-from webhookd.core.model import Answer, FaultKind, SubscriptionState
+from webhookd.core.model import Answer, FaultKind, Millis, SubscriptionState
 from webhookd.core.storage import StoredSubscription
 from webhookd.core.text import counted
 from webhookd.errors import Refused, WebhookdError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def online(app: App, *, yes: bool) -> Iterator[Finding]:
-    """One finding a subscription for its connection, one for its test event.
+    """One finding a subscription for its connection, one for its test event; then of our clock.
 
     Who is held back is passed over: that is a finding of its own already. So is a file that cannot
     be read.
@@ -54,8 +54,10 @@ def online(app: App, *, yes: bool) -> Iterator[Finding]:
         if one.state is SubscriptionState.ENABLED:
             reached.append(member)
     if reached and _may_send(len(reached), yes=yes):
+        ahead: dict[str, Millis] = {}
         for member in reached:
-            yield _event(app, member)
+            yield _event(app, member, ahead)
+        yield from _clock(ahead)
 
 
 def _members(
@@ -98,7 +100,8 @@ def _may_send(count: int, *, yes: bool) -> bool:
     return click.confirm(f"Send one signed event {trial.EVENT_TYPE} to {many}?", err=True)
 
 
-def _event(app: App, member: "Member") -> Finding:
+def _event(app: App, member: "Member", ahead: dict[str, Millis]) -> Finding:
+    """Send one event; `ahead` takes in how far our clock is ahead of the receiver's."""
     subscription = member.subscription
     place = f"online {subscription.name}"
     try:
@@ -106,7 +109,21 @@ def _event(app: App, member: "Member") -> Finding:
     except Refused as error:
         return Finding(Level.WARNING, place, str(error))
     tried = outside.send(member, wanted, app.settings.egress)
+    if isinstance(tried.result, Answer):
+        by = other_clocks.ahead_by(tried.result.date, app.now())
+        if by is not None:
+            ahead[subscription.url.host] = by
     wrong, meaning = trial.meaning(tried.result, subscription.policy, app.now())
     status = f"http {tried.result.status}" if isinstance(tried.result, Answer) else ""
     said = f"test event {event_id}: {wrong or status} after {tried.duration} ms: {meaning}"
     return Finding(Level.FAULT if wrong else Level.OK, place, said)
+
+
+def _clock(ahead: dict[str, Millis]) -> Iterator[Finding]:
+    """What receivers say of our clock, each by how far that is ahead of its own."""
+    from webhookd.daemon.outage import tells
+
+    verdict = other_clocks.judge({host: by for host, by in ahead.items() if tells(host)})
+    said = other_clocks.at_odds(ahead) if verdict is None else [other_clocks.told(*verdict)]
+    for text in said:
+        yield Finding(Level.WARNING, "online clock", text)

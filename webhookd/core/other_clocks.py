@@ -1,0 +1,82 @@
+"""Whether this machine's clock is wrong, judged by what receivers say the time is.
+
+Every answer of HTTP says it in its `Date`. One receiver that says another time than ours may be
+wrong itself. Where several do, all to the same side, and fewer say otherwise, it is our clock:
+then receivers refuse what we sign, for the time is signed too.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from webhookd.core.model import Millis
+from webhookd.core.text import counted, printable
+from webhookd.core.times import format_duration, parse_http_date
+from webhookd.core.verify import TOLERANCE
+
+APART: Final = TOLERANCE
+"""Clocks that differ by no more do not make a receiver refuse a signature."""
+
+WITNESSES: Final = 2
+"""Hosts that have to say so before it is our clock that is wrong."""
+
+MOST_NAMED: Final = 3
+_LONGEST_NAME: Final = 80
+
+_MINUTE: Final = 60_000
+_REMEDY: Final = (
+    f"receivers refuse signatures that are {format_duration(APART)} off; see `timedatectl`, and "
+    "let NTP set the clock"
+)
+
+
+def ahead_by(date: str, now: Millis) -> Millis | None:
+    """How far our clock is ahead of the one that wrote `date`, a `Date` header just received.
+
+    Negative where ours is behind; None where the text is no date of HTTP.
+    """
+    said = parse_http_date(date, now)
+    return None if said is None else now - said
+
+
+def judge(ahead: Mapping[str, Millis]) -> tuple[Millis, list[str]] | None:
+    """By how much our clock is ahead, and the hosts that say so; None where nothing is wrong.
+
+    Args:
+        ahead: of each host how far we are ahead of it; hosts of this machine's own say nothing.
+    """
+    fast = [host for host, by in ahead.items() if by > APART]
+    slow = [host for host, by in ahead.items() if by < -APART]
+    hosts = max(fast, slow, key=len)
+    if len(hosts) < WITNESSES or 2 * len(hosts) <= len(ahead):
+        return None
+    return sorted(ahead[host] for host in hosts)[len(hosts) // 2], sorted(hosts)
+
+
+def told(by: Millis, hosts: list[str]) -> str:
+    """What a person should know of a clock of ours that `judge` found wrong."""
+    return (
+        f"this machine's clock is {_side(by)} the time, say {counted(len(hosts), 'receiver')} "
+        f"({_named(hosts)}); {_REMEDY}"
+    )
+
+
+def at_odds(ahead: Mapping[str, Millis]) -> list[str]:
+    """One line for each host whose clock differs from ours, where nobody can tell who is wrong."""
+    return [
+        f"this machine's clock is {_side(by)} that of {printable(host, _LONGEST_NAME)}: one of the "
+        f"two is wrong; if it is ours, {_REMEDY}"
+        for host, by in sorted(ahead.items())
+        if abs(by) > APART
+    ]
+
+
+def _named(hosts: Iterable[str]) -> str:
+    named = [printable(host, _LONGEST_NAME) for host in hosts]
+    more = ["..."] if len(named) > MOST_NAMED else []
+    return ", ".join(named[:MOST_NAMED] + more)
+
+
+def _side(by: Millis) -> str:
+    """`12m ahead of`, `12m behind`: whole minutes, for an answer was under way for a while."""
+    minutes = format_duration(round(abs(by) / _MINUTE) * _MINUTE)
+    return f"{minutes} ahead of" if by > 0 else f"{minutes} behind"
