@@ -201,6 +201,21 @@ def test_E12_any_other_outcome_of_a_cancelled_row_only_adds_the_attempt(
     )
 
 
+@pytest.mark.parametrize("state", [s for s in DeliveryState if s is not DeliveryState.PENDING])
+@pytest.mark.parametrize("happening", [Happening.RETRY, Happening.FAILED])
+def test_E12_what_was_not_attempted_changes_nothing_of_what_is_finished(
+    happening: Happening, state: DeliveryState
+) -> None:
+    finished = standing(state)
+    assert move(finished, replace(bare(happening), error="no network")) == finished
+
+
+@pytest.mark.parametrize("happening", [Happening.RETRY, Happening.FAILED])
+def test_what_was_not_attempted_says_why_of_what_is_pending(happening: Happening) -> None:
+    moved = move(opened(0), replace(bare(happening), error="no network"))
+    assert (moved.attempts, moved.last_error) == (0, "no network")
+
+
 def test_a_second_success_does_not_move_the_end() -> None:
     delivered = standing(DeliveryState.DELIVERED)
     moved = move(delivered, attempted(Happening.SUCCEEDED))

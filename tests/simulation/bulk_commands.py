@@ -131,7 +131,7 @@ def erase_some(operators: "Operators", transaction: Transaction) -> "Effect | No
     return Source("operator", f"erase {erased}"), happen
 
 
-WHERE_LITTLE_IS_KEPT: Final = {"prune": 6, "erase": 2}
+WHERE_LITTLE_IS_KEPT: Final = {"prune": 6, "erase": 6}
 """How often these commands are given in a world with short spans."""
 
 

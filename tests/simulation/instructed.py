@@ -207,9 +207,22 @@ class Instructed:
                 continue
             if given.kind == "retry_failed" and self._clock_went_back:
                 continue  # what failed before the first of the streak, by the clock, is not of it
+            if given.kind == "newest_only" and self._is_newest_by_now(given, one):
+                continue
             self._model.wrong("G2", f"{given.kind} is done, and {one} is {one.state}, as before")
         if given.kind == "realign" and not self.of(given.sub):
             self._model.check_lines()
+
+    def _is_newest_by_now(self, given: Given, one: Delivery) -> bool:
+        """Whether each newer one that was pending then was opened again since.
+
+        Such a one stays, whatever comes of it, and nothing is cancelled for its sake.
+        """
+        owed, gone = self._model.owed, self._model.keeping.owed
+        every = [(place, given.sub.key) for place in given.may if place > one.event.sequence]
+        newer = [owed.get(key) or gone[key] for key in every]
+        mine = [other for other in newer if other.event.aggregate == one.event.aggregate]
+        return all(other.opened > given.key for other in mine)
 
     def _is_gone(self, given: Given, place: int) -> bool:
         """Whether retention has taken it, or the event that it was to be made for."""

@@ -164,18 +164,20 @@ KINDS: Final[dict[str, tuple[int, Kind]]] = {
         1,
         Kind(
             trouble=(8, 20),
-            host_paces=(0.2, 1.0),
-            transactions=(5, 12),
+            host_paces=(0.2,),
+            transactions=(5, 8),
             bursts=(1, 3, 5),
             aggregates=(1, 2),
             patterns=(("*",), ("*",), ("order.*",)),
             sub_tenants=("",),
             ends={"lives": 10},
-            spells=(("fast", "breaks"), ("slow", "breaks"), ("slow", "breaks", "loses")),
+            spells=(("slow", "breaks"), ("fast", "breaks"), ("slow", "fast", "breaks")),
             delays=([500, 2_000, 10_000], [5_000, 20_000], [300, 300]),
+            concurrency=(2, 8),
+            max_in_flight=(2, 2, 256),
             commands=(15, 40),
             command_paces=(0.2, 0.6),
-            weights={"cancel": 12, "retry": 30, "set state": 2, "remove": 1},
+            weights={"add": 4, "cancel": 16, "retry": 30, "set state": 2, "remove": 0},
             at_windows=0.7,
         ),
     ),
@@ -186,7 +188,7 @@ Bulk changes come thick and fast in one of their name, while receivers are of tw
 are ill, rules disable them, and operators enable them again. In a machine's trouble the network and
 the clock fail. In a backlog lanes have long windows, which they work off slowly, while operators
 change what is in them. In a quarrel operators take back and re-open, again and again, what stands
-in a few lines or is under way, while receivers are of two minds.
+in a few lines, waits for its turn or is under way, while receivers are of two minds.
 """
 
 

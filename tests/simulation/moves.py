@@ -83,6 +83,8 @@ def _noted(case: Case) -> Wrong:
     met = [one for one in case.known.requests if one.result is not None and is_ours(one.result)]
     if case.source.kind != "daemon" or not met:
         yield "nothing has happened to it"
+    elif not case.known.pending:
+        yield "it is finished, and nothing was attempted"
 
 
 def _cancelled(case: Case) -> Wrong:

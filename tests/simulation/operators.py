@@ -126,7 +126,11 @@ class Operators:
             return tried if self.dice.random() < 0.5 else before
         begun = {request.delivery for request in self.world.model.open}
         free = [*heads.values(), *lines.get((), {}).values()]
-        return sorted((one for one in free if one.id not in begun), key=_id)
+        free = sorted((one for one in free if one.id not in begun), key=_id)
+        if self.dice.random() < 0.5:
+            return free
+        # Rather one that waits for its turn already: the first of all that is owed to one.
+        return list({one.sub.key: one for one in reversed(free)}.values())
 
     def policy(self) -> dict[str, Any]:
         """What may be edited at any time."""

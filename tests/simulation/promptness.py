@@ -12,6 +12,7 @@ import trio
 
 from tests.simulation.facts import iso, millis
 from tests.simulation.sending import held_until
+from tests.simulation.wellness import longest_wait
 from webhookd.daemon import alarms, supervisor, upkeep
 from webhookd.daemon import clock as daemons
 
@@ -35,6 +36,8 @@ class Auditor:
         self._world = world
         self._dice = dice
         self._clear_from = self._rows_from = 0.0
+        self._put_off_at = float("-inf")
+        """When anything was last due later than it can be, by a clock that was ahead."""
         self._instructions: tuple[float, list[dict[str, Any]]] = (0.0, [])
 
     async def run(self) -> None:
@@ -49,6 +52,8 @@ class Auditor:
             self._clear_from = now
         if world.outbox_is_away:
             self._rows_from = now
+        if self._is_put_off():
+            self._put_off_at = now
         life = world.machine.life
         if life is None or life.dead or life.daemon is None or life.daemon.stop_asked:
             return
@@ -113,7 +118,8 @@ class Auditor:
         wall = world.clock.now() - round((life.prompt + upkeep.EVERY + A_BREATH) * 1000)
         settled = max(recent - upkeep.EVERY - A_BREATH, 0.0)
         begun = max(life.born, world.clock.jumped_at + daemons.DOUBT + _after_a_jump())
-        if max(begun, model.expired_at) > settled:  # one after the other, in small batches
+        # One after the other, in small batches; what is put off is brought forward before.
+        if max(begun, model.expired_at, self._put_off_at) > settled:
             return
         for one in [one for line in model.lines.values() for one in line.values()]:
             sub = one.sub
@@ -129,6 +135,21 @@ class Auditor:
                 head = model.mirror.due_at(one.id) is not None
                 if head and wall - one.failing_since > policy["max_block"] and one.not_before:
                     model.wrong("G4", f"{one} fails since {one.failing_since}, and is not passed")
+
+    def _is_put_off(self) -> bool:
+        """Whether the clock went back, and something is still due later than it can be."""
+        world, wall = self._world, self._world.clock.now()
+        if world.clock.went_back_at == float("-inf"):
+            return False
+        rows = world.model.mirror.table(
+            "SELECT subscription, due_at, retry_at FROM webhookd_deliveries WHERE due_at > ?",
+            iso(wall),
+        )
+        for row in rows:
+            wait = longest_wait(world.model.subs[row["subscription"]].policy.now)
+            if row["retry_at"] is None or row["due_at"] > iso(wall + wait):
+                return True
+        return False
 
     def _check_deliveries(self, life: "Life", recent: float, unrecorded: set[int]) -> None:
         world, model = self._world, self._world.model

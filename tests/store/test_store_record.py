@@ -122,6 +122,15 @@ def test_E12_an_outcome_meets_a_row_that_was_cancelled(
     assert one.one("SELECT pending FROM webhookd_counters") == 0
 
 
+def test_E12_what_cannot_be_sent_and_was_taken_back_stays_as_it_is(one: Box) -> None:
+    """The operator's word came first, and no request was made: the feed has nothing to tell."""
+    one.cancel(2)
+    before = one.results()
+    found = Move(Happening.FAILED, NOW, Reason.UNRENDERABLE, error="it has been erased")
+    one.record(Record(DeliveryId(2), found, None))
+    assert one.results() == before
+
+
 def test_attempts_go_on_counting_after_a_reopening(one: Box) -> None:
     one.retry(2)
     one.fail(2)

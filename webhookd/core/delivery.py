@@ -19,7 +19,8 @@ outcome can meet a row that is no longer pending. The truth about the receiver w
 final, and is only noted where it is not:
 
 - a success turns any row into `delivered`: the receiver has the event, whatever the row said;
-- any other outcome adds its attempt to the count and leaves the state as it is.
+- any other outcome adds its attempt to the count and leaves the state as it is; where nothing was
+  attempted, it leaves all as it is.
 
 It can also meet a row that was finished and re-opened meanwhile, and is pending once more. Then the
 attempt belongs to an opening that is over: it is `NOTED`, and uses up nothing of the new schedule.
@@ -161,6 +162,7 @@ def move(standing: Standing, happened: Move) -> Standing:
 
     counted = happened.attempted_at is not None
     noted = happened.happening is Happening.NOTED
+    told = counted or (standing.state is P and happened.error)
     tried = standing.tries + (counted and not noted)
     reason, finished_at, due_at = standing.reason, standing.finished_at, standing.due_at
     if happened.happening is Happening.REOPENED:
@@ -176,7 +178,7 @@ def move(standing: Standing, happened: Move) -> Standing:
         attempts=standing.attempts + counted,
         tries=tried,
         last_status=happened.status if counted else standing.last_status,
-        last_error=happened.error if counted or happened.error else standing.last_error,
+        last_error=happened.error if told else standing.last_error,
         first_attempt_at=happened.attempted_at if first is None else first,
         finished_at=finished_at,
         due_at=due_at,
