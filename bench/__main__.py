@@ -1,4 +1,4 @@
-"""`python -m bench [NAME...] [--quick]`: a table each on stdout, JSON under bench/results."""
+"""`python -m bench [NAME...] [--quick]`: a table each on stdout, JSON and SVG in results/."""
 
 import argparse
 import sys
@@ -27,14 +27,15 @@ def main() -> int:
     unknown = [name for name in chosen.names if name not in BENCHES]
     if unknown:
         parser.error(f"no benchmark {unknown[0]!r}; there are: {', '.join(BENCHES)}")
+    scale = Scale.QUICK if chosen.quick else Scale.FULL
     for name in chosen.names or BENCHES:
         try:
-            result = BENCHES[name](Scale.QUICK if chosen.quick else Scale.FULL)
+            result = BENCHES[name](scale)
         except BenchFailed as error:
             print(f"bench: {name}: {error}", file=sys.stderr)
             return 1
         print(report.table(name, result))
-        print(f"written to {report.save(name, result)}\n", flush=True)
+        print("written to", *report.save(name, result, scale), end="\n\n", flush=True)
     return 0
 
 

@@ -158,6 +158,17 @@ def check_delivered(workload: Workload) -> None:
         )
 
 
+def check_sent(workload: Workload) -> None:
+    """Raises BenchFailed unless a script (`bench.scripts`) has recorded every event as sent."""
+    connection = connect(workload.database, mode="ro")
+    try:
+        sent = connection.execute("SELECT count(*) FROM sent WHERE status = 200").fetchone()[0]
+    finally:
+        connection.close()
+    if sent != workload.events:
+        raise BenchFailed(f"{workload.events} events, but the script has recorded {sent}")
+
+
 def first_attempt_at(workload: Workload) -> str:
     """When the first request was begun, as the file has it."""
     connection = connect(workload.database, mode="ro")

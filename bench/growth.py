@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from bench import filling, fixture
-from bench.report import BenchFailed, Result, Scale, Spread
+from bench.figures import Spread
+from bench.report import BenchFailed, Result, Scale
 from bench.store import Batch
 from webhookd.core.model import DeliveryId
 from webhookd.daemon import recorder

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from bench import fixture
+from bench.figures import Spread, percentile
 from bench.host import Commit
 from bench.processes import host_commits, receiver, running, wait_for_line
-from bench.report import BenchFailed, Result, Scale, Spread, percentile
+from bench.report import BenchFailed, Result, Scale
 from webhookd.store.driver import connect
 from webhookd.store.housekeeping import wal_bytes
 

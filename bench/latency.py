@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import fixture
+from bench.figures import percentile
 from bench.processes import (
     free_port,
     host_commits,
@@ -18,7 +19,7 @@ from bench.processes import (
     wait_for_line,
     wait_for_port,
 )
-from bench.report import BenchFailed, Result, Scale, percentile
+from bench.report import BenchFailed, Result, Scale
 from webhookd.daemon.inotify import Watch
 
 PER_SECOND: Final = 20

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import httpx
+
 from bench.host import Commit
 from bench.report import BenchFailed
 
@@ -38,7 +40,11 @@ http {{
   fastcgi_temp_path {folder}/nginx-fastcgi;
   uwsgi_temp_path {folder}/nginx-uwsgi;
   scgi_temp_path {folder}/nginx-scgi;
-  server {{ listen 127.0.0.1:{port}{tls}; location / {{ return 200; }} }}
+  server {{
+    listen 127.0.0.1:{port}{tls};
+    location / {{ return 200; }}
+    location = /count {{ stub_status; }}
+  }}
 }}
 """
 
@@ -49,6 +55,20 @@ class Receiver:
 
     name: str
     port: int
+
+    @contextmanager
+    def expecting(self, requests: int) -> Iterator[None]:
+        """A block in which so many requests arrive. Raises BenchFailed when there were others."""
+        before = self._count()
+        yield
+        arrived = self._count() - before - 1  # the question itself counts
+        if arrived != requests:
+            raise BenchFailed(f"{requests} requests were to be made, but {arrived} arrived")
+
+    def _count(self) -> int:
+        """All requests so far, as nginx tells them: three numbers in the third line."""
+        answer = httpx.get(f"http://127.0.0.1:{self.port}/count", trust_env=False)
+        return int(answer.text.splitlines()[2].split()[2])
 
 
 def module(name: str, *arguments: object) -> list[str]:

@@ -1,6 +1,7 @@
 """`python -m bench.receiver PORT [--stamps] [--certificate=PEM]`: answers 200 to every request.
 
-With `--certificate` it speaks TLS.
+At `/count` it tells how many there were, in the form of nginx's stub_status. With `--certificate`
+it speaks TLS.
 
 With `--stamps` it writes a line a request to stdout: the moment of its first byte (nanoseconds of
 CLOCK_MONOTONIC, which all processes of a Linux machine share) and its `webhook-id`.
@@ -15,10 +16,14 @@ from typing import Final
 import httptools
 
 ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+COUNT: Final = "Active connections: 0\nserver accepts handled requests\n 0 0 {} \n"
 
 
 class Receiving(asyncio.Protocol):
     """One connection."""
+
+    requests = 0
+    """Over all connections."""
 
     def __init__(self, stamps: bool) -> None:
         self._stamps = stamps
@@ -26,6 +31,7 @@ class Receiving(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._first_byte = 0
         self._event = b""
+        self._url = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.Transport):
@@ -36,16 +42,25 @@ class Receiving(asyncio.Protocol):
             self._first_byte = time.monotonic_ns()
         self._parser.feed_data(data)
 
+    def on_url(self, url: bytes) -> None:
+        self._url = url
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if name == b"webhook-id":
             self._event = value
 
     def on_message_complete(self) -> None:
+        Receiving.requests += 1
         if self._transport is not None:
-            self._transport.write(ANSWER)
+            self._transport.write(_told() if self._url == b"/count" else ANSWER)
         if self._stamps:
             print(self._first_byte, self._event.decode(), flush=True)
         self._first_byte = 0
+
+
+def _told() -> bytes:
+    body = COUNT.format(Receiving.requests).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
 async def serve(port: int, stamps: bool, certificate: str) -> None:

@@ -12,8 +12,9 @@ from typing import Final
 
 import trustme
 
+from bench.figures import Spread
 from bench.processes import module, output, receiver
-from bench.report import Result, Scale, Spread
+from bench.report import Result, Scale
 
 CONNECTIONS: Final = 16
 ROWS: Final = ("plain", "tls")
