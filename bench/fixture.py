@@ -158,6 +158,21 @@ def check_delivered(workload: Workload) -> None:
         )
 
 
+def check_so_far(workload: Workload) -> None:
+    """Raises BenchFailed unless what was attempted was delivered at its first attempt."""
+    connection = connect(workload.database, mode="ro")
+    try:
+        states = connection.execute(
+            "SELECT state, attempts, count(*) FROM webhookd_deliveries GROUP BY state, attempts"
+        ).fetchall()
+        attempts = connection.execute("SELECT count(*) FROM webhookd_attempts").fetchone()[0]
+    finally:
+        connection.close()
+    found = {(state, made): count for state, made, count in states}
+    if found.keys() != {("pending", 0), ("delivered", 1)} or found["delivered", 1] != attempts:
+        raise BenchFailed(f"the file says {states} (state, attempts, deliveries), {attempts} made")
+
+
 def check_sent(workload: Workload) -> None:
     """Raises BenchFailed unless a script (`bench.scripts`) has recorded every event as sent."""
     connection = connect(workload.database, mode="ro")

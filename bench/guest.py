@@ -196,7 +196,7 @@ def _loaded(place: Path, port: int, commits: int) -> Run:
     # What the host has added stands behind all this, and may not be reached at all.
     if not after.pending or after.taken_in >= BACKLOG + _outbox(commits):
         raise BenchFailed(f"the load was over before the host was: {after}")
-    _check_once(workload)
+    fixture.check_so_far(workload)
     seconds = after.at - before.at
     run.delivered_per_second = (after.delivered - before.delivered) / seconds
     run.taken_in_per_second = (after.taken_in - before.taken_in) / seconds
@@ -259,18 +259,3 @@ def _until(workload: fixture.Workload, far_enough: Callable[[Progress], bool]) -
             return progress
         time.sleep(LOOK_EVERY)
     raise BenchFailed(f"after {DELIVERED_WITHIN:g} s no more than {progress.delivered} delivered")
-
-
-def _check_once(workload: fixture.Workload) -> None:
-    """Raises BenchFailed unless what was attempted was delivered at its first attempt."""
-    connection = connect(workload.database, mode="ro")
-    try:
-        states = connection.execute(
-            "SELECT state, attempts, count(*) FROM webhookd_deliveries GROUP BY state, attempts"
-        ).fetchall()
-        attempts = connection.execute("SELECT count(*) FROM webhookd_attempts").fetchone()[0]
-    finally:
-        connection.close()
-    found = {(state, made): count for state, made, count in states}
-    if found.keys() != {("pending", 0), ("delivered", 1)} or found["delivered", 1] != attempts:
-        raise BenchFailed(f"the file says {states} (state, attempts, deliveries), {attempts} made")

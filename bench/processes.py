@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,11 +77,18 @@ def module(name: str, *arguments: object) -> list[str]:
 
 
 @contextmanager
-def running(command: Sequence[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process, ended with the block; what it says on stderr goes to `log`."""
+def running(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process, ended with the block; what it says on stderr goes to `log`.
+
+    `environment`: instead of this process's own.
+    """
     with (
         log.open("wb") as errors,
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors) as process,
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, env=environment
+        ) as process,
     ):
         try:
             yield process
@@ -105,9 +112,11 @@ def output(command: Sequence[str], log: Path) -> str:
     return told.decode()
 
 
-def host_commits(database: Path, events: int, per_second: float) -> list[Commit]:
+def host_commits(
+    database: Path, events: int, per_second: float, endpoints: int = 1
+) -> list[Commit]:
     """What a host, in a process of its own, commits to the file: all of it, in its order."""
-    command = module("bench.host", database, events, per_second)
+    command = module("bench.host", database, events, per_second, endpoints)
     told = output(command, database.with_name("host.log"))
     return [Commit.parse(line) for line in told.splitlines()]
 
