@@ -39,13 +39,16 @@ class Workload:
         return [*module("webhookd", "--config", self.config, "run"), *options]
 
 
-def prepare(folder: Path, *, port: int, endpoints: int, events: int) -> Workload:
+def prepare(
+    folder: Path, *, port: int, endpoints: int, events: int, last_port: int | None = None
+) -> Workload:
     """Make a file in `folder` whose `events` are spread evenly over `endpoints` subscriptions.
 
     All defaults: WAL, profile `standard` with a signature, order by aggregate, each event an
     aggregate of its own. Several subscriptions are told apart by tenant and path; one alone
-    has no tenant, and so gets every event.
+    has no tenant, and so gets every event. The last one may be at another port.
     """
+    ports = [port] * (endpoints - 1) + [last_port or port]
     database = folder / "host.db"
     now = time.time_ns() // 1_000_000
     create.prepare(
@@ -53,13 +56,13 @@ def prepare(folder: Path, *, port: int, endpoints: int, events: int) -> Workload
     )
     with Session(database, write=True) as session:
         with session.write() as transaction:
-            for number in range(endpoints):
+            for number, at in enumerate(ports):
                 subscriptions.add(
                     transaction,
                     subscriptions.NewSubscription(
                         id=SubscriptionId(f"wh_{number:022d}"),
                         name=f"endpoint {number}",
-                        url=f"http://127.0.0.1:{port}/webhooks/{number:02d}",
+                        url=f"http://127.0.0.1:{at}/webhooks/{number:02d}",
                         events=("*",),
                         tenant=f"tenant-{number:02d}" if endpoints > 1 else "",
                         profile="standard",

@@ -46,8 +46,8 @@ class Traffic:
     per_second: float
     endpoints: int = 1
     """By turns."""
-    hanging: int = 0
-    """So many of the last endpoints are elsewhere, and are not looked at."""
+    elsewhere: int = 0
+    """So many of the last ones may be at another receiver, and are not looked at."""
 
 
 def delays(workload: Workload, port: int, carrier: Carrier, traffic: Traffic) -> list[float]:
@@ -61,7 +61,7 @@ def delays(workload: Workload, port: int, carrier: Carrier, traffic: Traffic) ->
     folder = workload.database.parent
     log, stamps = folder / "carrier.log", folder / "stamps"
     serving = module("bench.receiver", port, f"--stamps={stamps}")
-    healthy = traffic.endpoints - traffic.hanging
+    here = traffic.endpoints - traffic.elsewhere
     with running(serving, folder / "receiver.log") as receiver:
         wait_for_port(receiver, port, folder / "receiver.log")
         with running(carrier.command, log) as process:
@@ -69,15 +69,15 @@ def delays(workload: Workload, port: int, carrier: Carrier, traffic: Traffic) ->
             committed = host_commits(
                 workload.database, traffic.events, traffic.per_second, traffic.endpoints
             )
-            looked_at = [
-                one for at, one in enumerate(committed) if at % traffic.endpoints < healthy
-            ]
+            looked_at = [one for at, one in enumerate(committed) if at % traffic.endpoints < here]
             _wait_for_lines(stamps, len(looked_at))
     # What carries has ended, so nothing comes any more.
-    lines = [line.split() for line in stamps.read_text(encoding="utf-8").splitlines()]
-    arrived = {event: int(moment) for moment, event in lines}
-    if len(lines) != len(looked_at) or arrived.keys() != {one.event for one in looked_at}:
-        raise BenchFailed(f"{len(looked_at)} events, but {len(lines)} requests arrived")
+    expected = {one.event for one in looked_at}
+    told = (line.split() for line in stamps.read_text(encoding="utf-8").splitlines())
+    moments = [(event, int(moment)) for moment, event in told if event in expected]
+    arrived = dict(moments)
+    if len(moments) != len(expected) or arrived.keys() != expected:
+        raise BenchFailed(f"{len(expected)} events, but {len(moments)} requests arrived")
     return [(arrived[one.event] - one.at) / 1e6 for one in looked_at]
 
 
