@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import drain, growth, guest, idle, isolation, latency, report, sender, store
+from bench import backlog, drain, growth, guest, idle, isolation, latency, report, sender, store
 from bench.report import BenchFailed, Result, Scale
 
 BENCHES: Final[dict[str, Callable[[Scale], Result]]] = {
@@ -16,6 +16,7 @@ BENCHES: Final[dict[str, Callable[[Scale], Result]]] = {
     "guest": guest.measure,
     "growth": growth.measure,
     "isolation": isolation.measure,
+    "backlog": backlog.measure,
     "idle": idle.measure,
 }
 

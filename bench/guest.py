@@ -9,7 +9,6 @@ import shutil
 import statistics
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from bench import fixture
 from bench.figures import Spread, percentile
 from bench.host import Commit
 from bench.processes import host_commits, receiver, running, wait_for_line
+from bench.progress import LOOK_EVERY, Progress, until
 from bench.report import BenchFailed, Result, Scale
 from webhookd.store.driver import connect
 from webhookd.store.housekeeping import wal_bytes
@@ -32,9 +32,6 @@ OUTBOX_PER_SECOND: Final = 10_000
 """Rows in the outbox for each second of the host's: more than any daemon takes in meanwhile."""
 A_WAIT: Final = 1.0
 """Milliseconds: what SQLite sleeps first when it finds the lock taken."""
-LOOK_EVERY: Final = 0.005
-DELIVERED_WITHIN: Final = 30.0
-"""Seconds within which the daemon has begun, or has sent what little the host has committed."""
 
 
 @dataclass(slots=True)
@@ -66,16 +63,6 @@ class Run:
     def p99(self) -> float:
         """Milliseconds."""
         return percentile(self.took(), 0.99)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the daemon had come at a moment."""
-
-    at: float
-    delivered: int
-    pending: int
-    taken_in: int
 
 
 def measure(scale: Scale) -> Result:
@@ -171,7 +158,7 @@ def _beside(place: Path, port: int, commits: int) -> Run:
     with running(workload.command(), _log(workload)) as daemon:
         wait_for_line(daemon, _log(workload), '"daemon.ready"')
         run = _host(workload, commits)
-        _until(workload, lambda progress: progress.delivered == commits)
+        until(workload, lambda progress: progress.delivered == commits)
     fixture.check_delivered(replace(workload, events=commits))
     return run
 
@@ -190,9 +177,9 @@ def _loaded(place: Path, port: int, commits: int) -> Run:
     connection.close()
     # It says that it is ready once it has seen the end of the outbox, which is not to happen here.
     with running(workload.command(), _log(workload)):
-        before = _until(workload, lambda progress: progress.delivered > 0)
+        before = until(workload, lambda progress: progress.delivered > 0)
         run = _host(workload, commits)
-        after = _progress(workload)
+        after = Progress.of(workload)
     # What the host has added stands behind all this, and may not be reached at all.
     if not after.pending or after.taken_in >= BACKLOG + _outbox(commits):
         raise BenchFailed(f"the load was over before the host was: {after}")
@@ -237,25 +224,3 @@ def _host(workload: fixture.Workload, commits: int) -> Run:
         over.set()
         watching.join()
     return Run(committed, largest)
-
-
-def _progress(workload: fixture.Workload) -> Progress:
-    connection = connect(workload.database, mode="ro")
-    try:
-        delivered, pending = connection.execute(
-            "SELECT delivered, pending FROM webhookd_counters"
-        ).fetchone()
-        return Progress(time.monotonic(), delivered, pending, delivered + pending)
-    finally:
-        connection.close()
-
-
-def _until(workload: fixture.Workload, far_enough: Callable[[Progress], bool]) -> Progress:
-    """How far the daemon is once it is far enough. Raises BenchFailed when it never is."""
-    until = time.monotonic() + DELIVERED_WITHIN
-    while time.monotonic() < until:
-        progress = _progress(workload)
-        if far_enough(progress):
-            return progress
-        time.sleep(LOOK_EVERY)
-    raise BenchFailed(f"after {DELIVERED_WITHIN:g} s no more than {progress.delivered} delivered")
