@@ -5,7 +5,19 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import backlog, drain, growth, guest, idle, isolation, latency, report, sender, store
+from bench import (
+    backlog,
+    drain,
+    growth,
+    guest,
+    idle,
+    isolation,
+    latency,
+    report,
+    sender,
+    store,
+    subscriptions,
+)
 from bench.report import BenchFailed, Result, Scale
 
 BENCHES: Final[dict[str, Callable[[Scale], Result]]] = {
@@ -17,6 +29,7 @@ BENCHES: Final[dict[str, Callable[[Scale], Result]]] = {
     "growth": growth.measure,
     "isolation": isolation.measure,
     "backlog": backlog.measure,
+    "subscriptions": subscriptions.measure,
     "idle": idle.measure,
 }
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from bench import fixture
-from bench.figures import Spread, percentile
+from bench.chart import Chart, Goal
+from bench.figures import Spread, percentile, ratios
 from bench.host import Commit
 from bench.processes import host_commits, receiver, running, wait_for_line
 from bench.progress import LOOK_EVERY, Progress, until
@@ -79,10 +80,10 @@ def measure(scale: Scale) -> Result:
                     runs[label].append(run(place, serving.port, commits))
                     shutil.rmtree(place)
     base = runs[ALONE]
-    ratios = {
+    multiples = {
         label: {
-            "p50": [one.p50() / bare.p50() for one, bare in zip(found, base, strict=True)],
-            "p99": [one.p99() / bare.p99() for one, bare in zip(found, base, strict=True)],
+            "p50": ratios([one.p50() for one in found], [one.p50() for one in base]),
+            "p99": ratios([one.p99() for one in found], [one.p99() for one in base]),
         }
         for label, found in runs.items()
         if label != ALONE
@@ -104,11 +105,11 @@ def measure(scale: Scale) -> Result:
             *(
                 (f"{label} / {ALONE}", *(Spread.of(values).text(2) for values in both.values()))
                 + ("",) * 5
-                for label, both in ratios.items()
+                for label, both in multiples.items()
             ),
         ),
         figures={"runs": {label: _figures(found) for label, found in runs.items()}}
-        | {"ratios": ratios},
+        | {"ratios": multiples},
         remarks=(
             "median (lowest to highest) of the rounds; a ratio is of two runs of the same round",
             f"goal: p99 at full load at most {GOAL:g} times that with no daemon",
@@ -116,6 +117,19 @@ def measure(scale: Scale) -> Result:
             f"waited: commits that had the lock only after more than {A_WAIT:g} ms",
             f"deliveries a second at full load: {Spread.of(delivered).text()}",
             f"rows taken in a second meanwhile: {Spread.of(taken_in).text()}",
+        ),
+        charts=(
+            Chart.of(
+                "p99 of a host's commit, ms",
+                {label: [one.p99() for one in found] for label, found in runs.items()},
+                decimals=1,
+            ),
+            Chart.of(
+                f"The same, as a multiple of: {ALONE}",
+                {label: both["p99"] for label, both in multiples.items()},
+                goal=Goal(f"at most {GOAL:g}", GOAL),
+                decimals=2,
+            ),
         ),
     )
 
