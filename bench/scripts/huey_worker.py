@@ -39,7 +39,6 @@ class Progress:
                 self.over.set()
 
 
-@huey.task(retries=TRIES, retry_delay=1)  # type: ignore[untyped-decorator]
 def deliver(row: int, payload: str) -> None:
     """One delivery; whatever goes wrong is tried again."""
     progress.begin()
@@ -58,13 +57,16 @@ def connection_of_thread() -> sqlite3.Connection:
     return connection
 
 
+deliver_later = huey.task(retries=TRIES, retry_delay=1)(deliver)
+
+
 if __name__ == "__main__":
     host = opened(sys.argv[1])
     rows = unsent(host)
     host.close()
     progress = Progress(len(rows))
     for row, payload in rows:
-        deliver(row, payload)
+        deliver_later(row, payload)
     consumer = huey.create_consumer(workers=AT_ONCE, worker_type="thread", periodic=False)
     consumer.start()
     progress.over.wait()
