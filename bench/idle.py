@@ -168,7 +168,7 @@ def _start(found: Found, full: fixture.Workload, empty: fixture.Workload, size: 
 def _until_ready(workload: fixture.Workload) -> float:
     """Milliseconds from the start of the process until it told its service manager READY=1."""
     with _service_manager(workload.database.parent) as manager:
-        environment = {**os.environ, "NOTIFY_SOCKET": manager.getsockname()}
+        environment = {"NOTIFY_SOCKET": manager.getsockname()}
         log = workload.database.with_name("daemon.log")
         begun = time.perf_counter()
         with running(workload.command(), log, environment):

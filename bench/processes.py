@@ -1,5 +1,6 @@
 """The other processes of a benchmark. Each is ended by whoever started it, in a `with` block."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,11 @@ OVER_WITHIN: Final = 300.0
 """Seconds that a process may take to its end: a run takes a few."""
 
 LOOK_EVERY: Final = 0.02
+
+ENVIRONMENT: Final = {
+    name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
+}
+"""Of every process: as where nobody has told Python not to keep what it compiles."""
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -82,12 +88,16 @@ def running(
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A process, ended with the block; what it says on stderr goes to `log`.
 
-    `environment`: instead of this process's own.
+    `environment`: more than what every process has.
     """
     with (
         log.open("wb") as errors,
         subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, env=environment
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=ENVIRONMENT | dict(environment or {}),
         ) as process,
     ):
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.processes import ROOT
+from bench.processes import ENVIRONMENT, ROOT
 from bench.report import BenchFailed
 
 TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
@@ -43,7 +43,9 @@ def cost(command: Sequence[str], *, expects: str, codes: Sequence[int] = (0,)) -
     """Run it. Raises BenchFailed unless `expects` stands in what it says, and its code is right."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
     wall = time.perf_counter() - begun
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if expects not in done.stdout or done.returncode not in codes:
