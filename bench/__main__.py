@@ -21,16 +21,16 @@ from bench import (
 from bench.report import BenchFailed, Result, Scale
 
 BENCHES: Final[dict[str, Callable[[Scale], Result]]] = {
-    "sender": sender.measure,
     "drain": drain.measure,
-    "store": store.measure,
     "latency": latency.measure,
-    "guest": guest.measure,
-    "growth": growth.measure,
     "isolation": isolation.measure,
     "backlog": backlog.measure,
     "subscriptions": subscriptions.measure,
     "idle": idle.measure,
+    "guest": guest.measure,
+    "growth": growth.measure,
+    "sender": sender.measure,
+    "store": store.measure,
 }
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from webhookd.core.times import to_text
 from webhookd.store.driver import library_version
 
 RESULTS: Final = Path(__file__).parent / "results"
+DIGITS: Final = 5
+LIST: Final = re.compile(r"\[[^][{}\"]*\]")
+"""One of numbers alone, in JSON."""
 
 
 class BenchFailed(Exception):
@@ -99,11 +103,25 @@ def save(name: str, result: Result, scale: Scale) -> list[Path]:
         "settings": result.settings,
         "figures": result.figures,
     }
-    texts = {"json": json.dumps(document, indent=1) + "\n", "svg": svg(result.charts)}
+    texts = {"json": as_json(document), "svg": svg(result.charts)}
     paths = [RESULTS / f"{stem}.{kind}" for kind in texts]
     for path, text in zip(paths, texts.values(), strict=True):
         path.write_text(text, encoding="utf-8")
     return paths
+
+
+def as_json(document: object) -> str:
+    """As people can read it too: lists of numbers on one line, with no needless digits."""
+    text = json.dumps(_rounded(document), indent=1)
+    return LIST.sub(lambda found: " ".join(found[0].split()), text) + "\n"
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _cpu() -> str:
