@@ -61,7 +61,7 @@ class Size:
 
 
 SIZES: Final = {
-    Scale.FULL: Size(rounds=5, events=1_500, backlog=10_000),
+    Scale.FULL: Size(rounds=4, events=1_500, backlog=10_000),
     Scale.QUICK: Size(rounds=3, events=400, backlog=2_000),
 }
 

@@ -52,7 +52,7 @@ class Size:
 
 
 SIZES: Final = {
-    Scale.FULL: Size(rounds=5, events=1_000, lone=11, silence=60.0),
+    Scale.FULL: Size(rounds=4, events=1_000, lone=11, silence=60.0),
     Scale.QUICK: Size(rounds=3, events=300, lone=5, silence=15.0),
 }
 
