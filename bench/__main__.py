@@ -1,20 +1,36 @@
-"""`python -m bench [NAME...] [--quick]`: a table each on stdout, JSON under bench/results."""
+"""`python -m bench [NAME...] [--quick]`: a table each on stdout, JSON and SVG in results/."""
 
 import argparse
 import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import drain, growth, guest, latency, report, sender, store
+from bench import (
+    backlog,
+    drain,
+    growth,
+    guest,
+    idle,
+    isolation,
+    latency,
+    report,
+    sender,
+    store,
+    subscriptions,
+)
 from bench.report import BenchFailed, Result, Scale
 
 BENCHES: Final[dict[str, Callable[[Scale], Result]]] = {
-    "sender": sender.measure,
     "drain": drain.measure,
-    "store": store.measure,
     "latency": latency.measure,
+    "isolation": isolation.measure,
+    "backlog": backlog.measure,
+    "subscriptions": subscriptions.measure,
+    "idle": idle.measure,
     "guest": guest.measure,
     "growth": growth.measure,
+    "sender": sender.measure,
+    "store": store.measure,
 }
 
 
@@ -27,14 +43,15 @@ def main() -> int:
     unknown = [name for name in chosen.names if name not in BENCHES]
     if unknown:
         parser.error(f"no benchmark {unknown[0]!r}; there are: {', '.join(BENCHES)}")
+    scale = Scale.QUICK if chosen.quick else Scale.FULL
     for name in chosen.names or BENCHES:
         try:
-            result = BENCHES[name](Scale.QUICK if chosen.quick else Scale.FULL)
+            result = BENCHES[name](scale)
         except BenchFailed as error:
             print(f"bench: {name}: {error}", file=sys.stderr)
             return 1
         print(report.table(name, result))
-        print(f"written to {report.save(name, result)}\n", flush=True)
+        print("written to", *report.save(name, result, scale), end="\n\n", flush=True)
     return 0
 
 

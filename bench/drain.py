@@ -1,100 +1,227 @@
-"""How many deliveries a second the real daemon makes, as a share of the bare reference.
+"""How many deliveries a second the real daemon makes, as a multiple of what else could make them.
 
-Each round is reference, one endpoint, reference, fifty endpoints, so that what else the machine
-does falls on all alike. A daemon's figure is a share of the reference that ran just before it.
+The references are a bare loop and one with h11 (`bench.requester`), two programs that somebody
+would write in place of webhookd (`bench.scripts`), and `wrk` where there is one. In each round all
+have their turn, so that what else the machine does falls on all alike; the loops run right before
+each daemon. A daemon's figure is compared with those of the same round.
 """
 
 import json
+import re
+import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from bench import fixture
-from bench.processes import Receiver, module, output, receiver
-from bench.report import BenchFailed, Result, Scale, Spread
+from bench.chart import Chart, Goal
+from bench.figures import Spread, ratios
+from bench.processes import ROOT, Receiver, module, output, receiver
+from bench.report import BenchFailed, Result, Scale
 from webhookd.core.times import from_text
 
 ENDPOINTS: Final = (1, 50)
 CONNECTIONS: Final = 8
-"""Of the reference: as many as a subscription's default concurrency."""
+"""Of the references: as many as a subscription's default concurrency."""
 REQUESTS: Final = 50_000
-"""Of one run of the reference: about a second's worth."""
-REFERENCE: Final = "reference"
+"""Of one run of the bare loop: about a second's worth."""
+SECONDS_OF_WRK: Final = 2
+BARE: Final = "bare loop"
+H11: Final = "h11 loop"
+WRK: Final = "wrk"
+SCRIPTS: Final = {"asyncio + httpx": "asyncio_httpx", "huey on SQLite": "huey_worker"}
+LEAST: Final = {BARE: 0.3, H11: 1.0, **dict.fromkeys(SCRIPTS, 5.0)}
+"""The goals: what the daemon should be at least, as a multiple of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is done."""
+
+    rounds: int
+    deliveries: int
+    requests_by_h11: int
+    scripts: int
+    """Deliveries of each script: they are slow, and do not get faster with time."""
+
+
+SIZES: Final = {
+    Scale.FULL: Size(rounds=3, deliveries=50_000, requests_by_h11=20_000, scripts=3_000),
+    Scale.QUICK: Size(rounds=3, deliveries=3_000, requests_by_h11=5_000, scripts=500),
+}
+
+
+@dataclass(slots=True)
+class Found:
+    """Rates of all rounds, of the references by the number of the daemon's endpoints."""
+
+    daemon: dict[int, list[float]] = field(default_factory=dict)
+    reference: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+
+    def add(self, label: str, endpoints: Sequence[int], rate: float) -> None:
+        """A reference's rate, to be compared with the daemon's with so many endpoints."""
+        for number in endpoints:
+            self.reference.setdefault((label, number), []).append(rate)
+
+    def shares(self) -> dict[tuple[str, int], list[float]]:
+        """The daemon as a multiple of each reference."""
+        return {key: ratios(self.daemon[key[1]], rates) for key, rates in self.reference.items()}
+
+
+class Course:
+    """What is run in one place, against one receiver. Each method gives a rate a second."""
+
+    def __init__(self, folder: Path, serving: Receiver) -> None:
+        self._folder = folder
+        self._serving = serving
+        self._places = 0
+        place = self._place()
+        workload = fixture.prepare(place, port=serving.port, endpoints=1, events=1)
+        self.wire = folder / "request.http"
+        self.wire.write_bytes(fixture.request(workload).wire())
+
+    def loop(self, requests: int, *options: str) -> float:
+        """Of the requester."""
+        command = module(
+            "bench.requester", self._serving.port, requests, CONNECTIONS, self.wire, *options
+        )
+        return requests / float(output(command, self._folder / "requester.log"))
+
+    def script(self, name: str, events: int) -> float:
+        """Of one of `bench.scripts`."""
+        place = self._place()
+        workload = fixture.prepare(place, port=self._serving.port, endpoints=1, events=events)
+        url = f"http://127.0.0.1:{self._serving.port}/webhooks/00"
+        command = module(f"bench.scripts.{name}", workload.database, url)
+        with self._serving.expecting(events):
+            took = float(output(command, place / "script.log"))
+        fixture.check_sent(workload)
+        shutil.rmtree(place)
+        return events / took
+
+    def wrk(self, program: str) -> float:
+        """Of `wrk`, on one thread."""
+        command = [
+            *(program, "--script", str(ROOT / "bench" / "wrk.lua"), "--threads", "1"),
+            *("--connections", str(CONNECTIONS), "--duration", f"{SECONDS_OF_WRK}s"),
+            *(f"http://127.0.0.1:{self._serving.port}/", "--", str(self.wire)),
+        ]
+        told = output(command, self._folder / "wrk.log")
+        rate = re.search(r"^Requests/sec:\s+([0-9.]+)$", told, re.MULTILINE)
+        if rate is None or "Non-2xx" in told or "Socket errors" in told:
+            raise BenchFailed(f"wrk says {told!r}")
+        return float(rate[1])
+
+    def daemon(self, endpoints: int, deliveries: int) -> float:
+        """Of the daemon."""
+        place = self._place()
+        workload = fixture.prepare(
+            place, port=self._serving.port, endpoints=endpoints, events=deliveries
+        )
+        log = place / "daemon.log"
+        with self._serving.expecting(deliveries):
+            output(workload.command("--drain"), log)
+        fixture.check_delivered(workload)
+        begun = from_text(fixture.first_attempt_at(workload))
+        took = _stopped_at(log) - begun
+        shutil.rmtree(place)
+        return deliveries / took * 1000
+
+    def _place(self) -> Path:
+        self._places += 1
+        place = self._folder / str(self._places)
+        place.mkdir()
+        return place
 
 
 def measure(scale: Scale) -> Result:
     """Run it all. Raises BenchFailed when a delivery is not as it should be."""
-    deliveries, rounds = (20_000, 3) if scale is Scale.FULL else (3_000, 3)
-    rates: dict[str, list[float]] = {REFERENCE: []}
-    shares: dict[str, list[float]] = {}
+    size, found, program = SIZES[scale], Found(), shutil.which("wrk")
     with tempfile.TemporaryDirectory(prefix="webhookd-bench-") as name:
         folder = Path(name)
         with receiver(folder) as serving:
-            wire = _request_file(folder, serving)
-            for turn in range(rounds):
+            course = Course(folder, serving)
+            for _ in range(size.rounds):
                 for endpoints in ENDPOINTS:
-                    reference = _reference(folder, serving, wire)
-                    place = folder / f"{turn}-{endpoints}"
-                    place.mkdir()
-                    daemon = _daemon(place, serving, endpoints, deliveries)
-                    rates[REFERENCE].append(reference)
-                    rates.setdefault(_label(endpoints), []).append(daemon)
-                    shares.setdefault(_label(endpoints), []).append(daemon / reference)
-        settings = {
-            "deliveries": deliveries,
-            "rounds": rounds,
-            "receiver": serving.name,
-            "request_bytes": wire.stat().st_size,
-            "reference_connections": CONNECTIONS,
-            "reference_requests": REQUESTS,
-        }
+                    found.add(BARE, [endpoints], course.loop(REQUESTS))
+                    found.add(H11, [endpoints], course.loop(size.requests_by_h11, "--h11"))
+                    rate = course.daemon(endpoints, size.deliveries)
+                    found.daemon.setdefault(endpoints, []).append(rate)
+                for label, script in SCRIPTS.items():
+                    found.add(label, ENDPOINTS, course.script(script, size.scripts))
+                if program is not None:
+                    found.add(WRK, ENDPOINTS, course.wrk(program))
+            request_bytes = course.wire.stat().st_size
+    shares = found.shares()
     return Result(
-        settings=settings,
-        columns=("", "per second", "share of the reference"),
-        rows=tuple(_row(label, measured, shares.get(label)) for label, measured in rates.items()),
-        figures={"per_second": rates, "share_of_reference": shares},
+        settings={
+            "deliveries": size.deliveries,
+            "deliveries_of_a_script": size.scripts,
+            "rounds": size.rounds,
+            "receiver": serving.name,
+            "request_bytes": request_bytes,
+            "connections_of_a_reference": CONNECTIONS,
+        },
+        columns=("", "per second", *(f"{_label(number)} / this" for number in ENDPOINTS), "goal"),
+        rows=_rows(found, shares),
+        figures={
+            "daemon_per_second": {_label(number): rates for number, rates in found.daemon.items()},
+            "reference_per_second": _by_name(found.reference),
+            "daemon_as_multiple": _by_name(shares),
+        },
         remarks=(
-            "median (lowest to highest); a share is of the reference run just before",
+            "median (lowest to highest); a multiple is of the reference of the same round",
             "a daemon's time is from its first request until all is recorded and it has stopped:",
             "most of the ingest is in it, the start of the process is not",
+            *(() if program else ("wrk is not installed here, so nothing is compared with it",)),
+        ),
+        charts=_charts(found, shares),
+    )
+
+
+Shares = dict[tuple[str, int], list[float]]
+
+
+def _rows(found: Found, shares: Shares) -> tuple[tuple[str, ...], ...]:
+    daemon = [
+        (_label(number), Spread.of(rates).text(), "", "", "")
+        for number, rates in found.daemon.items()
+    ]
+    references = []
+    for label in dict.fromkeys(label for label, _ in found.reference):
+        rates = [rate for number in ENDPOINTS for rate in found.reference[label, number]]
+        multiples = (Spread.of(shares[label, number]).text(3) for number in ENDPOINTS)
+        goal = f"at least {LEAST[label]:g}" if label in LEAST else ""
+        references.append((label, Spread.of(rates).text(), *multiples, goal))
+    return (*daemon, *references)
+
+
+def _charts(found: Found, shares: Shares) -> tuple[Chart, ...]:
+    rates = {f"webhookd, {_label(number)}": rates for number, rates in found.daemon.items()} | {
+        label: found.reference[label, ENDPOINTS[0]] for label, _ in found.reference if label != WRK
+    }
+    return (
+        Chart.of("Deliveries or requests a second", rates),
+        *(
+            Chart.of(
+                f"webhookd as a multiple of: {label}",
+                {_label(number): shares[label, number] for number in ENDPOINTS},
+                goal=Goal(f"at least {least:g}", least),
+                decimals=2,
+            )
+            for label, least in LEAST.items()
         ),
     )
 
 
+def _by_name(measured: Shares) -> dict[str, list[float]]:
+    return {f"{label}, {_label(number)}": values for (label, number), values in measured.items()}
+
+
 def _label(endpoints: int) -> str:
     return "1 endpoint" if endpoints == 1 else f"{endpoints} endpoints"
-
-
-def _row(label: str, rates: Sequence[float], shares: Sequence[float] | None) -> tuple[str, ...]:
-    share = "" if shares is None else Spread.of(shares).text(3)
-    return label, Spread.of(rates).text(), share
-
-
-def _request_file(folder: Path, serving: Receiver) -> Path:
-    """The bytes of one of the daemon's own requests."""
-    place = folder / "request"
-    place.mkdir()
-    workload = fixture.prepare(place, port=serving.port, endpoints=1, events=1)
-    path = folder / "request.http"
-    path.write_bytes(fixture.request(workload).wire())
-    return path
-
-
-def _reference(folder: Path, serving: Receiver, wire: Path) -> float:
-    """Requests a second of the bare loop."""
-    command = module("bench.requester", serving.port, REQUESTS, CONNECTIONS, wire)
-    return REQUESTS / float(output(command, folder / "requester.log"))
-
-
-def _daemon(place: Path, serving: Receiver, endpoints: int, deliveries: int) -> float:
-    """Deliveries a second of the daemon."""
-    workload = fixture.prepare(place, port=serving.port, endpoints=endpoints, events=deliveries)
-    log = place / "daemon.log"
-    output(workload.command("--drain"), log)
-    fixture.check_delivered(workload)
-    begun = from_text(fixture.first_attempt_at(workload))
-    return deliveries / (_stopped_at(log) - begun) * 1000
 
 
 def _stopped_at(log: Path) -> int:

@@ -1,14 +1,15 @@
 """What the daemon is given: a file with subscriptions and events. And what it made of it."""
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from bench.processes import module
 from bench.report import BenchFailed
-from webhookd.core.model import Event, Sequence, SubscriptionId
+from webhookd.core import model
+from webhookd.core.model import Event, SubscriptionId
 from webhookd.core.profiles import BUILT_IN
 from webhookd.core.request import Request
 from webhookd.daemon.roster import Member, enroll
@@ -39,55 +40,84 @@ class Workload:
         return [*module("webhookd", "--config", self.config, "run"), *options]
 
 
-def prepare(folder: Path, *, port: int, endpoints: int, events: int) -> Workload:
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A subscription that is to be made: all its defaults but for these."""
+
+    port: int
+    tenant: str = ""
+    patterns: tuple[str, ...] = ("*",)
+
+
+def prepare(
+    folder: Path, *, port: int, endpoints: int, events: int, last_port: int | None = None
+) -> Workload:
     """Make a file in `folder` whose `events` are spread evenly over `endpoints` subscriptions.
 
-    All defaults: WAL, profile `standard` with a signature, order by aggregate, each event an
-    aggregate of its own. Several subscriptions are told apart by tenant and path; one alone
-    has no tenant, and so gets every event.
+    Each event is an aggregate of its own. Several subscriptions are told apart by tenant and path;
+    one alone has no tenant, and so gets every event. The last one may be at another port.
+    """
+    ports = [port] * (endpoints - 1) + [last_port or port]
+    workload = prepare_for(
+        folder,
+        [
+            Endpoint(at, f"tenant-{number:02d}" if endpoints > 1 else "")
+            for number, at in enumerate(ports)
+        ],
+    )
+    with Session(workload.database, write=True) as session, session.write() as transaction:
+        insert(transaction.connection, range(events), endpoints)
+    return replace(workload, events=events)
+
+
+def prepare_for(folder: Path, endpoints: Sequence[Endpoint]) -> Workload:
+    """Make a file in `folder` with these subscriptions and no event.
+
+    All defaults: WAL, profile `standard` with a signature, order by aggregate.
     """
     database = folder / "host.db"
     now = time.time_ns() // 1_000_000
     create.prepare(
         database, table="outbox", start=None, ids_never_reused=False, may_create=True, now=now
     )
-    with Session(database, write=True) as session:
-        with session.write() as transaction:
-            for number in range(endpoints):
-                subscriptions.add(
-                    transaction,
-                    subscriptions.NewSubscription(
-                        id=SubscriptionId(f"wh_{number:022d}"),
-                        name=f"endpoint {number}",
-                        url=f"http://127.0.0.1:{port}/webhooks/{number:02d}",
-                        events=("*",),
-                        tenant=f"tenant-{number:02d}" if endpoints > 1 else "",
-                        profile="standard",
-                        mode="",
-                        method="POST",
-                        headers=(),
-                        policy={},
-                        managed_by="cli",
-                    ),
-                    [subscriptions.NewSecret(SECRET, is_reference=False)],
-                    now,
-                )
-        with session.write() as transaction:
-            insert(transaction.connection, range(events), endpoints)
+    with Session(database, write=True) as session, session.write() as transaction:
+        for number, endpoint in enumerate(endpoints):
+            subscriptions.add(
+                transaction,
+                subscriptions.NewSubscription(
+                    id=SubscriptionId(f"wh_{number:022d}"),
+                    name=f"endpoint {number}",
+                    url=f"http://127.0.0.1:{endpoint.port}/webhooks/{number:02d}",
+                    events=endpoint.patterns,
+                    tenant=endpoint.tenant,
+                    profile="standard",
+                    mode="",
+                    method="POST",
+                    headers=(),
+                    policy={},
+                    managed_by="cli",
+                ),
+                [subscriptions.NewSecret(SECRET, is_reference=False)],
+                now,
+            )
     config = folder / "config.toml"
     config.write_text('database = "host.db"\n[egress]\nallow = ["127.0.0.1"]\n', encoding="utf-8")
-    return Workload(database, config, events)
+    return Workload(database, config, 0)
 
 
 def insert(connection: Connection, numbers: Iterable[int], endpoints: int = 1) -> None:
     """Put a row into the outbox for each number, within a transaction of the caller's."""
+    insert_rows(
+        connection,
+        ((number, "supplier.created", f"tenant-{number % endpoints:02d}") for number in numbers),
+    )
+
+
+def insert_rows(connection: Connection, rows: Iterable[tuple[int, str, str]]) -> None:
+    """The same of rows with a number, an event type and a tenant each."""
     connection.executemany(
-        "INSERT INTO outbox (event_type, aggregate_id, tenant, payload)"
-        " VALUES ('supplier.created', ?, ?, ?)",
-        (
-            (f"V{number:06d}", f"tenant-{number % endpoints:02d}", PAYLOAD % number)
-            for number in numbers
-        ),
+        "INSERT INTO outbox (event_type, aggregate_id, tenant, payload) VALUES (?, ?, ?, ?)",
+        ((kind, f"V{number:06d}", tenant, PAYLOAD % number) for number, kind, tenant in rows),
     )
 
 
@@ -124,7 +154,7 @@ def member(workload: Workload) -> Member:
 def request(workload: Workload) -> Request:
     """The very request that the daemon makes of one of the events."""
     event = Event(
-        sequence=Sequence(1),
+        sequence=model.Sequence(1),
         outbox_id=1,
         event_id="01939f3a-7c00-7000-8000-000000000000",
         event_type="supplier.created",
@@ -156,6 +186,33 @@ def check_delivered(workload: Workload) -> None:
             f"{events} events, but the file says {states} (state, attempts, deliveries, events)"
             f" and has {attempts} attempts"
         )
+
+
+def check_so_far(workload: Workload) -> None:
+    """Raises BenchFailed unless all that was attempted was delivered at its first attempt."""
+    connection = connect(workload.database, mode="ro")
+    try:
+        states = connection.execute(
+            "SELECT state, attempts, count(*) FROM webhookd_deliveries GROUP BY state, attempts"
+        ).fetchall()
+        attempts = connection.execute("SELECT count(*) FROM webhookd_attempts").fetchone()[0]
+    finally:
+        connection.close()
+    found = {(state, made): count for state, made, count in states}
+    done = found.pop(("delivered", 1), 0)
+    if found.keys() - {("pending", 0)} or done != attempts:
+        raise BenchFailed(f"the file says {states} (state, attempts, deliveries), {attempts} made")
+
+
+def check_sent(workload: Workload) -> None:
+    """Raises BenchFailed unless a script (`bench.scripts`) has recorded every event as sent."""
+    connection = connect(workload.database, mode="ro")
+    try:
+        sent = connection.execute("SELECT count(*) FROM sent WHERE status = 200").fetchone()[0]
+    finally:
+        connection.close()
+    if sent != workload.events:
+        raise BenchFailed(f"{workload.events} events, but the script has recorded {sent}")
 
 
 def first_attempt_at(workload: Workload) -> str:

@@ -5,6 +5,7 @@ that what else the machine does falls on both alike. The rows that are taken in 
 aggregates that are there already: spread over the whole file, or among those that are newest in it.
 """
 
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from bench import filling, fixture
-from bench.report import BenchFailed, Result, Scale, Spread
+from bench.chart import Chart, Goal
+from bench.figures import Spread, ratios
+from bench.report import BenchFailed, Result, Scale
 from bench.store import Batch
 from webhookd.core.model import DeliveryId
 from webhookd.daemon import recorder
@@ -178,7 +181,24 @@ def measure(scale: Scale) -> Result:
             f"of the newest: rows of the {SMALL:,} newest aggregates; of all: of any in the file",
             "status: opening the file and all that it reads; the start of a process is not in it",
         ),
+        charts=(
+            Chart(
+                f"CPU with {events:,} events, as a multiple of {SMALL:,}; the middle half",
+                {
+                    label: _middle(ratios(large.cpu, small.cpu))
+                    for label, (small, large) in costs.items()
+                },
+                Goal(f"at most {GOAL:g}", GOAL),
+                2,
+            ),
+        ),
     )
+
+
+def _middle(values: list[float]) -> Spread:
+    """Without the lowest and the highest quarter: single rounds of a few ms lie far apart."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return Spread(middle, low, high)
 
 
 def _row(label: str, small: Cost, large: Cost) -> tuple[str, ...]:

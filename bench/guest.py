@@ -9,16 +9,18 @@ import shutil
 import statistics
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from bench import fixture
+from bench.chart import Chart, Goal
+from bench.figures import Spread, percentile, ratios
 from bench.host import Commit
 from bench.processes import host_commits, receiver, running, wait_for_line
-from bench.report import BenchFailed, Result, Scale, Spread, percentile
+from bench.progress import LOOK_EVERY, Progress, until
+from bench.report import BenchFailed, Result, Scale
 from webhookd.store.driver import connect
 from webhookd.store.housekeeping import wal_bytes
 
@@ -31,9 +33,6 @@ OUTBOX_PER_SECOND: Final = 10_000
 """Rows in the outbox for each second of the host's: more than any daemon takes in meanwhile."""
 A_WAIT: Final = 1.0
 """Milliseconds: what SQLite sleeps first when it finds the lock taken."""
-LOOK_EVERY: Final = 0.005
-DELIVERED_WITHIN: Final = 30.0
-"""Seconds within which the daemon has begun, or has sent what little the host has committed."""
 
 
 @dataclass(slots=True)
@@ -67,16 +66,6 @@ class Run:
         return percentile(self.took(), 0.99)
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the daemon had come at a moment."""
-
-    at: float
-    delivered: int
-    pending: int
-    taken_in: int
-
-
 def measure(scale: Scale) -> Result:
     """Run it all. Raises BenchFailed when a delivery is not as it should be."""
     commits, rounds = (1_000, 5) if scale is Scale.FULL else (300, 3)
@@ -91,10 +80,10 @@ def measure(scale: Scale) -> Result:
                     runs[label].append(run(place, serving.port, commits))
                     shutil.rmtree(place)
     base = runs[ALONE]
-    ratios = {
+    multiples = {
         label: {
-            "p50": [one.p50() / bare.p50() for one, bare in zip(found, base, strict=True)],
-            "p99": [one.p99() / bare.p99() for one, bare in zip(found, base, strict=True)],
+            "p50": ratios([one.p50() for one in found], [one.p50() for one in base]),
+            "p99": ratios([one.p99() for one in found], [one.p99() for one in base]),
         }
         for label, found in runs.items()
         if label != ALONE
@@ -116,11 +105,11 @@ def measure(scale: Scale) -> Result:
             *(
                 (f"{label} / {ALONE}", *(Spread.of(values).text(2) for values in both.values()))
                 + ("",) * 5
-                for label, both in ratios.items()
+                for label, both in multiples.items()
             ),
         ),
         figures={"runs": {label: _figures(found) for label, found in runs.items()}}
-        | {"ratios": ratios},
+        | {"ratios": multiples},
         remarks=(
             "median (lowest to highest) of the rounds; a ratio is of two runs of the same round",
             f"goal: p99 at full load at most {GOAL:g} times that with no daemon",
@@ -128,6 +117,19 @@ def measure(scale: Scale) -> Result:
             f"waited: commits that had the lock only after more than {A_WAIT:g} ms",
             f"deliveries a second at full load: {Spread.of(delivered).text()}",
             f"rows taken in a second meanwhile: {Spread.of(taken_in).text()}",
+        ),
+        charts=(
+            Chart.of(
+                "p99 of a host's commit, ms",
+                {label: [one.p99() for one in found] for label, found in runs.items()},
+                decimals=1,
+            ),
+            Chart.of(
+                f"The same, as a multiple of: {ALONE}",
+                {label: both["p99"] for label, both in multiples.items()},
+                goal=Goal(f"at most {GOAL:g}", GOAL),
+                decimals=2,
+            ),
         ),
     )
 
@@ -170,7 +172,7 @@ def _beside(place: Path, port: int, commits: int) -> Run:
     with running(workload.command(), _log(workload)) as daemon:
         wait_for_line(daemon, _log(workload), '"daemon.ready"')
         run = _host(workload, commits)
-        _until(workload, lambda progress: progress.delivered == commits)
+        until(workload, lambda progress: progress.delivered == commits)
     fixture.check_delivered(replace(workload, events=commits))
     return run
 
@@ -189,13 +191,13 @@ def _loaded(place: Path, port: int, commits: int) -> Run:
     connection.close()
     # Ready it is before anything of this is delivered.
     with running(workload.command(), _log(workload)):
-        before = _until(workload, lambda progress: progress.delivered > 0)
+        before = until(workload, lambda progress: progress.delivered > 0)
         run = _host(workload, commits)
-        after = _progress(workload)
+        after = Progress.of(workload)
     # What the host has added stands behind all this, and may not be reached at all.
     if not after.pending or after.taken_in >= BACKLOG + _outbox(commits):
         raise BenchFailed(f"the load was over before the host was: {after}")
-    _check_once(workload)
+    fixture.check_so_far(workload)
     seconds = after.at - before.at
     run.delivered_per_second = (after.delivered - before.delivered) / seconds
     run.taken_in_per_second = (after.taken_in - before.taken_in) / seconds
@@ -236,40 +238,3 @@ def _host(workload: fixture.Workload, commits: int) -> Run:
         over.set()
         watching.join()
     return Run(committed, largest)
-
-
-def _progress(workload: fixture.Workload) -> Progress:
-    connection = connect(workload.database, mode="ro")
-    try:
-        delivered, pending = connection.execute(
-            "SELECT delivered, pending FROM webhookd_counters"
-        ).fetchone()
-        return Progress(time.monotonic(), delivered, pending, delivered + pending)
-    finally:
-        connection.close()
-
-
-def _until(workload: fixture.Workload, far_enough: Callable[[Progress], bool]) -> Progress:
-    """How far the daemon is once it is far enough. Raises BenchFailed when it never is."""
-    until = time.monotonic() + DELIVERED_WITHIN
-    while time.monotonic() < until:
-        progress = _progress(workload)
-        if far_enough(progress):
-            return progress
-        time.sleep(LOOK_EVERY)
-    raise BenchFailed(f"after {DELIVERED_WITHIN:g} s no more than {progress.delivered} delivered")
-
-
-def _check_once(workload: fixture.Workload) -> None:
-    """Raises BenchFailed unless what was attempted was delivered at its first attempt."""
-    connection = connect(workload.database, mode="ro")
-    try:
-        states = connection.execute(
-            "SELECT state, attempts, count(*) FROM webhookd_deliveries GROUP BY state, attempts"
-        ).fetchall()
-        attempts = connection.execute("SELECT count(*) FROM webhookd_attempts").fetchone()[0]
-    finally:
-        connection.close()
-    found = {(state, made): count for state, made, count in states}
-    if found.keys() != {("pending", 0), ("delivered", 1)} or found["delivered", 1] != attempts:
-        raise BenchFailed(f"the file says {states} (state, attempts, deliveries), {attempts} made")

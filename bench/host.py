@@ -1,7 +1,8 @@
-"""`python -m bench.host DATABASE EVENTS PER_SECOND`: a host that commits one event at a time.
+"""`python -m bench.host DATABASE EVENTS PER_SECOND ENDPOINTS`: a host that commits event by event.
 
 It has its own SQLite, Python's, as any host would, and waits for the write lock as the recipes
-say. When all are in, it writes a line an event to stdout: see `Commit`.
+say. The events are for the endpoints by turns, each a tenant. When all are in, it writes a line an
+event to stdout: see `Commit`.
 """
 
 import sqlite3
@@ -37,29 +38,29 @@ class Commit:
         return cls(event, int(at), int(took), int(waited))
 
 
-def run(database: str, events: int, per_second: float) -> list[Commit]:
+def run(database: str, events: int, per_second: float, endpoints: int) -> list[Commit]:
     """Commit one event after the other, each at its time; one that is late does not wait."""
     connection = sqlite3.connect(database, timeout=PATIENCE, isolation_level=None)
     committed = []
     start = time.monotonic()
     for number in range(events):
         event = f"bench-{number}"
+        time.sleep(max(0.0, start + number / per_second - time.monotonic()))
         begun = time.monotonic_ns()
         connection.execute("BEGIN IMMEDIATE")
         locked = time.monotonic_ns()
         connection.execute(
-            "INSERT INTO outbox (event_type, aggregate_id, payload, event_id)"
-            " VALUES ('supplier.created', ?, '{\"name\":\"Ada\"}', ?)",
-            (f"V{number}", event),
+            "INSERT INTO outbox (event_type, aggregate_id, tenant, payload, event_id)"
+            " VALUES ('supplier.created', ?, ?, '{\"name\":\"Ada\"}', ?)",
+            (f"V{number}", f"tenant-{number % endpoints:02d}", event),
         )
         connection.execute("COMMIT")
         ended = time.monotonic_ns()
         committed.append(Commit(event, ended, ended - begun, locked - begun))
-        time.sleep(max(0.0, start + (number + 1) / per_second - time.monotonic()))
     connection.close()
     return committed
 
 
 if __name__ == "__main__":
-    for commit in run(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])):
+    for commit in run(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])):
         print(commit.line())

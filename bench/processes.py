@@ -1,15 +1,18 @@
 """The other processes of a benchmark. Each is ended by whoever started it, in a `with` block."""
 
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import httpx
 
 from bench.host import Commit
 from bench.report import BenchFailed
@@ -21,6 +24,11 @@ OVER_WITHIN: Final = 300.0
 """Seconds that a process may take to its end: a run takes a few."""
 
 LOOK_EVERY: Final = 0.02
+
+ENVIRONMENT: Final = {
+    name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
+}
+"""Of every process: as where nobody has told Python not to keep what it compiles."""
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -38,7 +46,11 @@ http {{
   fastcgi_temp_path {folder}/nginx-fastcgi;
   uwsgi_temp_path {folder}/nginx-uwsgi;
   scgi_temp_path {folder}/nginx-scgi;
-  server {{ listen 127.0.0.1:{port}{tls}; location / {{ return 200; }} }}
+  server {{
+    listen 127.0.0.1:{port}{tls};
+    location / {{ return 200; }}
+    location = /count {{ stub_status; }}
+  }}
 }}
 """
 
@@ -50,6 +62,20 @@ class Receiver:
     name: str
     port: int
 
+    @contextmanager
+    def expecting(self, requests: int) -> Iterator[None]:
+        """A block in which so many requests arrive. Raises BenchFailed when there were others."""
+        before = self._count()
+        yield
+        arrived = self._count() - before - 1  # the question itself counts
+        if arrived != requests:
+            raise BenchFailed(f"{requests} requests were to be made, but {arrived} arrived")
+
+    def _count(self) -> int:
+        """All requests so far, as nginx tells them: three numbers in the third line."""
+        answer = httpx.get(f"http://127.0.0.1:{self.port}/count", trust_env=False)
+        return int(answer.text.splitlines()[2].split()[2])
+
 
 def module(name: str, *arguments: object) -> list[str]:
     """The command line of a module that is run as a process."""
@@ -57,11 +83,22 @@ def module(name: str, *arguments: object) -> list[str]:
 
 
 @contextmanager
-def running(command: Sequence[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process, ended with the block; what it says on stderr goes to `log`."""
+def running(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process, ended with the block; what it says on stderr goes to `log`.
+
+    `environment`: more than what every process has.
+    """
     with (
         log.open("wb") as errors,
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors) as process,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=ENVIRONMENT | dict(environment or {}),
+        ) as process,
     ):
         try:
             yield process
@@ -85,9 +122,11 @@ def output(command: Sequence[str], log: Path) -> str:
     return told.decode()
 
 
-def host_commits(database: Path, events: int, per_second: float) -> list[Commit]:
+def host_commits(
+    database: Path, events: int, per_second: float, endpoints: int = 1
+) -> list[Commit]:
     """What a host, in a process of its own, commits to the file: all of it, in its order."""
-    command = module("bench.host", database, events, per_second)
+    command = module("bench.host", database, events, per_second, endpoints)
     told = output(command, database.with_name("host.log"))
     return [Commit.parse(line) for line in told.splitlines()]
 

@@ -1,31 +1,39 @@
-"""`python -m bench.receiver PORT [--stamps] [--certificate=PEM]`: answers 200 to every request.
+"""`python -m bench.receiver PORT [--stamps=FILE] [--certificate=PEM]`: answers 200 to everything.
 
-With `--certificate` it speaks TLS.
+At `/count` it tells how many there were, in the form of nginx's stub_status. With `--certificate`
+it speaks TLS.
 
-With `--stamps` it writes a line a request to stdout: the moment of its first byte (nanoseconds of
-CLOCK_MONOTONIC, which all processes of a Linux machine share) and its `webhook-id`.
+With `--stamps` it writes a line a request to that file: the moment of its first byte (nanoseconds
+of CLOCK_MONOTONIC, which all processes of a Linux machine share) and its `webhook-id`.
 """
 
 import asyncio
 import ssl
 import sys
 import time
-from typing import Final
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Final, TextIO
 
 import httptools
 
 ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+COUNT: Final = "Active connections: 0\nserver accepts handled requests\n 0 0 {} \n"
 
 
 class Receiving(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, stamps: bool) -> None:
+    requests = 0
+    """Over all connections."""
+
+    def __init__(self, stamps: TextIO | None) -> None:
         self._stamps = stamps
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._first_byte = 0
         self._event = b""
+        self._url = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.Transport):
@@ -36,19 +44,28 @@ class Receiving(asyncio.Protocol):
             self._first_byte = time.monotonic_ns()
         self._parser.feed_data(data)
 
+    def on_url(self, url: bytes) -> None:
+        self._url = url
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if name == b"webhook-id":
             self._event = value
 
     def on_message_complete(self) -> None:
+        Receiving.requests += 1
         if self._transport is not None:
-            self._transport.write(ANSWER)
-        if self._stamps:
-            print(self._first_byte, self._event.decode(), flush=True)
+            self._transport.write(_told() if self._url == b"/count" else ANSWER)
+        if self._stamps is not None:
+            print(self._first_byte, self._event.decode(), file=self._stamps, flush=True)
         self._first_byte = 0
 
 
-async def serve(port: int, stamps: bool, certificate: str) -> None:
+def _told() -> bytes:
+    body = COUNT.format(Receiving.requests).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+async def serve(port: int, stamps: TextIO | None, certificate: str) -> None:
     """Serve until the process is ended."""
     loop = asyncio.get_running_loop()
     context = None
@@ -59,8 +76,13 @@ async def serve(port: int, stamps: bool, certificate: str) -> None:
     await server.serve_forever()
 
 
+def option(name: str) -> str:
+    """What the command line gives under that name; `''` for nothing."""
+    prefix = f"--{name}="
+    return next((text.removeprefix(prefix) for text in sys.argv if text.startswith(prefix)), "")
+
+
 if __name__ == "__main__":
-    options = sys.argv[2:]
-    prefix = "--certificate="
-    pem = next((text.removeprefix(prefix) for text in options if text.startswith(prefix)), "")
-    asyncio.run(serve(int(sys.argv[1]), "--stamps" in options, pem))
+    path = option("stamps")
+    with Path(path).open("w", encoding="utf-8") if path else nullcontext() as file:
+        asyncio.run(serve(int(sys.argv[1]), file, option("certificate")))

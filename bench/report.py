@@ -1,24 +1,26 @@
 """What a benchmark gives back, as a table for people and as JSON for the next comparison."""
 
 import json
-import math
 import os
 import platform
-import statistics
+import re
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from bench.chart import Chart, svg
 from webhookd import __version__
 from webhookd.core.times import to_text
 from webhookd.store.driver import library_version
 
 RESULTS: Final = Path(__file__).parent / "results"
+DIGITS: Final = 5
+LIST: Final = re.compile(r"\[[^][{}\"]*\]")
+"""One of numbers alone, in JSON."""
 
 
 class BenchFailed(Exception):
@@ -45,32 +47,7 @@ class Result:
     """All that was measured, for machines."""
     remarks: tuple[str, ...] = ()
     """What a reader of the table must know, one line each."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """The middle of several measurements and how far they lie apart."""
-
-    median: float
-    lowest: float
-    highest: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """Of at least one value."""
-        return cls(statistics.median(values), min(values), max(values))
-
-    def text(self, decimals: int = 0) -> str:
-        """`median (lowest to highest)`."""
-        middle, low, high = (
-            f"{value:,.{decimals}f}" for value in (self.median, self.lowest, self.highest)
-        )
-        return f"{middle} ({low} to {high})"
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The lowest of the values that at least `share` of them do not exceed; of at least one."""
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+    charts: tuple[Chart, ...] = ()
 
 
 def machine() -> dict[str, object]:
@@ -89,7 +66,7 @@ def versions() -> dict[str, str]:
         "webhookd": __version__,
         "python": platform.python_version(),
         "sqlite": library_version(),
-        **{name: version(name) for name in ("trio", "httptools")},
+        **{name: version(name) for name in ("trio", "httptools", "httpx", "h11", "huey")},
     }
 
 
@@ -113,22 +90,38 @@ def table(name: str, result: Result) -> str:
     )
 
 
-def save(name: str, result: Result) -> Path:
-    """Write the JSON; returns where it lies."""
+def save(name: str, result: Result, scale: Scale) -> list[Path]:
+    """Write the JSON and the chart in place of the ones before; returns where they lie."""
     RESULTS.mkdir(exist_ok=True)
-    now = time.time_ns() // 1_000_000
-    path = RESULTS / f"{name}-{to_text(now).replace(':', '')[:17]}.json"
+    stem = name if scale is Scale.FULL else f"{name}.quick"
     document = {
         "bench": name,
-        "at": to_text(now),
+        "at": to_text(time.time_ns() // 1_000_000),
         "command": sys.argv[1:],
         "machine": machine(),
         "versions": versions(),
         "settings": result.settings,
         "figures": result.figures,
     }
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return path
+    texts = {"json": as_json(document), "svg": svg(result.charts)}
+    paths = [RESULTS / f"{stem}.{kind}" for kind in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        path.write_text(text, encoding="utf-8")
+    return paths
+
+
+def as_json(document: object) -> str:
+    """As people can read it too: lists of numbers on one line, with no needless digits."""
+    text = json.dumps(_rounded(document), indent=1)
+    return LIST.sub(lambda found: " ".join(found[0].split()), text) + "\n"
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _cpu() -> str:

@@ -12,8 +12,10 @@ from typing import Final
 
 import trustme
 
+from bench.chart import Chart
+from bench.figures import Spread, ratios
 from bench.processes import module, output, receiver
-from bench.report import Result, Scale, Spread
+from bench.report import Result, Scale
 
 CONNECTIONS: Final = 16
 ROWS: Final = ("plain", "tls")
@@ -39,14 +41,8 @@ def measure(scale: Scale) -> Result:
                 trust = [bundle] if row == "tls" else []
                 command = module("bench.sending", serving.port, requests, rounds, *trust)
                 rates[row] = json.loads(output(command, place / "sending.log"))
-    shares = {
-        row: [ours / bare for ours, bare in zip(found["ours"], found["bare"], strict=True)]
-        for row, found in rates.items()
-    }
-    by_cpu = {
-        row: [bare / ours for ours, bare in zip(found["ours_cpu"], found["bare_cpu"], strict=True)]
-        for row, found in rates.items()
-    }
+    shares = {row: ratios(found["ours"], found["bare"]) for row, found in rates.items()}
+    by_cpu = {row: ratios(found["bare_cpu"], found["ours_cpu"]) for row, found in rates.items()}
     return Result(
         settings={
             "requests": requests,
@@ -70,5 +66,9 @@ def measure(scale: Scale) -> Result:
             "median (lowest to highest); a share is of the bare round just before",
             "by CPU time: what the bare loop's process used a request, to what the sender's did;",
             "other work on the machine moves it less",
+        ),
+        charts=(
+            Chart.of("Requests a second, as a share of the bare loop", shares, decimals=2),
+            Chart.of("The same by CPU time", by_cpu, decimals=2),
         ),
     )

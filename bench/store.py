@@ -29,6 +29,8 @@ import trio
 import trio.to_thread
 
 from bench import fixture
+from bench.chart import Chart
+from bench.figures import ratios
 from bench.report import BenchFailed, Result, Scale
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryId, DeliveryState
@@ -269,7 +271,22 @@ def measure(scale: Scale) -> Result:
             "lost: of the loop's time in one batch, what the busy task could not use",
             "bare: neither reads a row nor decides anything; only ours does the daemon's work",
         ),
+        charts=tuple(
+            Chart.of(
+                f"A batch of {BATCH} outcomes, ms, as a multiple of ours: the loop is {loop}",
+                {
+                    way: ratios(found.took, next(iter(_of(measured, loop).values())).took)
+                    for way, found in _of(measured, loop).items()
+                },
+                decimals=2,
+            )
+            for loop in dict.fromkeys(loop for loop, _ in measured)
+        ),
     )
+
+
+def _of(measured: dict[tuple[str, str], Measured], loop: str) -> dict[str, Measured]:
+    return {way: found for (one, way), found in measured.items() if one == loop}
 
 
 async def _measure(folder: Path, rounds: int) -> dict[tuple[str, str], Measured]:
