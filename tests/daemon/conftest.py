@@ -30,9 +30,9 @@ from webhookd.core.model import (
     SubscriptionState,
     Url,
 )
-from webhookd.core.storage import Store
+from webhookd.core.store import Store
 from webhookd.daemon import heartbeat, janitor, storage, tailer, upkeep
-from webhookd.daemon.run import Daemon
+from webhookd.daemon.daemon import Daemon
 from webhookd.daemon.tailer import Hints
 from webhookd.logs.actions import Action
 from webhookd.store import create, deliveries, subscriptions

@@ -5,7 +5,7 @@ import logging
 import pytest
 import trio
 
-from webhookd.daemon.run import LAST_WORDS
+from webhookd.daemon.daemon import LAST_WORDS
 from webhookd.logs.actions import Action
 from webhookd.store import sqlite
 

@@ -18,7 +18,7 @@ from tests.simulation.network import Network, Request
 from webhookd.core.storage import Checkpointed
 from webhookd.daemon import tailer
 from webhookd.daemon.attempt import LINGER
-from webhookd.daemon.run import Daemon
+from webhookd.daemon.daemon import Daemon
 from webhookd.daemon.storage import AsyncStore
 from webhookd.errors import DatabaseError, StoreBusy, StoreUnwritable
 from webhookd.store.sqlite import SqliteStore

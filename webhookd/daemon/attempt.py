@@ -29,7 +29,8 @@ from webhookd.core.profiles import Unrenderable
 from webhookd.core.redact import SHORTEST, redact_result
 from webhookd.core.request import Request
 from webhookd.core.signing import MissingSecret
-from webhookd.core.storage import AttemptNote, Due, Record, Store
+from webhookd.core.storage import AttemptNote, Due, Record
+from webhookd.core.store import Store
 from webhookd.core.text import printable
 from webhookd.core.times import to_text
 from webhookd.daemon.clock import Clock, Steadiness

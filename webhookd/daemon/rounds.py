@@ -27,7 +27,7 @@ class Rounds:
         on_idle: Callable[[], None],
     ) -> None:
         """Args:
-        waiting: the next that have anything due, by key: see `webhookd.core.storage.Store`.
+        waiting: the next that have anything due, by key: see `webhookd.core.store.Store`.
         look: looks at one.
         on_idle: called when nobody is left to be looked at.
         """

@@ -14,7 +14,8 @@ from typing import Final, TypeVar
 import trio
 import trio.to_thread
 
-from webhookd.core.storage import Checkpointed, Store
+from webhookd.core.storage import Checkpointed
+from webhookd.core.store import Store
 from webhookd.errors import StoreBusy, StoreUnwritable
 from webhookd.logs.actions import Action, log
 

@@ -54,7 +54,7 @@ OPEN_WAIT: Final = 5.0
 
 
 class SqliteStore(Intake, Looks):
-    """`webhookd.core.storage.Store` on one SQLite file. Use from one thread at a time, but that
+    """`webhookd.core.store.Store` on one SQLite file. Use from one thread at a time, but that
     `commit` may run in another one while only reading methods are called."""
 
     def __init__(
