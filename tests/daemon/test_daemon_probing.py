@@ -60,6 +60,53 @@ async def test_five_in_a_row_and_it_is_asked_with_one_request_at_a_time(
     assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
 
 
+async def test_a_lane_at_work_asks_with_one_once_an_edited_policy_says_that_it_fails(
+    world, autojump_clock, answering, warnings
+):
+    """What failed before the edit is recorded after it, hence judged by another policy."""
+    delays = {"retry_delays": [3_600_000]}
+    key = world.subscribe("a", **delays)
+    answering(lambda _: world.down)
+    for n in range(4):
+        world.insert(f"x{n}")
+    async with world.running():
+        await trio.sleep(0.9)
+        world.host.execute("BEGIN IMMEDIATE")
+        await trio.sleep(1)  # all four are answered, and wait for the file
+        world.host.execute("COMMIT")
+        world.update(key, policy={**delays, "failing_after": 4})
+        await trio.sleep(0.9)
+        for n in range(4):
+            world.insert(f"y{n}")
+        await trio.sleep(5)
+    assert warnings() == {Action.SUBSCRIPTION_FAILING: 1}
+    assert max(world.overlaps[:4]) == 4
+    assert set(world.overlaps[4:]) == {1}
+
+
+async def test_a_lane_at_work_is_wide_open_once_an_edited_policy_says_that_it_is_well(
+    world, autojump_clock, answering, warnings
+):
+    delays = {"retry_delays": [3_600_000]}
+    key = world.subscribe("a", failing_after=4, **delays)
+    answering(lambda _: world.down)
+    for n in range(4):
+        world.insert(f"x{n}")
+    async with world.running():
+        await trio.sleep(0.9)
+        world.host.execute("BEGIN IMMEDIATE")
+        await trio.sleep(1)
+        world.host.execute("COMMIT")
+        world.update(key, policy={**delays, "failing_after": 20})
+        await trio.sleep(0.9)
+        for n in range(4):
+            world.insert(f"y{n}")
+        await trio.sleep(5)
+    assert warnings() == {}
+    assert max(world.overlaps[:4]) == 4
+    assert max(world.overlaps[4:]) == 4
+
+
 async def test_what_says_nothing_of_health_does_not_lead_to_probing(
     world, autojump_clock, answering
 ):

@@ -36,6 +36,10 @@ A_QUEUE: Final = 30.0
 """Seconds more that a delivery may wait its turn where fewer than `NARROW` can be under way."""
 
 
+A_MOMENT: Final = 2.0
+"""Seconds for which whoever stops the daemon waits for an answer that is not in the file yet."""
+
+
 class Killed(BaseException):
     """The process is dead: none of its tasks gets any further."""
 
@@ -324,8 +328,11 @@ def _stops_at_once(life: Life, nursery: trio.Nursery, dice: random.Random) -> No
 
 
 async def _stop(life: Life, after: float, patience: float) -> None:
-    """SIGTERM, and perhaps another one."""
+    """SIGTERM, rather when there is something to lose, and perhaps another one."""
     await trio.sleep(after)
+    with trio.move_on_after(A_MOMENT):
+        while not life.unrecorded:  # noqa: ASYNC110 - virtual
+            await trio.sleep(0.05)
     if life.daemon is None:
         return
     life.world.trace(f"life {life.number} is asked to stop")

@@ -230,15 +230,20 @@ def carefully(case: Case) -> Wrong:
     mine = [one for one in case.model.open if one.life is life and one.who == request.who]
     if not mine and not any(one.who == sub.name for one in life.unrecorded):
         life.rooms.pop(sub.key, None)  # its lane may have ended, and another one begun
-    if mine and is_failing(life, sub):
+    if mine and is_failing(life, sub, case.recent):
         yield "G5", f"it is failing, and {mine[0]} is under way"
     elif len(mine) >= life.rooms.get(sub.key, math.inf):
         yield "G5", f"{len(mine)} are under way, and there was room for {life.rooms[sub.key]}"
 
 
-def is_failing(life: "Life", sub: Sub) -> bool:
-    """Whether a subscription is failing for certain, by all that this life has heard of it."""
+def is_failing(life: "Life", sub: Sub, recent: float) -> bool:
+    """Whether a subscription is failing for certain, by all that this life has heard of it.
+
+    The file tells it by the newest policy, of which its lane need not have known at `recent`.
+    """
+    limits = {policy["failing_after"] for policy in sub.policy.since(recent)}
     ill, failing = sub.health.ill, sub.health.failing
+    failing &= len(limits) == 1 or ill >= max(limits)
     for one in life.unrecorded:
         result = one.result
         if one.who != sub.name or result is None or is_ours(result):
@@ -258,7 +263,8 @@ def learn(model: "Model", request: Request) -> None:
         return
     policies = request.extra["policies"]
     if request.succeeded:
-        room = 1 if is_failing(life, sub) else life.rooms.pop(sub.key, None)
+        recent = trio.current_time() - life.grace
+        room = 1 if is_failing(life, sub, recent) else life.rooms.pop(sub.key, None)
         if room is not None and 2 * room < min(one["concurrency"] for one in policies):
             life.rooms[sub.key] = 2 * room
 

@@ -182,5 +182,11 @@ class Pace:
         return verdict.rule
 
     def settle(self, known: Health) -> None:
-        """Take over what the file says: an operator may have changed it."""
+        """Take over what the file says: an operator may have changed it.
+
+        Whether it fails, too, may be told there by another policy than its outcomes were told by
+        here.
+        """
         self._health = known
+        if self.is_probing is (known.failing_since is None):
+            self._opening = health.opening(known)
