@@ -11,6 +11,7 @@ import trio.testing
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import SubscriptionKey
 from webhookd.core.storage import BodyChanged, Notice, Record, Recorded
+from webhookd.core.store import Stale
 from webhookd.daemon import storage
 from webhookd.daemon.recorder import BATCH, GATHER, Outcome, Recorder
 from webhookd.daemon.storage import SAID_AFTER, AsyncStore
@@ -384,40 +385,41 @@ async def test_E18_a_commit_that_was_begun_is_not_made_twice():
     assert made == [1]
 
 
-async def test_what_is_looked_at_ahead_is_looked_at_again_before_each_try(autojump_clock):
-    """The lock is never had meanwhile, and what is written is of the last look."""
-    store, looks = FakeStore(), []
+async def test_it_is_looked_once_and_where_the_lock_is_waited_for_things_are_read_under_it(
+    autojump_clock,
+):
+    """A look may take long, and the host's lock be free for a moment only."""
+    store, tries, looks = FakeStore(), [], []
 
     def begin() -> None:
-        if len(looks) < 3:
+        tries.append(len(looks))
+        if len(tries) < 50:
             raise StoreBusy("the host commits")
         store.open = True
 
-    def look() -> int:
-        assert not store.open
-        looks.append(len(looks))
-        return looks[-1]
-
     store.begin = begin
     face = AsyncStore(store, commit=storage.inline)
-    assert await face.write_after(look, lambda found: found) == 2
-    assert looks == [0, 1, 2]
+    assert await face.write_after(lambda: looks.append(store.open), lambda found: (found,)) == (
+        None,
+    )
+    assert looks == [False]
+    assert len(tries) == 50
 
 
-async def test_a_write_that_finds_things_changed_since_its_look_begins_anew(autojump_clock):
-    store, looks, undone = FakeStore(), [], []
+@pytest.mark.parametrize("error", [Stale, StoreBusy, StoreUnwritable])
+async def test_what_was_found_ahead_is_used_for_one_try(autojump_clock, expected_logs, error):
+    store, undone, given = FakeStore(), [], []
     store.rollback = lambda: (undone.append(store.open), setattr(store, "open", False))
 
-    def work(found: int) -> int:
+    def work(found: str | None) -> str:
         assert store.open
-        if found < 2:
-            raise StoreBusy("it was changed")
-        return found
-
-    def look() -> int:
-        looks.append(len(looks))
-        return looks[-1]
+        given.append(found)
+        if found is not None:
+            raise error("it is not so any more")
+        return "read under the lock"
 
     face = AsyncStore(store, commit=storage.inline)
-    assert await face.write_after(look, work) == 2
-    assert undone == [True, True]
+    begun = trio.current_time()
+    assert await face.write_after(lambda: "ahead", work) == "read under the lock"
+    assert (given, undone) == (["ahead", None], [True])
+    assert (trio.current_time() == begun) is (error is Stale), "nobody has to be waited for"

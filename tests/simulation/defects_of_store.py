@@ -8,7 +8,7 @@ from tests.simulation.planting import defect, instead
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryState
 from webhookd.core.storage import AttemptNote
-from webhookd.store import book, deliveries, intake, ranges
+from webhookd.store import book, deliveries, intake, ranges, successes
 from webhookd.store import file as files
 from webhookd.store.book import Book
 from webhookd.store.sqlite import SqliteStore
@@ -177,3 +177,12 @@ def delay_forgotten_in_the_line(stack: ExitStack) -> None:
 def two_heads_after_a_retry(stack: ExitStack) -> None:
     """What is re-opened goes to the head of its line, and so does what was there."""
     instead(stack, Book, "_step_in", lambda _: lambda self, row, after: after)
+
+
+@defect
+def success_written_however_it_stands(stack: ExitStack) -> None:
+    """What was worked out ahead of the lock is written, whatever was changed meanwhile."""
+    blind = successes.FINISH.partition(" WHERE ")[0] + (
+        " WHERE id = ?9 AND (?10, ?11, ?12, ?14) IS NOT (NULL, NULL, NULL, NULL) AND ?13 IS ?13"
+    )
+    instead(stack, successes, "FINISH", lambda _: blind)

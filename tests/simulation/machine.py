@@ -58,8 +58,11 @@ class Store:
         return getattr(self.real, name)
 
     def begin(self) -> None:
-        """Begin, unless the disk is full and the write-ahead log cannot grow."""
+        """Begin; now and then somebody commands something between a look ahead and this."""
         self._life.check()
+        if self._life.butting_in and self._life.dice.random() < self._life.butting_in:
+            self._life.world.operators.butt_in()
+            self._life.check()
         self.real.begin()
 
     def commit(self) -> None:
@@ -123,6 +126,8 @@ class Life:
         self.crashed_at = float("-inf")
         """When a lane last met a bug that was put there on purpose."""
         self.clumsiness = 0.0 if world.healed else dice.choice((0.0, 0.0, 0.0, 0.03))
+        self.butting_in = 0.0 if world.healed else dice.choice((0.0, 0.0, 0.02, 0.2))
+        """The share of the daemon's writes right before which somebody else writes."""
         self._slow = dice.choice((0.0, 0.0, 0.002, 0.02, 0.3))
 
     @property

@@ -8,7 +8,7 @@ import base64
 import math
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -48,18 +48,26 @@ class Operators:
         dice = self.dice
         kind = self.world.kind
         pace = dice.choice(kind.command_paces)
-        odds = {name: weight for name, (weight, _) in COMMANDS.items()} | kind.weights
-        if self.world.model.keeping.is_short:
-            odds |= bulk_commands.WHERE_LITTLE_IS_KEPT
-        names, weights = tuple(odds), tuple(odds.values())
         for _ in range(dice.randint(*kind.commands)):
             await trio.sleep(dice.expovariate(1 / pace))
             if self.healed:
                 break
-            # People come back to what they have just done.
-            if dice.random() > 0.3:
-                self._last = COMMANDS[dice.choices(names, weights)[0]][1]
-            await self.command(self._last)
+            await self.command(self._choose_command())
+
+    def butt_in(self) -> None:
+        """One command at this very moment, if the lock is free."""
+        if not self.healed and not self.world.disk_is_full:
+            with suppress(StoreBusy):
+                self.do(self._choose_command())
+
+    def _choose_command(self) -> "Command":
+        odds = {name: weight for name, (weight, _) in COMMANDS.items()} | self.world.kind.weights
+        if self.world.model.keeping.is_short:
+            odds |= bulk_commands.WHERE_LITTLE_IS_KEPT
+        # People come back to what they have just done.
+        if self.dice.random() > 0.3:
+            self._last = COMMANDS[self.dice.choices(tuple(odds), tuple(odds.values()))[0]][1]
+        return self._last
 
     async def command(self, work: "Command") -> None:
         """One command, with patience for the lock."""

@@ -3,10 +3,11 @@
 import pytest
 
 from tests.store.conftest import NOW, Box
-from webhookd.core.delivery import Happening
+from webhookd.core import rows
+from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryId
 from webhookd.core.storage import Ingested, Record, Recorded
-from webhookd.errors import StoreBusy
+from webhookd.core.store import Stale
 from webhookd.store import deliveries, rejected
 
 
@@ -47,12 +48,15 @@ def test_rows_that_came_after_the_look_are_for_the_next_batch(box: Box) -> None:
     assert (box.ingest().events, event_ids(box)) == (1, ["a", "b"])
 
 
-def test_what_was_read_before_another_batch_is_read_again(box: Box) -> None:
+def test_what_was_read_before_another_batch_is_not_taken(box: Box) -> None:
     box.put(event_id="a")
     ahead = box.store.fresh(NOW)
     box.ingest()
     box.put(event_id="b")
-    assert ingest(box, ahead).events == 1
+    with pytest.raises(Stale):
+        ingest(box, ahead)
+    box.store.rollback()
+    assert ingest(box, None).events == 1
     assert event_ids(box) == ["a", "b"]
 
 
@@ -72,7 +76,10 @@ def test_an_event_that_a_command_took_in_meanwhile_makes_the_row_a_duplicate(box
             clock=lambda: NOW,
         )
         assert [one.events for one in retry.these([bad])] == [(bad,)]
-    done = ingest(box, ahead)
+    with pytest.raises(Stale):
+        ingest(box, ahead)
+    box.store.rollback()
+    done = ingest(box, None)
     assert [one.reason for one in done.rejected] == ["duplicate_event_id"]
     assert event_ids(box) == ["same"]
 
@@ -106,6 +113,24 @@ def test_events_of_one_aggregate_in_one_batch_stand_in_line_and_the_last_is_in_t
     assert box.rows("SELECT count(*) FROM webhookd_deliveries WHERE due_at IS NOT NULL") == [(1,)]
 
 
+def test_no_more_rows_are_judged_than_a_batch_can_take(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each event of a wide fan-out would cost the judging of a hundred rows."""
+    for number in range(60):
+        box.subscribe(f"s{number}")
+    for _ in range(50):
+        box.put()
+    judged: list[object] = []
+    real = rows.judge
+    monkeypatch.setattr(
+        rows, "judge", lambda row, **rest: (judged.append(row), real(row, **rest))[1]
+    )
+    done = box.ingest_all()
+    assert [one.events for one in done] == [5] * 10
+    assert len(judged) == 50
+
+
 @pytest.fixture
 def two(box: Box) -> Box:
     """Two deliveries, 2 and 4, of the same aggregate in one line."""
@@ -131,12 +156,11 @@ def test_what_an_operator_did_after_the_look_is_noticed_and_nothing_is_written(t
     ahead = two.store.examine([made])
     two.command(lambda t: deliveries.cancel(t, DeliveryId(2), NOW))
     before = two.results()
-    two.store.begin()
-    with pytest.raises(StoreBusy):
-        two.store.record([made], two.now, ahead)
+    with pytest.raises(Stale):
+        record(two, ahead, made)
     two.store.rollback()
     assert two.results() == before
-    two.record(made)
+    record(two, None, made)
     assert [row["state"] for row in two.results()] == ["delivered", "pending"]
 
 
@@ -146,10 +170,18 @@ def test_an_opening_since_the_look_is_noticed(two: Box) -> None:
     two.command(lambda t: deliveries.cancel(t, DeliveryId(2), NOW))
     two.now += 1_000
     two.reopen_delivery(2)
-    two.store.begin()
-    with pytest.raises(StoreBusy):
-        two.store.record([made], two.now, ahead)
+    with pytest.raises(Stale):
+        record(two, ahead, made)
     two.store.rollback()
+
+
+def test_another_record_of_the_same_delivery_is_not_taken_for_the_success(two: Box) -> None:
+    noted = Record(
+        DeliveryId(2), Move(Happening.RETRY, NOW, retry_at=NOW + 5, error="no net"), None
+    )
+    two.record(noted, success(two, 2))
+    assert [row["state"] for row in two.results()] == ["delivered", "pending"]
+    assert two.one("SELECT count(*) FROM webhookd_attempts") == 1
 
 
 def test_sequences_follow_the_order_of_the_outcomes(box: Box) -> None:

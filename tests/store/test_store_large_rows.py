@@ -6,6 +6,8 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import pytest
+
 from tests.store.conftest import LIMIT, Box
 
 GOOD = '{"price": 1.10}'
@@ -45,7 +47,7 @@ FALLBACK = """
 import sys
 sys.modules["pysqlite3"] = None
 from pathlib import Path
-from webhookd.store import create, driver
+from webhookd.store import create, driver, outbox
 from webhookd.store.sqlite import open_checked
 assert driver.sqlite3.__name__ == "sqlite3"
 path = Path(sys.argv[1])
@@ -58,10 +60,18 @@ for column, value in (
     ("payload", "5"), ("payload", '"' + "x" * 2000 + '"'),
 ):
     host.execute(f"INSERT INTO outbox (event_type, {column}) VALUES ('a', ?)", (value,))
-store._writer.setlimit(driver.sqlite3.SQLITE_LIMIT_LENGTH, 1_000_000)
+for connection in (store._reader, store._writer):
+    connection.setlimit(driver.sqlite3.SQLITE_LIMIT_LENGTH, 1_000_000)
+too_big = outbox.Outbox._too_big
+def deleted_meanwhile(self, reading, first, last):
+    if reading is store._reader:
+        host.execute("DELETE FROM outbox WHERE id = 2")
+    return too_big(self, reading, first, last)
+outbox.Outbox._too_big = deleted_meanwhile
 while True:
+    ahead = store.fresh(1_700_000_000_000) if sys.argv[2] == "ahead" else None
     store.begin()
-    done = store.ingest(1_700_000_000_000)
+    done = store.ingest(1_700_000_000_000, ahead)
     store.commit()
     if not done.more:
         break
@@ -74,10 +84,16 @@ host.close()
 """
 
 
-def test_A7_a_value_that_sqlite_cannot_read_is_rejected_by_its_id(tmp_path: Path) -> None:
-    """On the standard library's SQLite, the one that can lower its limit; B20's fallback too."""
+@pytest.mark.parametrize("read", ["ahead", "under the lock"])
+def test_A7_a_value_that_sqlite_cannot_read_is_rejected_by_its_id(
+    tmp_path: Path, read: str
+) -> None:
+    """On the standard library's SQLite, the one that can lower its limit; B20's fallback too.
+
+    The host deletes it amid the look ahead, which sees one state of the file all the same.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", FALLBACK, tmp_path / "erp.db"],
+        [sys.executable, "-c", FALLBACK, tmp_path / "erp.db", read],
         capture_output=True,
         text=True,
         timeout=60,

@@ -6,7 +6,7 @@ called at any time, also while a commit is under way elsewhere.
 """
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import NewType, Protocol
 
 from webhookd.core.declaration import Declared, Difference
 from webhookd.core.health import Health
@@ -26,6 +26,15 @@ from webhookd.core.storage import (
     StoredSubscription,
 )
 from webhookd.core.structure import Validation
+
+Waiting = NewType("Waiting", object)
+"""Rows of the outbox as they were before the write lock was taken. Only a store knows more."""
+Plain = NewType("Plain", object)
+"""Outcomes that need no second thought if things stand as they did. Only a store knows more."""
+
+
+class Stale(Exception):
+    """What was looked at ahead is not so any more: undo, and read under the lock."""
 
 
 class Store(Protocol):
@@ -49,14 +58,16 @@ class Store(Protocol):
     def rollback(self) -> None:
         """Undo the transaction, if there is one; never raises for the file's sake."""
 
-    def fresh(self, now: Millis) -> object:
+    def fresh(self, now: Millis) -> Waiting | None:
         """What `ingest` takes in next, read and judged before the write lock is taken.
+
+        None where that is only known under the lock.
 
         Raises:
             OutboxUnreadable: the outbox is not as it was agreed.
         """
 
-    def ingest(self, now: Millis, ahead: object = None) -> Ingested:
+    def ingest(self, now: Millis, ahead: Waiting | None = None) -> Ingested:
         """Take in the next batch of outbox rows: events, deliveries owed and cursor together.
 
         `ahead`: what `fresh` found; what is not so any more is looked up again.
@@ -72,16 +83,18 @@ class Store(Protocol):
             OutboxUnreadable: the outbox is not as it was agreed.
         """
 
-    def examine(self, records: Sequence[Record]) -> object:
+    def examine(self, records: Sequence[Record]) -> Plain:
         """What `record` will make of them, as far as it is plain before the lock is taken."""
 
-    def record(self, records: Sequence[Record], now: Millis, ahead: object = None) -> Recorded:
+    def record(
+        self, records: Sequence[Record], now: Millis, ahead: Plain | None = None
+    ) -> Recorded:
         """Write outcomes down and bring the next in line to the head.
 
         `ahead`: what `examine` found of them.
 
         Raises:
-            StoreBusy: something of `ahead` is not so any more: look again.
+            Stale: something of `ahead` is not so any more.
         """
 
     def carry_out(self, now: Millis) -> Step:

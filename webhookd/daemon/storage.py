@@ -15,7 +15,7 @@ import trio
 import trio.to_thread
 
 from webhookd.core.storage import Checkpointed
-from webhookd.core.store import Store
+from webhookd.core.store import Stale, Store
 from webhookd.errors import StoreBusy, StoreUnwritable
 from webhookd.logs.actions import Action, log
 
@@ -131,21 +131,27 @@ class AsyncStore:
         """
         return await self.write_after(lambda: None, lambda _: work())
 
-    async def write_after(self, look: Callable[[], A], work: Callable[[A], T]) -> T:
+    async def write_after(self, look: Callable[[], A], work: Callable[[A | None], T]) -> T:
         """The same, with what `look` finds right before the lock is taken.
 
-        What can be read and worked out there keeps the host waiting for nothing. `look` is called
-        again before each try.
+        What can be read and worked out there keeps the host waiting for nothing. It is looked but
+        once: where the lock has to be waited for, and where what was found is not so any more,
+        `work` is called with None and reads under the lock.
         """
+        ahead: Callable[[], A] | None = look
         async with self._turn:
             await self._let_the_host_in()
             try:
                 while True:
+                    once, ahead = ahead, None
                     try:
-                        result = work(await self._begin(look))
+                        result = work(await self._begin(once))
                         # Here, because a thread waits for its turn with each statement.
                         self.store.seal()
                         await self._make_durable()
+                    except Stale:
+                        self.store.rollback()
+                        continue
                     except StoreBusy as error:
                         # At the commit, outside WAL mode: somebody reads. To wait for them with
                         # the transaction open would keep every new reader out meanwhile.
@@ -194,16 +200,18 @@ class AsyncStore:
             await self._run(work)
         return done
 
-    async def _begin(self, look: Callable[[], A]) -> A:
-        """Look and take the lock, once the host lets us."""
+    async def _begin(self, look: Callable[[], A] | None) -> A | None:
+        """Take the lock, once the host lets us; returns what `look` found if it did at once."""
         pause = FIRST_PAUSE
         while True:
             try:
                 # However long it was waited for, nothing is written to a file that was replaced.
                 self.store.check_file()
-                found = look()
+                found = None if look is None else look()
                 self.store.begin()
             except StoreBusy as error:
+                # A look may take long, and the host's lock be free for a moment only.
+                look = None
                 await self._pause(pause * (0.5 + self._dice.random()), error)
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:

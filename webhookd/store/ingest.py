@@ -1,8 +1,8 @@
 """Where a row becomes an event: event, deliveries owed and cursor in one transaction.
 
-Rows are read and judged before the write lock is taken, as far as they may be: the host's own
-commits wait while it is held. What is written then is written by one call a table, on the caller's
-thread: there is nothing to hand to another one but the commit.
+It is judged first, which only reads: the daemon does so before it takes the write lock, because the
+host's own commits wait while that is held. What is written then is written by one call a table, on
+the caller's thread: there is nothing to hand to another one but the commit.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from webhookd.core import rows
+from webhookd.core.model import SubscriptionKey
 from webhookd.core.storage import DoubtedRow, Ingested, RejectedRow
 from webhookd.core.structure import Validation
 from webhookd.core.times import to_text
@@ -44,7 +45,7 @@ class Judged:
     doubts: dict[int, str] = field(default_factory=dict)
     """By outbox id: why a payload is doubted though the row becomes an event."""
     is_all: bool = True
-    """No row was left out for what it costs to judge it."""
+    """None was left for the next batch."""
 
 
 def judge(
@@ -54,14 +55,14 @@ def judge(
     raw: Sequence[rows.RawRow | rows.Rejection],
     now: int,
 ) -> Judged:
-    """Judge `raw` (ascending ids). Only reads, and asks nothing of who subscribes.
+    """Judge `raw` (ascending ids). Only reads.
 
-    Stops after the row that reaches `VALIDATED_A_BATCH`.
+    Stops after the row that reaches `VALIDATED_A_BATCH`, and where `take` would stop.
     """
-    judged, validated = Judged(), 0
+    judged, validated, owed = Judged(), 0, 0
     ids: set[str] = set()
     for row in raw:
-        if validated >= VALIDATED_A_BATCH:
+        if validated >= VALIDATED_A_BATCH or owed >= DELIVERIES_A_BATCH:
             judged.is_all = False
             break
         draft = row if isinstance(row, rows.Rejection) else _draft(file_uuid, terms, row, now)
@@ -73,6 +74,7 @@ def judge(
                 draft = _validate(judged, draft, terms.validation)
         if isinstance(draft, rows.Draft):
             ids.add(draft.event_id)
+            owed += len(_interested(terms, draft))
         judged.drafts.append(draft)
     return judged
 
@@ -141,6 +143,10 @@ def _draft(file_uuid: str, terms: Terms, row: rows.RawRow, now: int) -> rows.Dra
         max_payload=terms.max_payload,
         now=now,
     )
+
+
+def _interested(terms: Terms, draft: rows.Draft) -> tuple[SubscriptionKey, ...]:
+    return terms.matcher.match(draft.event_type, draft.aggregate_type, draft.tenant)
 
 
 def _is_known(connection: Connection, draft: rows.Draft) -> bool:

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from webhookd.core.model import Millis
 from webhookd.core.profiles import Known
 from webhookd.core.storage import Ingested
+from webhookd.core.store import Stale, Waiting
 from webhookd.core.structure import Validation
 from webhookd.store import file as files
 from webhookd.store import ingest, ranges, terms
@@ -15,7 +16,7 @@ from webhookd.store.file import FileRow
 from webhookd.store.housekeeping import Housekeeping
 from webhookd.store.outbox import Outbox
 from webhookd.store.recipients import Terms
-from webhookd.store.transaction import Transaction
+from webhookd.store.transaction import Transaction, snapshot
 
 GAPS_A_SWEEP: Final = 100
 """Gaps between ingested ranges that one transaction of the sweep looks into: some milliseconds."""
@@ -24,9 +25,8 @@ NOTHING: Final = Ingested(0, 0, (), (), frozenset(), more=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """The next rows of the outbox, read and judged while the file was as `sequence` and `cursor`
-    say."""
+class _Fresh:
+    """The next rows of the outbox, read and judged while the file was as these say."""
 
     sequence: int
     cursor: int
@@ -35,7 +35,7 @@ class Waiting:
     """More may stand behind them."""
 
     def is_so(self, file: FileRow) -> bool:
-        """Whether no event has been taken in since, by anybody."""
+        """Whether neither has moved: then no event was taken in since, by anybody."""
         return (self.sequence, self.cursor) == (file.sequence, file.cursor)
 
 
@@ -63,29 +63,35 @@ class Intake(Housekeeping):
         """They were read inside a transaction that is not committed."""
         self._sweep_from = self._swept = ranges.LOWEST
 
-    def fresh(self, now: Millis) -> object:
-        """Read and judge, ahead of the lock, the rows that `ingest` takes in next."""
+    def fresh(self, now: Millis) -> Waiting | None:
+        """Read and judge, ahead of the lock, the rows that `ingest` takes in next.
+
+        None where rows get their numbers under the lock.
+        """
         if not self._outbox.has_numbers:
             return None
-        with translated(self.path):
-            rules = self._load_terms_ahead()
-            file = files.reread(self._reader, self.path)
-            return self._waiting(self._reader, file, rules, now)
+        with translated(self.path), snapshot(self._reader) as connection:
+            file = files.reread(connection, self.path)
+            rules = self._terms_of(connection, file.roll)
+            return Waiting(self._next(connection, file, rules, now))
 
-    def ingest(self, now: Millis, ahead: object = None) -> Ingested:
+    def ingest(self, now: Millis, ahead: Waiting | None = None) -> Ingested:
         """Take in the next batch of outbox rows after the cursor."""
         transaction = self._begun()
         file = transaction.file
         with translated(self.path):
             rules = self._current_terms(transaction)
-            if not isinstance(ahead, Waiting) or not ahead.is_so(file):
-                ahead = self._waiting(self._writer, file, rules, now)
-            if not ahead.judged.drafts:
+            if ahead is None:
+                found = self._next(self._writer, file, rules, now)
+            else:
+                found = cast("_Fresh", ahead)
+                if not found.is_so(file):
+                    raise Stale("events were taken in while rows were on their way into the file")
+            if not found.judged.drafts:
                 return NOTHING
-            row, done, taken = ingest.take(self._writer, file, rules, ahead.judged, now)
-            cursor = ahead.judged.drafts[taken - 1].outbox_id
-            transaction.file = replace(row, cursor=cursor)
-            return replace(done, more=done.more or ahead.full)
+            row, done, taken = ingest.take(self._writer, file, rules, found.judged, now)
+            transaction.file = replace(row, cursor=found.judged.drafts[taken - 1].outbox_id)
+            return replace(done, more=done.more or found.full)
 
     def sweep(self, now: Millis) -> Ingested:
         """Look into the next gaps below the cursor; goes round from the lowest id again and again.
@@ -128,29 +134,30 @@ class Intake(Housekeeping):
         self._outbox = self._outbox.limited(max_payload)
         self._terms = None
 
-    def _waiting(self, connection: Connection, file: FileRow, rules: Terms, now: Millis) -> Waiting:
+    def _next(self, connection: Connection, file: FileRow, rules: Terms, now: Millis) -> _Fresh:
         raw, full = (
             ([], False)
             if file.cursor >= ranges.HIGHEST
             else self._outbox.fresh(connection, file.cursor)
         )
         judged = ingest.judge(connection, file.uuid, rules, raw, now)
-        return Waiting(file.sequence, file.cursor, judged, full)
+        return _Fresh(file.sequence, file.cursor, judged, full)
 
     def _current_terms(self, transaction: Transaction) -> Terms:
         """The rules of matching as of this transaction: read again whenever `roll` moved."""
-        roll = transaction.file.roll
-        if self._terms is None or self._terms[0] != roll:
-            self._terms = (roll, self._load_terms(self._writer))
-            self._terms_in_doubt = True
-        return self._terms[1]
+        before = self._terms
+        found = self._terms_of(self._writer, transaction.file.roll)
+        self._terms_in_doubt |= self._terms is not before
+        return found
 
-    def _load_terms_ahead(self) -> Terms:
+    def _load_terms_ahead(self) -> None:
         """Read changed rules before the write lock is taken: with 10,000 subscriptions it takes
         a third of a second. `_current_terms` makes sure that they are still right."""
-        roll = files.reread(self._reader, self.path).roll
+        self._terms_of(self._reader, files.reread(self._reader, self.path).roll)
+
+    def _terms_of(self, connection: Connection, roll: int) -> Terms:
         if self._terms is None or self._terms[0] != roll:
-            self._terms = (roll, self._load_terms(self._reader))
+            self._terms = (roll, self._load_terms(connection))
         return self._terms[1]
 
     def _load_terms(self, connection: Connection) -> Terms:

@@ -49,7 +49,7 @@ def record(
         found: what `successes.find` found of them.
 
     Raises:
-        StoreBusy: something of `found` is not so any more: to be undone, and begun anew.
+        Stale: something of `found` is not so any more: to be undone.
     """
     book = Book(connection, file, now, terms.profiles)
     checkup = Checkup(connection, terms)
@@ -57,8 +57,9 @@ def record(
     changed: list[BodyChanged] = []
     plain, ended = dict(found), dict[int, Success]()
     for item in records:
-        success = plain.pop(item.delivery, None)
-        if success is not None:
+        success = plain.get(item.delivery)
+        if success is not None and success.record is item:
+            del plain[item.delivery]  # were it here once more, it would be recorded already
             ended[book.next_sequence()] = success
             key = success.row.subscription
             standings[item.delivery] = success.after

@@ -1,9 +1,9 @@
 """The store that the daemon sees: one connection that writes, one that reads, both held open."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Many
 from pathlib import Path
-from typing import Final, Unpack
+from typing import Final, Unpack, cast
 
 from webhookd.core.columns import OWN, Columns
 from webhookd.core.declaration import Declared, Difference
@@ -18,6 +18,7 @@ from webhookd.core.storage import (
     Step,
     StoredSubscription,
 )
+from webhookd.core.store import Plain
 from webhookd.core.structure import Validation
 from webhookd.errors import DatabaseError, OutboxUnreadable
 from webhookd.store import (
@@ -41,8 +42,9 @@ from webhookd.store.file import FileRow
 from webhookd.store.intake import Intake
 from webhookd.store.looks import Looks
 from webhookd.store.options import Options
-from webhookd.store.record import record
-from webhookd.store.transaction import Transaction, undo
+from webhookd.store.record import NOTHING_FOUND, record
+from webhookd.store.successes import Success
+from webhookd.store.transaction import Transaction, snapshot, undo
 
 COMMIT_WAIT: Final = 100
 LONGEST_COMMIT_WAIT: Final = 2_000
@@ -181,14 +183,14 @@ class SqliteStore(Intake, Looks):
             self._terms = None
         self._sweep_from, self._shift_from = self._swept, self._shifted
 
-    def examine(self, records: Many[Record]) -> object:
+    def examine(self, records: Many[Record]) -> Plain:
         """Work out, ahead of the lock, what becomes of outcomes that need no second thought."""
-        with translated(self.path):
-            return successes.find(self._reader, records)
+        with translated(self.path), snapshot(self._reader) as connection:
+            return Plain(successes.find(connection, records))
 
-    def record(self, records: Many[Record], now: Millis, ahead: object = None) -> Recorded:
+    def record(self, records: Many[Record], now: Millis, ahead: Plain | None = None) -> Recorded:
         """Write outcomes down and bring the next in line to the head."""
-        found = ahead if isinstance(ahead, dict) else {}
+        found = NOTHING_FOUND if ahead is None else cast("Mapping[DeliveryId, Success]", ahead)
         with translated(self.path):
             transaction = self._begun()
             rules = self._current_terms(transaction)

@@ -12,8 +12,8 @@ from typing import Final
 from webhookd.core.delivery import Happening, Standing, move
 from webhookd.core.model import DeliveryId, DeliveryState
 from webhookd.core.storage import AttemptNote, Record
+from webhookd.core.store import Stale
 from webhookd.core.times import to_text
-from webhookd.errors import StoreBusy
 from webhookd.store.book import Book, Row, read
 from webhookd.store.driver import Connection
 
@@ -31,7 +31,9 @@ FINISH: Final = (
 class Success:
     """A delivery that ends delivered, if it stands as `row` has it."""
 
+    record: Record
     attempt: AttemptNote
+    """The record's."""
     row: Row
     after: Standing
 
@@ -51,7 +53,7 @@ def find(connection: Connection, records: Iterable[Record]) -> dict[DeliveryId, 
             and item.since in {"", row.since}
             and row.body_hash in {None, attempt.body_hash}
         ):
-            found[row.id] = Success(attempt, row, move(row.standing, item.move))
+            found[row.id] = Success(item, attempt, row, move(row.standing, item.move))
     return found
 
 
@@ -59,11 +61,11 @@ def write(connection: Connection, book: Book, ended: Mapping[int, Success]) -> N
     """Write them down in a writing transaction, each with its sequence.
 
     Raises:
-        StoreBusy: one of them does not stand as it did; nothing of this may be committed.
+        Stale: one of them does not stand as it did; nothing of this may be committed.
     """
     rows = [_values(one, sequence) for sequence, one in ended.items()]
     if rows and connection.executemany(FINISH, rows).rowcount != len(rows):
-        raise StoreBusy("a delivery was changed while its outcome was on its way into the file")
+        raise Stale("a delivery was changed while its outcome was on its way into the file")
     for one in ended.values():
         book.moved(one.row, one.after)
 
