@@ -17,8 +17,8 @@ from webhookd.store.driver import Connection, sqlite3, translated
 from webhookd.store.host_table import inspect, quoted, real_name
 
 BATCH_ROWS: Final = 100
-"""Rows a transaction: about 3 ms of the write lock where they were read ahead of it, so that the host's
-own commits hardly wait."""
+"""Rows a transaction: about 3 ms of the write lock where they were read ahead of it, so that the
+host's own commits hardly wait."""
 BATCH_BYTES: Final = 4 * 1024 * 1024
 """Text and payload a transaction: bounds memory when rows are large."""
 
