@@ -14,8 +14,9 @@ from webhookd.store.transaction import Transaction
 
 KEPT_FREE: Final = 1_000
 """Free pages that stay in the file: what comes next needs them again."""
-PAGES: Final = 100
-"""Pages that one transaction gives back: each is moved, and so is what points to it."""
+PAGES: Final = 25
+"""Pages that one transaction gives back, in some milliseconds: each is moved, and so is what points
+to it."""
 
 INCREMENTAL: Final = 2
 """What `PRAGMA auto_vacuum` says of a file that can give pages back bit by bit."""
