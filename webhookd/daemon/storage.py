@@ -96,6 +96,7 @@ class AsyncStore:
         self._held = 0.0
         self._counting_since = -HOST_EVERY
         self._waiting_since: float | None = None
+        self._waits = trio.Event()
         self._committing_since: float | None = None
         self._said = False
         self._in_doubt = False
@@ -110,6 +111,10 @@ class AsyncStore:
         """How long the write that is waiting for the file has waited; 0 when none does."""
         since = self._waiting_since
         return 0.0 if since is None else trio.current_time() - since
+
+    async def waits(self) -> None:
+        """Return once a write waits for the file; at once if one does."""
+        await self._waits.wait()
 
     @property
     def is_held_up(self) -> bool:
@@ -174,6 +179,8 @@ class AsyncStore:
                         self.on_doubt()
                     return result
             finally:
+                if self._waits.is_set():
+                    self._waits = trio.Event()
                 self._waiting_since = None
                 self._said = False
 
@@ -243,6 +250,7 @@ class AsyncStore:
         now = trio.current_time()
         if self._waiting_since is None:
             self._waiting_since = now
+            self._waits.set()
         if isinstance(error, StoreUnwritable) and not self.unwritable:
             self.unwritable = True
             log(Action.STORE_UNWRITABLE, logging.ERROR, detail=str(error))

@@ -211,6 +211,7 @@ class Tailer:
             DatabaseError: as `run`.
         """
         while True:
+            await self._store.waits()
             await trio.sleep(POLL)
             if self._store.wait_seconds:
                 with contextlib.suppress(StoreBusy):
