@@ -89,7 +89,11 @@ class Instructed:
             if not options["position"] < event.sequence <= options["last"]:
                 continue
             one = model.owed.get((event.sequence, given.sub.key))
-            if one is None and (options["failed_only"] or not given.sub.wants(event)):
+            if one is None and options["failed_only"]:
+                if self.may_make(given.sub, event):
+                    given.may.add(event.sequence)  # it may have failed by then
+                continue
+            if one is None and not given.sub.wants(event):
                 continue
             given.may.add(event.sequence)
             if one is not None and (

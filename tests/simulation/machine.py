@@ -142,7 +142,12 @@ class Life:
         """Seconds in which what can go goes, whoever else is served meanwhile."""
         limits = self.world.settings.delivery
         narrow = min(limits.max_in_flight, limits.max_unrecorded) < NARROW
-        return 1.75 + tailer.POLL + 10 * self._slow + self._deaf() + (A_QUEUE if narrow else 0.0)
+        return self.prompt_upkeep + (A_QUEUE if narrow else 0.0)
+
+    @property
+    def prompt_upkeep(self) -> float:
+        """Seconds in which that happens which needs no place."""
+        return 1.75 + tailer.POLL + 10 * self._slow + self._deaf()
 
     def _deaf(self) -> float:
         """Without its outbox the daemon looks at the file this much less often."""

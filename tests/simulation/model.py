@@ -54,7 +54,7 @@ class Model:
         """When rows were last taken in."""
         self.rejected = self.announced = 0
         self.expired_at = float("-inf")
-        """When anything was last seen to have expired."""
+        """When anything was last seen to have expired, or to have been passed."""
         self.wellness = Wellness(self)
         self.instructed = Instructed(self)
         self.keeping = Keeping(self)
@@ -299,6 +299,7 @@ class Model:
                 self.wrong("G4", f"{known} is passed, failing since {since}: {row}, {limit}")
             known.passed, known.line = True, ()
             self._put_in_line(known)
+            self.expired_at = trio.current_time()
 
     def check_lines(self) -> None:
         """The lines in the file are those that the orderings make."""

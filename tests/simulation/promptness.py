@@ -78,7 +78,7 @@ class Auditor:
         self._check_deliveries(life, now - prompt, unrecorded)
         self._check_records(life, now - prompt)
         self._check_instructions(now - prompt - A_BREATH)
-        self._check_ages(life, now - prompt, unrecorded)
+        self._check_ages(life, unrecorded)
 
     def _is_full(self, life: "Life", unrecorded: int) -> bool:
         """Whether all subscriptions together are as far as the daemon's limits let them.
@@ -112,10 +112,11 @@ class Auditor:
         elif self._instructions[0] < recent:
             model.wrong("G2", f"nobody goes on with {rows[0]}")
 
-    def _check_ages(self, life: "Life", recent: float, unrecorded: set[int]) -> None:
+    def _check_ages(self, life: "Life", unrecorded: set[int]) -> None:
         """What has become too old has ended; a head that held up its line too long was passed."""
-        world, model = self._world, self._world.model
-        wall = world.clock.now() - round((life.prompt + upkeep.EVERY + A_BREATH) * 1000)
+        world, model, prompt = self._world, self._world.model, life.prompt_upkeep
+        recent = trio.current_time() - prompt
+        wall = world.clock.now() - round((prompt + upkeep.EVERY + A_BREATH) * 1000)
         settled = max(recent - upkeep.EVERY - A_BREATH, 0.0)
         begun = max(life.born, world.clock.jumped_at + daemons.DOUBT + _after_a_jump())
         # One after the other, in small batches; what is put off is brought forward before.
