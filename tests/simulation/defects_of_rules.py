@@ -121,20 +121,14 @@ def wide_open_after_one_success(stack: ExitStack) -> None:
 @defect
 def age_counts_from_what_happened(stack: ExitStack) -> None:
     """What happened long ago is too old as it is taken in."""
-
-    def make(right: Any) -> Any:
-        def expired(connection: Any, key: Any, before: int, wanted: int) -> Any:
-            found = connection.execute(
-                "SELECT d.id FROM webhookd_deliveries AS d JOIN webhookd_events AS e"
-                " ON e.sequence = d.event WHERE d.subscription = ? AND d.state = 'pending'"
-                " AND e.occurred_at <= ? ORDER BY d.id LIMIT ?",
-                (key, upkeep.to_text(before), wanted),
-            )
-            return [row[0] for row in found.fetchall()]
-
-        return expired
-
-    instead(stack, upkeep, "_expired", make)
+    owed = (
+        " FROM webhookd_deliveries AS d JOIN webhookd_events AS e ON e.sequence = d.event"
+        " WHERE d.subscription = ? AND d.state = 'pending'"
+    )
+    expired = f"SELECT d.id{owed} AND e.occurred_at <= ? ORDER BY d.id LIMIT ?"
+    since = f"SELECT e.occurred_at{owed} ORDER BY e.occurred_at LIMIT 1"
+    instead(stack, upkeep, "EXPIRED", lambda _: expired)
+    instead(stack, upkeep, "OWED_SINCE", lambda _: since)
 
 
 @defect
