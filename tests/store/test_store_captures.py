@@ -203,7 +203,7 @@ def test_a_broken_capture_is_seen_by_whoever_looks_often(box: Box) -> None:
         box.host.execute(sql)
     (said,) = store.capture_faults()
     assert said == (
-        "capture supplier: lost 4 of its 4 triggers, as the host has made the table anew; "
+        "capture supplier: lost 4 of its 4 triggers: perhaps the host has made the table anew; "
         "`webhookd capture repair` mends it"
     )
     assert status_says(box) == (said,)
@@ -236,7 +236,7 @@ def test_repair_follows_a_table_that_was_renamed_and_sees_new_columns(box: Box) 
     box.command(captures.repair)
     assert findings(box) == ["4 triggers are in place"]
     box.host.execute("ALTER TABLE vendor ADD COLUMN phone TEXT")
-    assert "not those of today's table" in findings(box)[0]
+    assert "not those of today's columns" in findings(box)[0]
     box.command(captures.repair)
     box.host.execute("INSERT INTO vendor (code) VALUES ('S1')")
     box.host.execute("UPDATE vendor SET phone = '1'")

@@ -185,7 +185,7 @@ def standing(connection: Connection, file: FileRow, stored: Stored) -> Standing:
         return Standing(
             stored,
             names,
-            f"its triggers are on {elsewhere[0]}, as the host has made the table anew",
+            f"its triggers are on {elsewhere[0]}: perhaps the host has made the table anew",
             repairable=True,
         )
     wanted = statements(connection, file.outbox_table, stored)
@@ -195,11 +195,12 @@ def standing(connection: Connection, file: FileRow, stored: Stored) -> Standing:
         return Standing(
             stored,
             names,
-            f"lost {len(lost)} of its {len(wanted)} triggers, as the host has made the table anew",
+            f"lost {len(lost)} of its {len(wanted)} triggers: perhaps the host has made the table"
+            " anew",
             repairable=True,
         )
     if wanted != have:
-        return Standing(stored, names, "its triggers are not those of today's table", True)
+        return Standing(stored, names, "its triggers are not those of today's columns", True)
     return Standing(stored, names, "", repairable=False)
 
 
