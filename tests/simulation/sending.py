@@ -147,6 +147,8 @@ def due(case: Case) -> Wrong:
         one.before(known) and one.reopened_at >= case.recent
         for one in model.lines.get(known.line, {}).values()
     )
+    # Another ordering may be carried out before the lane has heard of it.
+    overtaken |= due_at is None and case.reordered
     if too_soon and known.pending and not overtaken and known.touched_at < case.recent:
         yield "G4", f"sent before it was due at {due_at}"
     recorded_at, ahead = known.not_before_of
