@@ -73,8 +73,12 @@ class Instructed:
             }
             given.may = {one.event.sequence for one in pending if one.event.aggregate is not None}
         elif kind == "retry_failed":
-            streak = [one for one in options.pop("streak") if one.state == "failed"]
-            given.must = {one.event.sequence: one for one in streak}
+            # One that was opened again since may have come to another end.
+            given.must = {
+                one.event.sequence: one
+                for one in options.pop("streak")
+                if one.state == "failed" and one.reason in STREAK
+            }
         elif kind == "replay":
             self._replay(given)
         elif kind == "realign":
