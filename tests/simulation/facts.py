@@ -143,6 +143,8 @@ class Sub:
     state: History
     secrets: list["Secret"]
     """All that it ever had, the newest last."""
+    pattern_edits: int = 0
+    """How often an operator has changed what it wants, be it to what it was before."""
     removed_at: float | None = None
     missing: str = ""
     """The variable that its newest secret is to be read from, while that is not set."""

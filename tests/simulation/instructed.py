@@ -36,8 +36,8 @@ class Given:
     delivered: set[int] = field(default_factory=set)
     """Events of the subscription that were delivered when it was given."""
     options: dict[str, Any] = field(default_factory=dict)
-    patterns: tuple[str, ...] = ()
-    """What the subscription wanted by then."""
+    pattern_edits: int = 0
+    """How often what the subscription wants had been changed by then."""
 
 
 class Instructed:
@@ -56,7 +56,7 @@ class Instructed:
         model, now = self._model, trio.current_time()
         if key is None:
             return
-        given = Given(key, kind, sub, now, options=options, patterns=sub.patterns)
+        given = Given(key, kind, sub, now, options=options, pattern_edits=sub.pattern_edits)
         every = [one for one in model.deliveries.values() if one.sub is sub]
         pending = [one for one in every if one.pending]
         given.delivered = {one.event.sequence for one in every if one.state == "delivered"}
@@ -73,8 +73,12 @@ class Instructed:
             }
             given.may = {one.event.sequence for one in pending if one.event.aggregate is not None}
         elif kind == "retry_failed":
-            streak = [one for one in options.pop("streak") if one.state == "failed"]
-            given.must = {one.event.sequence: one for one in streak}
+            # One that was opened again since may have come to another end.
+            given.must = {
+                one.event.sequence: one
+                for one in options.pop("streak")
+                if one.state == "failed" and one.reason in STREAK
+            }
         elif kind == "replay":
             self._replay(given)
         elif kind == "realign":
@@ -198,7 +202,7 @@ class Instructed:
             one = self._model.owed.get((place, given.sub.key))
             if meant is not None and one is not meant:
                 continue  # retention took it, and whatever is there now was made since
-            if one is None and given.sub.patterns is not given.patterns:
+            if one is None and given.sub.pattern_edits != given.pattern_edits:
                 continue  # what is wanted was changed meanwhile
             if one is None and self._is_gone(given, place):
                 continue

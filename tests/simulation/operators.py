@@ -288,8 +288,12 @@ class Operators:
             return None
         patterns = self.dice.choice(self.world.kind.patterns)
         subscriptions.update(transaction, _key(sub), {"events": patterns})
-        source = Source("operator", f"other events for {sub.name}")
-        return source, lambda: setattr(sub, "patterns", patterns)
+
+        def happen() -> None:
+            sub.patterns = patterns
+            sub.pattern_edits += 1
+
+        return Source("operator", f"other events for {sub.name}"), happen
 
     def rotate(self, transaction: Transaction) -> Effect | None:
         """A new secret."""

@@ -175,6 +175,9 @@ class Auditor:
             # What is too old is sent no more; that it ends is checked with the ages.
             age, limits = world.clock.now() - millis(one.since), sub.policy.since(recent)
             enabled &= not any(0 < policy["max_age"] < age for policy in limits)
+            # What cannot be rendered is no request, but its end waits for the file like others.
+            erased = one.event.sequence in model.keeping.erased
+            enabled &= not erased or life.recorded_at < recent
             if enabled and sub.name not in busy and one.id not in unrecorded:
                 model.wrong("G5", f"{one} has been due for long, and nothing is sent to {sub.name}")
                 return
