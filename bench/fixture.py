@@ -8,6 +8,7 @@ from typing import Final
 
 from bench.processes import module
 from bench.report import BenchFailed
+from bench.writing import ingesting
 from webhookd.core import model
 from webhookd.core.model import Event, SubscriptionId
 from webhookd.core.profiles import BUILT_IN
@@ -132,14 +133,19 @@ def open_store(workload: Workload) -> SqliteStore:
     )
 
 
-def take_in(store: SqliteStore) -> None:
-    """Ingest all that is in the outbox, so that it is owed."""
+def take_in(store: SqliteStore) -> list[float]:
+    """Ingest all that is in the outbox, so that it is owed.
+
+    Returns:
+        Milliseconds for which each batch held the write lock.
+    """
     now = time.time_ns() // 1_000_000
-    more = True
+    held, more = [], True
     while more:
-        store.begin()
-        more = store.ingest(now).more
-        store.commit()
+        done, commit = ingesting(store, now)
+        held.append(commit())
+        more = done.more
+    return held
 
 
 def member(workload: Workload) -> Member:
