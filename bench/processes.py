@@ -15,7 +15,7 @@ from typing import Final
 import httpx
 
 from bench.host import Commit
-from bench.report import BenchFailed
+from bench.report import ROOT, BenchFailed
 
 READY_WITHIN: Final = 30.0
 """Seconds that a process may take until it serves: an interpreter on a busy machine takes one."""
@@ -29,8 +29,6 @@ ENVIRONMENT: Final = {
     name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
 }
 """Of every process: as where nobody has told Python not to keep what it compiles."""
-
-ROOT: Final = Path(__file__).parent.parent
 
 NGINX: Final = """
 daemon off;
