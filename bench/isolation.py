@@ -113,7 +113,7 @@ def measure(scale: Scale) -> Result:
         figures={**figures, "ratios": shares},
         remarks=(
             "median (lowest to highest) of the rounds; a ratio is of two runs of the same round",
-            "p50 and p99: from the host's commit to the first byte at the receiver",
+            "p50 and p99: from right before the host's COMMIT to the first byte at the receiver",
             "deliveries a second: from the first attempt at any of the 49 to the last one",
         ),
         charts=tuple(

@@ -1,4 +1,4 @@
-"""Events on their way: from the host's commit to the first byte at the receiver.
+"""Events on their way: from the host's COMMIT, where it begins, to the first byte at the receiver.
 
 Host, receiver and what is between them are processes of their own; both moments are of
 CLOCK_MONOTONIC, which they share.
@@ -56,7 +56,7 @@ def delays(workload: Workload, port: int, carrier: Carrier, traffic: Traffic) ->
     `port`: where the receiver is to be.
 
     Raises:
-        BenchFailed: not every event arrived, or one did twice.
+        BenchFailed: not every event arrived, or one did twice, or before it was there.
     """
     folder = workload.database.parent
     log, stamps = folder / "carrier.log", folder / "stamps"
@@ -78,7 +78,10 @@ def delays(workload: Workload, port: int, carrier: Carrier, traffic: Traffic) ->
     arrived = dict(moments)
     if len(moments) != len(expected) or arrived.keys() != expected:
         raise BenchFailed(f"{len(expected)} events, but {len(moments)} requests arrived")
-    return [(arrived[one.event] - one.at) / 1e6 for one in looked_at]
+    found = [(arrived[one.event] - one.at) / 1e6 for one in looked_at]
+    if min(found) < 0:
+        raise BenchFailed(f"an event arrived {-min(found):.3f} ms before its COMMIT")
+    return found
 
 
 def _wait_for_lines(path: Path, count: int) -> None:
