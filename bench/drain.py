@@ -112,7 +112,7 @@ class Course:
         workload = fixture.prepare(place, port=self._serving.port, endpoints=1, events=events)
         url = f"http://127.0.0.1:{self._serving.port}/webhooks/00"
         command = module(f"bench.scripts.{name}", workload.database, url)
-        with self._serving.expecting(events):
+        with self._serving.expecting(lambda: events):
             took = float(output(command, place / "script.log"))
         fixture.check_sent(workload)
         shutil.rmtree(place)
@@ -138,7 +138,7 @@ class Course:
             place, port=self._serving.port, endpoints=endpoints, events=deliveries
         )
         log = place / "daemon.log"
-        with self._serving.expecting(deliveries):
+        with self._serving.expecting(lambda: deliveries):
             output(workload.command("--drain"), log)
         fixture.check_delivered(workload)
         begun = from_text(fixture.first_attempt_at(workload))

@@ -1,12 +1,13 @@
 """What the daemon is given: a file with subscriptions and events. And what it made of it."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from bench.processes import module
+from bench.processes import Receiver, module
 from bench.report import BenchFailed
 from bench.writing import ingesting
 from webhookd.core import model
@@ -18,6 +19,13 @@ from webhookd.store import create, subscriptions
 from webhookd.store.driver import Connection, connect
 from webhookd.store.sqlite import SqliteStore, open_checked
 from webhookd.store.transaction import Session
+
+ATTEMPTS: Final = (
+    "SELECT count(*) FROM webhookd_attempts WHERE delivery IN"
+    " (SELECT id FROM webhookd_deliveries WHERE subscription <= ?)"
+)
+ALL: Final = (1 << 63) - 1
+"""Subscriptions: the key of the last one, at most."""
 
 SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="  # noqa: S105 - guards nothing
 
@@ -173,6 +181,27 @@ def request(workload: Workload) -> Request:
     return member(workload).renderer.render(
         event, number=10_000, attempt=1, now=time.time_ns() // 1_000_000
     )
+
+
+@contextmanager
+def arriving(workload: Workload, serving: Receiver, *, last: int = ALL) -> Iterator[None]:
+    """A block whose attempts, as the file has them at its end, have each arrived, once.
+
+    `last`: of the subscriptions up to that key; the others are not at this receiver. The daemon
+    must have ended by the end of the block.
+
+    Raises:
+        BenchFailed: an attempt was recorded and not made, made twice, or made and not recorded.
+    """
+    before = _attempts(workload, last)
+    with serving.expecting(lambda: _attempts(workload, last) - before):
+        yield
+
+
+def _attempts(workload: Workload, last: int) -> int:
+    with closing(connect(workload.database, mode="ro")) as connection:
+        found: int = connection.execute(ATTEMPTS, (last,)).fetchone()[0]
+    return found
 
 
 def check_delivered(workload: Workload) -> None:

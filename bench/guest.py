@@ -18,7 +18,7 @@ from bench import fixture
 from bench.chart import Chart, Goal
 from bench.figures import Spread, percentile, ratios
 from bench.host import Commit
-from bench.processes import host_commits, receiver, running, wait_for_line
+from bench.processes import Receiver, host_commits, receiver, running, wait_for_line
 from bench.progress import LOOK_EVERY, Progress, until
 from bench.report import BenchFailed, Result, Scale
 from webhookd.store.driver import connect
@@ -77,7 +77,7 @@ def measure(scale: Scale) -> Result:
                 for label, run in RUNS.items():
                     place = folder / str(turn)
                     place.mkdir()
-                    runs[label].append(run(place, serving.port, commits))
+                    runs[label].append(run(place, serving, commits))
                     shutil.rmtree(place)
     base = runs[ALONE]
     multiples = {
@@ -161,15 +161,18 @@ def _figures(runs: Sequence[Run]) -> list[dict[str, object]]:
     ]
 
 
-def _alone(place: Path, port: int, commits: int) -> Run:
+def _alone(place: Path, serving: Receiver, commits: int) -> Run:
     """No daemon."""
-    return _host(fixture.prepare(place, port=port, endpoints=1, events=0), commits)
+    return _host(fixture.prepare(place, port=serving.port, endpoints=1, events=0), commits)
 
 
-def _beside(place: Path, port: int, commits: int) -> Run:
+def _beside(place: Path, serving: Receiver, commits: int) -> Run:
     """A daemon that has only the host's events to deliver."""
-    workload = fixture.prepare(place, port=port, endpoints=1, events=0)
-    with running(workload.command(), _log(workload)) as daemon:
+    workload = fixture.prepare(place, port=serving.port, endpoints=1, events=0)
+    with (
+        fixture.arriving(workload, serving),
+        running(workload.command(), _log(workload)) as daemon,
+    ):
         wait_for_line(daemon, _log(workload), '"daemon.ready"')
         run = _host(workload, commits)
         until(workload, lambda progress: progress.delivered == commits)
@@ -177,9 +180,9 @@ def _beside(place: Path, port: int, commits: int) -> Run:
     return run
 
 
-def _loaded(place: Path, port: int, commits: int) -> Run:
+def _loaded(place: Path, serving: Receiver, commits: int) -> Run:
     """A daemon that has more to deliver and to take in than it can while the host is at work."""
-    workload = fixture.prepare(place, port=port, endpoints=1, events=BACKLOG)
+    workload = fixture.prepare(place, port=serving.port, endpoints=1, events=BACKLOG)
     store = fixture.open_store(workload)
     fixture.take_in(store)
     store.close()
@@ -190,7 +193,7 @@ def _loaded(place: Path, port: int, commits: int) -> Run:
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
     # Ready it is before anything of this is delivered.
-    with running(workload.command(), _log(workload)):
+    with fixture.arriving(workload, serving), running(workload.command(), _log(workload)):
         before = until(workload, lambda progress: progress.delivered > 0)
         run = _host(workload, commits)
         after = Progress.of(workload)
@@ -206,7 +209,7 @@ def _loaded(place: Path, port: int, commits: int) -> Run:
 
 ALONE: Final = "no daemon"
 LOADED: Final = "full load"
-RUNS: Final[dict[str, Callable[[Path, int, int], Run]]] = {
+RUNS: Final[dict[str, Callable[[Path, Receiver, int], Run]]] = {
     ALONE: _alone,
     "idle daemon": _beside,
     LOADED: _loaded,

@@ -20,7 +20,7 @@ from bench import fixture
 from bench.chart import Chart, Goal
 from bench.figures import Spread, percentile, ratios
 from bench.journey import Carrier, Traffic, delays
-from bench.processes import free_port, receiver, running
+from bench.processes import Receiver, free_port, receiver, running
 from bench.report import BenchFailed, Result, Scale
 from webhookd.core.times import from_text
 from webhookd.store.driver import connect
@@ -87,7 +87,7 @@ def measure(scale: Scale) -> Result:
                 for case, hanging in CASES.items():
                     place = folder / str(next(numbers))
                     port = nowhere if hanging else None
-                    rate[case].append(_rate(place, serving.port, size.backlog, port))
+                    rate[case].append(_rate(place, serving, size.backlog, port))
     figures = {"p50, ms": p50, "p99, ms": p99, "deliveries a second": rate}
     shares = {label: ratios(found[HANGING], found[HEALTHY]) for label, found in figures.items()}
     goals = {"p99, ms": 1 + WITHIN, "deliveries a second": 1 - WITHIN}
@@ -161,10 +161,14 @@ def _delays(place: Path, events: int, nowhere: int | None) -> list[float]:
     return found
 
 
-def _rate(place: Path, port: int, events: int, nowhere: int | None) -> float:
+def _rate(place: Path, serving: Receiver, events: int, nowhere: int | None) -> float:
     """Deliveries a second to the 49 together."""
-    workload = _prepare(place, port, events, nowhere)
-    with running(workload.command(), place / "daemon.log"):
+    workload = _prepare(place, serving.port, events, nowhere)
+    here = ENDPOINTS if nowhere is None else ENDPOINTS - 1
+    with (
+        fixture.arriving(workload, serving, last=here),
+        running(workload.command(), place / "daemon.log"),
+    ):
         _wait_until_delivered(workload, events)
     _check(workload, events)
     connection = connect(workload.database, mode="ro")

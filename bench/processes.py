@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,13 +61,17 @@ class Receiver:
     port: int
 
     @contextmanager
-    def expecting(self, requests: int) -> Iterator[None]:
-        """A block in which so many requests arrive. Raises BenchFailed when there were others."""
+    def expecting(self, requests: Callable[[], int]) -> Iterator[None]:
+        """A block in which so many requests arrive; how many is asked at its end.
+
+        Raises:
+            BenchFailed: there were more or fewer.
+        """
         before = self._count()
         yield
         arrived = self._count() - before - 1  # the question itself counts
-        if arrived != requests:
-            raise BenchFailed(f"{requests} requests were to be made, but {arrived} arrived")
+        if arrived != (expected := requests()):
+            raise BenchFailed(f"{expected} requests were to be made, but {arrived} arrived")
 
     def _count(self) -> int:
         """All requests so far, as nginx tells them: three numbers in the third line."""

@@ -87,7 +87,7 @@ def measure(scale: Scale) -> Result:
             found = {
                 "ingest": _ingest(files, size, spread=False),
                 SPREAD: _ingest(files, size, spread=True),
-                "whole delivery": _deliver(files, size),
+                "whole delivery": _deliver(files, size, serving),
             }
     lines = [(part, matches) for part in found for matches in MATCHES]
     multiples = {part: one.multiples() for part, one in found.items()}
@@ -218,7 +218,7 @@ def _take_in(
     return used / (taken - matches) * 1e6, held
 
 
-def _deliver(files: Files, size: Size) -> Found:
+def _deliver(files: Files, size: Size, serving: Receiver) -> Found:
     """What it costs to take them in, deliver them and record that."""
     crowd, alone = files("delivery")
     found = Found()
@@ -226,7 +226,8 @@ def _deliver(files: Files, size: Size) -> Found:
         for matches in MATCHES:
             kinds = [_kind(matches, 0)] * (size.delivered // matches)
             for workload, into in ((crowd, found.crowd), (alone[matches], found.alone)):
-                cost = _by_daemon(workload, kinds, matches)
+                with fixture.arriving(workload, serving):
+                    cost = _by_daemon(workload, kinds, matches)
                 into.setdefault(matches, []).append(cost)
     for workload in (crowd, *alone.values()):
         fixture.check_so_far(workload)
