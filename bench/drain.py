@@ -135,7 +135,7 @@ class Course:
         """Of the daemon."""
         place = self._place()
         workload = fixture.prepare(
-            place, port=self._serving.port, endpoints=endpoints, events=deliveries
+            place, port=self._serving.port, endpoints=endpoints, events=deliveries, apart=True
         )
         log = place / "daemon.log"
         with self._serving.expecting(lambda: deliveries):
@@ -158,7 +158,7 @@ def measure(scale: Scale) -> Result:
     size, found, program = SIZES[scale], Found(), shutil.which("wrk")
     with tempfile.TemporaryDirectory(prefix="webhookd-bench-") as name:
         folder = Path(name)
-        with receiver(folder) as serving:
+        with receiver(folder, endpoints=max(ENDPOINTS)) as serving:
             course = Course(folder, serving)
             for _ in range(size.rounds):
                 for endpoints in ENDPOINTS:
