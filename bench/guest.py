@@ -1,8 +1,9 @@
 """What the daemon costs its host: how long the host's own commits take, beside it and without it.
 
-A host commits an event at a time, at a steady pace: with no daemon, beside one that has nothing
-else to do, and beside one at full load, which delivers what it owes and takes in a large outbox at
-the same time. The three go by turns, each on a fresh file, and a round is compared within itself.
+A host commits an event at a time, at a steady pace: with no daemon, beside one under light load,
+which has these events alone to deliver, and beside one at full load, which delivers what it owes
+and takes in a large outbox at the same time. The three go by turns, each on a fresh file with as
+many rows in its outbox, and a round is compared within itself.
 """
 
 import shutil
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from bench import fixture
+from bench import filling, fixture
 from bench.chart import Chart, Goal
 from bench.figures import Spread, percentile, ratios
 from bench.host import Commit
@@ -163,20 +164,21 @@ def _figures(runs: Sequence[Run]) -> list[dict[str, object]]:
 
 def _alone(place: Path, serving: Receiver, commits: int) -> Run:
     """No daemon."""
-    return _host(fixture.prepare(place, port=serving.port, endpoints=1, events=0), commits)
+    return _host(filling.finished(place, _rows_before(commits), port=serving.port), commits)
 
 
 def _beside(place: Path, serving: Receiver, commits: int) -> Run:
     """A daemon that has only the host's events to deliver."""
-    workload = fixture.prepare(place, port=serving.port, endpoints=1, events=0)
+    before = _rows_before(commits)
+    workload = filling.finished(place, before, port=serving.port)
     with (
         fixture.arriving(workload, serving),
         running(workload.command(), _log(workload)) as daemon,
     ):
         wait_for_line(daemon, _log(workload), '"daemon.ready"')
         run = _host(workload, commits)
-        until(workload, lambda progress: progress.delivered == commits)
-    fixture.check_delivered(replace(workload, events=commits))
+        until(workload, lambda progress: progress.delivered == before + commits)
+    fixture.check_delivered(replace(workload, events=before + commits))
     return run
 
 
@@ -188,7 +190,7 @@ def _loaded(place: Path, serving: Receiver, commits: int) -> Run:
     store.close()
     connection = connect(workload.database, mode="rw")
     connection.execute("BEGIN IMMEDIATE")
-    fixture.insert(connection, range(BACKLOG, BACKLOG + _outbox(commits)))
+    fixture.insert(connection, range(BACKLOG, _rows_before(commits)))
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
@@ -198,7 +200,7 @@ def _loaded(place: Path, serving: Receiver, commits: int) -> Run:
         run = _host(workload, commits)
         after = Progress.of(workload)
     # What the host has added stands behind all this, and may not be reached at all.
-    if not after.pending or after.taken_in >= BACKLOG + _outbox(commits):
+    if not after.pending or after.taken_in >= _rows_before(commits):
         raise BenchFailed(f"the load was over before the host was: {after}")
     fixture.check_so_far(workload)
     seconds = after.at - before.at
@@ -211,13 +213,18 @@ ALONE: Final = "no daemon"
 LOADED: Final = "full load"
 RUNS: Final[dict[str, Callable[[Path, Receiver, int], Run]]] = {
     ALONE: _alone,
-    "idle daemon": _beside,
+    "light load": _beside,
     LOADED: _loaded,
 }
 
 
 def _outbox(commits: int) -> int:
     return OUTBOX_PER_SECOND * commits // PER_SECOND
+
+
+def _rows_before(commits: int) -> int:
+    """Of the outbox when the host begins, in each of the three files."""
+    return BACKLOG + _outbox(commits)
 
 
 def _log(workload: fixture.Workload) -> Path:
