@@ -44,6 +44,7 @@ def main() -> int:
     if unknown:
         parser.error(f"no benchmark {unknown[0]!r}; there are: {', '.join(BENCHES)}")
     scale = Scale.QUICK if chosen.quick else Scale.FULL
+    measured = report.code()
     for name in chosen.names or BENCHES:
         try:
             result = BENCHES[name](scale)
@@ -51,7 +52,7 @@ def main() -> int:
             print(f"bench: {name}: {error}", file=sys.stderr)
             return 1
         print(report.table(name, result))
-        print("written to", *report.save(name, result, scale), end="\n\n", flush=True)
+        print("written to", *report.save(name, result, scale, measured), end="\n\n", flush=True)
     return 0
 
 

@@ -78,7 +78,9 @@ def measure(scale: Scale) -> Result:
             files = _Files(folder, serving)
             for _ in range(size.rounds):
                 for pending, one in found.items():
-                    _run(files.get(pending), size.deliveries, one)
+                    workload = files.get(pending)
+                    with fixture.arriving(workload, serving):
+                        _run(workload, size.deliveries, one)
     few = found[size.pending[0]]
     multiples = {
         label: {

@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,8 +17,8 @@ from typing import Final
 from bench import fixture
 from bench.chart import Chart, Goal
 from bench.figures import Spread, ratios
-from bench.processes import ROOT, Receiver, module, output, receiver
-from bench.report import BenchFailed, Result, Scale
+from bench.processes import Receiver, module, output, receiver
+from bench.report import ROOT, BenchFailed, Result, Scale
 from webhookd.core.times import from_text
 
 ENDPOINTS: Final = (1, 50)
@@ -53,21 +52,39 @@ SIZES: Final = {
 }
 
 
+Shares = dict[str, dict[int, list[float]]]
+"""The daemon as a multiple of each reference, by the number of its endpoints."""
+
+
 @dataclass(slots=True)
 class Found:
-    """Rates of all rounds, of the references by the number of the daemon's endpoints."""
+    """Rates of all rounds, of the daemon by the number of its endpoints."""
 
     daemon: dict[int, list[float]] = field(default_factory=dict)
-    reference: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    before: dict[str, dict[int, list[float]]] = field(default_factory=dict)
+    """Of what is run right before each daemon, and compared with that one alone."""
+    once: dict[str, list[float]] = field(default_factory=dict)
+    """Of what is run once a round, and compared with all daemons of it."""
 
-    def add(self, label: str, endpoints: Sequence[int], rate: float) -> None:
-        """A reference's rate, to be compared with the daemon's with so many endpoints."""
-        for number in endpoints:
-            self.reference.setdefault((label, number), []).append(rate)
+    def precede(self, label: str, endpoints: int, rate: float) -> None:
+        """Add to `before`."""
+        self.before.setdefault(label, {}).setdefault(endpoints, []).append(rate)
 
-    def shares(self) -> dict[tuple[str, int], list[float]]:
+    def reference(self, label: str) -> list[float]:
+        """All rates of one reference."""
+        if label in self.once:
+            return self.once[label]
+        return [rate for rates in self.before[label].values() for rate in rates]
+
+    def shares(self) -> Shares:
         """The daemon as a multiple of each reference."""
-        return {key: ratios(self.daemon[key[1]], rates) for key, rates in self.reference.items()}
+        compared = self.before | {
+            label: dict.fromkeys(ENDPOINTS, rates) for label, rates in self.once.items()
+        }
+        return {
+            label: {number: ratios(self.daemon[number], rates) for number, rates in by.items()}
+            for label, by in compared.items()
+        }
 
 
 class Course:
@@ -95,7 +112,7 @@ class Course:
         workload = fixture.prepare(place, port=self._serving.port, endpoints=1, events=events)
         url = f"http://127.0.0.1:{self._serving.port}/webhooks/00"
         command = module(f"bench.scripts.{name}", workload.database, url)
-        with self._serving.expecting(events):
+        with self._serving.expecting(lambda: events):
             took = float(output(command, place / "script.log"))
         fixture.check_sent(workload)
         shutil.rmtree(place)
@@ -118,10 +135,10 @@ class Course:
         """Of the daemon."""
         place = self._place()
         workload = fixture.prepare(
-            place, port=self._serving.port, endpoints=endpoints, events=deliveries
+            place, port=self._serving.port, endpoints=endpoints, events=deliveries, apart=True
         )
         log = place / "daemon.log"
-        with self._serving.expecting(deliveries):
+        with self._serving.expecting(lambda: deliveries):
             output(workload.command("--drain"), log)
         fixture.check_delivered(workload)
         begun = from_text(fixture.first_attempt_at(workload))
@@ -141,18 +158,19 @@ def measure(scale: Scale) -> Result:
     size, found, program = SIZES[scale], Found(), shutil.which("wrk")
     with tempfile.TemporaryDirectory(prefix="webhookd-bench-") as name:
         folder = Path(name)
-        with receiver(folder) as serving:
+        with receiver(folder, endpoints=max(ENDPOINTS)) as serving:
             course = Course(folder, serving)
             for _ in range(size.rounds):
                 for endpoints in ENDPOINTS:
-                    found.add(BARE, [endpoints], course.loop(REQUESTS))
-                    found.add(H11, [endpoints], course.loop(size.requests_by_h11, "--h11"))
+                    found.precede(BARE, endpoints, course.loop(REQUESTS))
+                    found.precede(H11, endpoints, course.loop(size.requests_by_h11, "--h11"))
                     rate = course.daemon(endpoints, size.deliveries)
                     found.daemon.setdefault(endpoints, []).append(rate)
                 for label, script in SCRIPTS.items():
-                    found.add(label, ENDPOINTS, course.script(script, size.scripts))
+                    rate = course.script(script, size.scripts)
+                    found.once.setdefault(label, []).append(rate)
                 if program is not None:
-                    found.add(WRK, ENDPOINTS, course.wrk(program))
+                    found.once.setdefault(WRK, []).append(course.wrk(program))
             request_bytes = course.wire.stat().st_size
     shares = found.shares()
     return Result(
@@ -168,7 +186,7 @@ def measure(scale: Scale) -> Result:
         rows=_rows(found, shares),
         figures={
             "daemon_per_second": {_label(number): rates for number, rates in found.daemon.items()},
-            "reference_per_second": _by_name(found.reference),
+            "reference_per_second": found.once | _by_name(found.before),
             "daemon_as_multiple": _by_name(shares),
         },
         remarks=(
@@ -181,33 +199,29 @@ def measure(scale: Scale) -> Result:
     )
 
 
-Shares = dict[tuple[str, int], list[float]]
-
-
 def _rows(found: Found, shares: Shares) -> tuple[tuple[str, ...], ...]:
     daemon = [
         (_label(number), Spread.of(rates).text(), "", "", "")
         for number, rates in found.daemon.items()
     ]
     references = []
-    for label in dict.fromkeys(label for label, _ in found.reference):
-        rates = [rate for number in ENDPOINTS for rate in found.reference[label, number]]
-        multiples = (Spread.of(shares[label, number]).text(3) for number in ENDPOINTS)
+    for label, by in shares.items():
+        multiples = (Spread.of(by[number]).text(3) for number in ENDPOINTS)
         goal = f"at least {LEAST[label]:g}" if label in LEAST else ""
-        references.append((label, Spread.of(rates).text(), *multiples, goal))
+        references.append((label, Spread.of(found.reference(label)).text(), *multiples, goal))
     return (*daemon, *references)
 
 
 def _charts(found: Found, shares: Shares) -> tuple[Chart, ...]:
     rates = {f"webhookd, {_label(number)}": rates for number, rates in found.daemon.items()} | {
-        label: found.reference[label, ENDPOINTS[0]] for label, _ in found.reference if label != WRK
+        label: found.reference(label) for label in shares if label != WRK
     }
     return (
         Chart.of("Deliveries or requests a second", rates),
         *(
             Chart.of(
                 f"webhookd as a multiple of: {label}",
-                {_label(number): shares[label, number] for number in ENDPOINTS},
+                {_label(number): values for number, values in shares[label].items()},
                 goal=Goal(f"at least {least:g}", least),
                 decimals=2,
             )
@@ -217,7 +231,11 @@ def _charts(found: Found, shares: Shares) -> tuple[Chart, ...]:
 
 
 def _by_name(measured: Shares) -> dict[str, list[float]]:
-    return {f"{label}, {_label(number)}": values for (label, number), values in measured.items()}
+    return {
+        f"{label}, {_label(number)}": values
+        for label, by in measured.items()
+        for number, values in by.items()
+    }
 
 
 def _label(endpoints: int) -> str:

@@ -85,13 +85,13 @@ UPDATE webhookd_counters SET (numbers, pending) =
 )
 
 
-def finished(folder: Path, events: int) -> fixture.Workload:
+def finished(folder: Path, events: int, *, port: int = 9) -> fixture.Workload:
     """Make a file in `folder` with that many events, an aggregate each, delivered to one endpoint.
 
     Raises:
         BenchFailed: it is not what webhookd itself would have made of them.
     """
-    workload = fixture.prepare(folder, port=9, endpoints=1, events=0)
+    workload = fixture.prepare(folder, port=port, endpoints=1, events=0)
     return _fill(workload, events, 1, STEPS, FILL_FINISHED)
 
 

@@ -1,13 +1,15 @@
 """What the daemon is given: a file with subscriptions and events. And what it made of it."""
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from bench.processes import module
+from bench.processes import Receiver, addresses, module
 from bench.report import BenchFailed
+from bench.writing import ingesting
 from webhookd.core import model
 from webhookd.core.model import Event, SubscriptionId
 from webhookd.core.profiles import BUILT_IN
@@ -17,6 +19,14 @@ from webhookd.store import create, subscriptions
 from webhookd.store.driver import Connection, connect
 from webhookd.store.sqlite import SqliteStore, open_checked
 from webhookd.store.transaction import Session
+
+ATTEMPTS: Final = (
+    "SELECT count(*) FROM webhookd_attempts WHERE delivery IN"
+    " (SELECT id FROM webhookd_deliveries WHERE subscription <= ?)"
+)
+LOOPBACK: Final = "127.0.0.1"
+ALL: Final = (1 << 63) - 1
+"""Subscriptions: the key of the last one, at most."""
 
 SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="  # noqa: S105 - guards nothing
 
@@ -47,22 +57,24 @@ class Endpoint:
     port: int
     tenant: str = ""
     patterns: tuple[str, ...] = ("*",)
+    address: str = LOOPBACK
+    policy: Mapping[str, object] = field(default_factory=dict)
 
 
 def prepare(
-    folder: Path, *, port: int, endpoints: int, events: int, last_port: int | None = None
+    folder: Path, *, port: int, endpoints: int, events: int, apart: bool = False
 ) -> Workload:
     """Make a file in `folder` whose `events` are spread evenly over `endpoints` subscriptions.
 
     Each event is an aggregate of its own. Several subscriptions are told apart by tenant and path;
-    one alone has no tenant, and so gets every event. The last one may be at another port.
+    one alone has no tenant, and so gets every event. `apart`: each has an address of its own.
     """
-    ports = [port] * (endpoints - 1) + [last_port or port]
+    places = addresses(endpoints) if apart else [LOOPBACK] * endpoints
     workload = prepare_for(
         folder,
         [
-            Endpoint(at, f"tenant-{number:02d}" if endpoints > 1 else "")
-            for number, at in enumerate(ports)
+            Endpoint(port, f"tenant-{number:02d}" if endpoints > 1 else "", address=place)
+            for number, place in enumerate(places)
         ],
     )
     with Session(workload.database, write=True) as session, session.write() as transaction:
@@ -87,21 +99,21 @@ def prepare_for(folder: Path, endpoints: Sequence[Endpoint]) -> Workload:
                 subscriptions.NewSubscription(
                     id=SubscriptionId(f"wh_{number:022d}"),
                     name=f"endpoint {number}",
-                    url=f"http://127.0.0.1:{endpoint.port}/webhooks/{number:02d}",
+                    url=f"http://{endpoint.address}:{endpoint.port}/webhooks/{number:02d}",
                     events=endpoint.patterns,
                     tenant=endpoint.tenant,
                     profile="standard",
                     mode="",
                     method="POST",
                     headers=(),
-                    policy={},
+                    policy=dict(endpoint.policy),
                     managed_by="cli",
                 ),
                 [subscriptions.NewSecret(SECRET, is_reference=False)],
                 now,
             )
     config = folder / "config.toml"
-    config.write_text('database = "host.db"\n[egress]\nallow = ["127.0.0.1"]\n', encoding="utf-8")
+    config.write_text('database = "host.db"\n[egress]\nallow = ["127.0.0.0/8"]\n', encoding="utf-8")
     return Workload(database, config, 0)
 
 
@@ -132,14 +144,19 @@ def open_store(workload: Workload) -> SqliteStore:
     )
 
 
-def take_in(store: SqliteStore) -> None:
-    """Ingest all that is in the outbox, so that it is owed."""
+def take_in(store: SqliteStore) -> list[float]:
+    """Ingest all that is in the outbox, so that it is owed.
+
+    Returns:
+        Milliseconds for which each batch held the write lock.
+    """
     now = time.time_ns() // 1_000_000
-    more = True
+    held, more = [], True
     while more:
-        store.begin()
-        more = store.ingest(now).more
-        store.commit()
+        done, commit = ingesting(store, now)
+        held.append(commit())
+        more = done.more
+    return held
 
 
 def member(workload: Workload) -> Member:
@@ -167,6 +184,27 @@ def request(workload: Workload) -> Request:
     return member(workload).renderer.render(
         event, number=10_000, attempt=1, now=time.time_ns() // 1_000_000
     )
+
+
+@contextmanager
+def arriving(workload: Workload, serving: Receiver, *, last: int = ALL) -> Iterator[None]:
+    """A block whose attempts, as the file has them at its end, have each arrived, once.
+
+    `last`: of the subscriptions up to that key; the others are not at this receiver. The daemon
+    must have ended by the end of the block.
+
+    Raises:
+        BenchFailed: an attempt was recorded and not made, made twice, or made and not recorded.
+    """
+    before = _attempts(workload, last)
+    with serving.expecting(lambda: _attempts(workload, last) - before):
+        yield
+
+
+def _attempts(workload: Workload, last: int) -> int:
+    with closing(connect(workload.database, mode="ro")) as connection:
+        found: int = connection.execute(ATTEMPTS, (last,)).fetchone()[0]
+    return found
 
 
 def check_delivered(workload: Workload) -> None:

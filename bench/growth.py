@@ -19,6 +19,7 @@ from bench.chart import Chart, Goal
 from bench.figures import Spread, ratios
 from bench.report import BenchFailed, Result, Scale
 from bench.store import Batch
+from bench.writing import ingesting, recording
 from webhookd.core.model import DeliveryId
 from webhookd.daemon import recorder
 from webhookd.store.driver import Connection, connect
@@ -47,6 +48,8 @@ class Cost:
 
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
+    held: list[float] = field(default_factory=list)
+    """Milliseconds with the write lock; of what only reads there are none."""
 
 
 class File:
@@ -77,13 +80,13 @@ class File:
         """The second page."""
         self._poll(filling.STEPS * PAGE)
 
-    def ingest(self) -> None:
-        """A full batch, committed."""
-        self._store.begin()
-        taken = self._store.ingest(_now()).deliveries
-        self._store.commit()
-        if taken != BATCH_ROWS:
-            raise BenchFailed(f"{taken} deliveries of a batch of {BATCH_ROWS} rows")
+    def ingest(self) -> float:
+        """A full batch, committed; the milliseconds with the lock."""
+        done, commit = ingesting(self._store, _now())
+        held = commit()
+        if done.deliveries != BATCH_ROWS:
+            raise BenchFailed(f"{done.deliveries} deliveries of a batch of {BATCH_ROWS} rows")
+        return held
 
     def fill_outbox(self, newest: int | None) -> None:
         """What `ingest` takes in, of so many newest aggregates (None: of all); not measured."""
@@ -104,12 +107,12 @@ class File:
         for at in range(0, len(ids), recorder.BATCH):
             yield Batch.of(ids[at : at + recorder.BATCH], _now())
 
-    def record(self, batch: Batch) -> None:
-        """A batch of outcomes, committed."""
-        self._store.begin()
-        done = self._store.record(batch.records, batch.now)
-        self._store.commit()
+    def record(self, batch: Batch) -> float:
+        """A batch of outcomes, committed; the milliseconds with the lock."""
+        done, commit = recording(self._store, batch.records, batch.now)
+        held = commit()
         self._done += len(done.standings)
+        return held
 
     def check(self) -> None:
         """Raises BenchFailed unless all that was taken in was of aggregates that were there."""
@@ -163,12 +166,16 @@ def measure(scale: Scale) -> Result:
             "file_mib": f"{sizes[1] / (1 << 20):.0f} against {sizes[0] / (1 << 20):.0f}",
             "filled_in_s": f"{seconds:.1f}",
         },
-        columns=("", "CPU µs, small", "large", "wall µs, small", "large", "CPU ratio", "wall"),
+        columns=(
+            *("", "CPU µs, small", "large", "wall µs, small", "large", "CPU ratio", "wall"),
+            *("lock ms, small", "large"),
+        ),
         rows=tuple(_row(label, *both) for label, both in costs.items()),
         figures={
             label: {
                 "cpu_us": {"small": small.cpu, "large": large.cpu},
                 "wall_us": {"small": small.wall, "large": large.wall},
+                "lock_held_ms": {"small": small.held, "large": large.held},
                 "cpu_ratio_of_means": sum(large.cpu) / sum(small.cpu),
                 "wall_ratio_of_means": sum(large.wall) / sum(small.wall),
             }
@@ -178,6 +185,7 @@ def measure(scale: Scale) -> Result:
             "medians of the rounds; a ratio is of the two medians",
             "in brackets the ratio of the means: the checkpoints that some commits pay for count",
             f"goal: none over {GOAL:g}",
+            "lock: how long a batch holds the write lock, from its BEGIN to its COMMIT's end",
             f"of the newest: rows of the {SMALL:,} newest aggregates; of all: of any in the file",
             "status: opening the file and all that it reads; the start of a process is not in it",
         ),
@@ -207,7 +215,8 @@ def _row(label: str, small: Cost, large: Cost) -> tuple[str, ...]:
         low, high = Spread.of(one).median, Spread.of(other).median
         texts += [f"{low:,.0f}", f"{high:,.0f}"]
         ratios.append(f"{high / low:.2f} ({sum(other) / sum(one):.2f})")
-    return (label, *texts, *ratios)
+    held = (f"{Spread.of(one.held).median:.1f}" if one.held else "" for one in (small, large))
+    return (label, *texts, *ratios, *held)
 
 
 def _rounds(files: list[File], rounds: int) -> Costs:
@@ -224,14 +233,16 @@ def _rounds(files: list[File], rounds: int) -> Costs:
             for at, file in order:
                 file.fill_outbox(newest)
                 with _Timed(costs[label][at]):
-                    file.ingest()
+                    held = file.ingest()
+                costs[label][at].held.append(held)
         for at, file in order:
             for batch in file.owed():
                 if len(batch.records) < recorder.BATCH:
                     file.record(batch)
                     continue
                 with _Timed(costs[RECORD][at]):
-                    file.record(batch)
+                    held = file.record(batch)
+                costs[RECORD][at].held.append(held)
     return costs
 
 

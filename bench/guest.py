@@ -1,8 +1,9 @@
 """What the daemon costs its host: how long the host's own commits take, beside it and without it.
 
-A host commits an event at a time, at a steady pace: with no daemon, beside one that has nothing
-else to do, and beside one at full load, which delivers what it owes and takes in a large outbox at
-the same time. The three go by turns, each on a fresh file, and a round is compared within itself.
+A host commits an event at a time, at a steady pace: with no daemon, beside one under light load,
+which has these events alone to deliver, and beside one at full load, which delivers what it owes
+and takes in a large outbox at the same time. The three go by turns, each on a fresh file with as
+many rows in its outbox, and a round is compared within itself.
 """
 
 import shutil
@@ -14,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from bench import fixture
+from bench import filling, fixture
 from bench.chart import Chart, Goal
 from bench.figures import Spread, percentile, ratios
 from bench.host import Commit
-from bench.processes import host_commits, receiver, running, wait_for_line
+from bench.processes import Receiver, host_commits, receiver, running, wait_for_line
 from bench.progress import LOOK_EVERY, Progress, until
 from bench.report import BenchFailed, Result, Scale
 from webhookd.store.driver import connect
@@ -77,7 +78,7 @@ def measure(scale: Scale) -> Result:
                 for label, run in RUNS.items():
                     place = folder / str(turn)
                     place.mkdir()
-                    runs[label].append(run(place, serving.port, commits))
+                    runs[label].append(run(place, serving, commits))
                     shutil.rmtree(place)
     base = runs[ALONE]
     multiples = {
@@ -161,41 +162,45 @@ def _figures(runs: Sequence[Run]) -> list[dict[str, object]]:
     ]
 
 
-def _alone(place: Path, port: int, commits: int) -> Run:
+def _alone(place: Path, serving: Receiver, commits: int) -> Run:
     """No daemon."""
-    return _host(fixture.prepare(place, port=port, endpoints=1, events=0), commits)
+    return _host(filling.finished(place, _rows_before(commits), port=serving.port), commits)
 
 
-def _beside(place: Path, port: int, commits: int) -> Run:
+def _beside(place: Path, serving: Receiver, commits: int) -> Run:
     """A daemon that has only the host's events to deliver."""
-    workload = fixture.prepare(place, port=port, endpoints=1, events=0)
-    with running(workload.command(), _log(workload)) as daemon:
+    before = _rows_before(commits)
+    workload = filling.finished(place, before, port=serving.port)
+    with (
+        fixture.arriving(workload, serving),
+        running(workload.command(), _log(workload)) as daemon,
+    ):
         wait_for_line(daemon, _log(workload), '"daemon.ready"')
         run = _host(workload, commits)
-        until(workload, lambda progress: progress.delivered == commits)
-    fixture.check_delivered(replace(workload, events=commits))
+        until(workload, lambda progress: progress.delivered == before + commits)
+    fixture.check_delivered(replace(workload, events=before + commits))
     return run
 
 
-def _loaded(place: Path, port: int, commits: int) -> Run:
+def _loaded(place: Path, serving: Receiver, commits: int) -> Run:
     """A daemon that has more to deliver and to take in than it can while the host is at work."""
-    workload = fixture.prepare(place, port=port, endpoints=1, events=BACKLOG)
+    workload = fixture.prepare(place, port=serving.port, endpoints=1, events=BACKLOG)
     store = fixture.open_store(workload)
     fixture.take_in(store)
     store.close()
     connection = connect(workload.database, mode="rw")
     connection.execute("BEGIN IMMEDIATE")
-    fixture.insert(connection, range(BACKLOG, BACKLOG + _outbox(commits)))
+    fixture.insert(connection, range(BACKLOG, _rows_before(commits)))
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
     # Ready it is before anything of this is delivered.
-    with running(workload.command(), _log(workload)):
+    with fixture.arriving(workload, serving), running(workload.command(), _log(workload)):
         before = until(workload, lambda progress: progress.delivered > 0)
         run = _host(workload, commits)
         after = Progress.of(workload)
     # What the host has added stands behind all this, and may not be reached at all.
-    if not after.pending or after.taken_in >= BACKLOG + _outbox(commits):
+    if not after.pending or after.taken_in >= _rows_before(commits):
         raise BenchFailed(f"the load was over before the host was: {after}")
     fixture.check_so_far(workload)
     seconds = after.at - before.at
@@ -206,15 +211,20 @@ def _loaded(place: Path, port: int, commits: int) -> Run:
 
 ALONE: Final = "no daemon"
 LOADED: Final = "full load"
-RUNS: Final[dict[str, Callable[[Path, int, int], Run]]] = {
+RUNS: Final[dict[str, Callable[[Path, Receiver, int], Run]]] = {
     ALONE: _alone,
-    "idle daemon": _beside,
+    "light load": _beside,
     LOADED: _loaded,
 }
 
 
 def _outbox(commits: int) -> int:
     return OUTBOX_PER_SECOND * commits // PER_SECOND
+
+
+def _rows_before(commits: int) -> int:
+    """Of the outbox when the host begins, in each of the three files."""
+    return BACKLOG + _outbox(commits)
 
 
 def _log(workload: fixture.Workload) -> Path:

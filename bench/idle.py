@@ -89,7 +89,8 @@ def measure(scale: Scale) -> Result:
             full = _file(folder / "full", size.pending, serving)
             _look(found, full, size)
             _watch(found, empty, size)
-            _start(found, full, empty, size)
+            with fixture.arriving(full, serving):
+                _start(found, full, empty, size)
         fixture.check_so_far(full)
     rows = _rows(found, size)
     return Result(

@@ -1,6 +1,8 @@
 """Whether 49 healthy endpoints feel what the fiftieth does: it is healthy too, or it hangs.
 
-One that hangs takes connections and never answers. All fifty have an equal share of the events.
+One that hangs takes connections and never answers; its attempts time out after a second, and when
+the measurement begins it has failed often enough to be probed alone. All fifty have a host of their
+own and an equal share of the events.
 Looked at are the 49 in both cases: how soon events of a steady host arrive, and how fast a backlog
 is worked off. The two cases go by turns.
 """
@@ -9,8 +11,8 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -20,24 +22,41 @@ from bench import fixture
 from bench.chart import Chart, Goal
 from bench.figures import Spread, percentile, ratios
 from bench.journey import Carrier, Traffic, delays
-from bench.processes import free_port, receiver, running
+from bench.processes import (
+    Receiver,
+    addresses,
+    free_port,
+    receiver,
+    running,
+)
 from bench.report import BenchFailed, Result, Scale
 from webhookd.core.times import from_text
-from webhookd.store.driver import connect
+from webhookd.store.driver import Connection, connect
 
 ENDPOINTS: Final = 50
+HOSTS: Final = addresses(ENDPOINTS)
 PER_SECOND: Final = 100
 WITHIN: Final = 0.05
 """The goal: beside one that hangs, p99 and rate are within this share of those without."""
 DONE_WITHIN: Final = 120.0
 """Seconds that a backlog may take."""
 LOOK_EVERY: Final = 0.05
+TIMEOUT: Final = 1_000
+"""Milliseconds of an attempt, everywhere: short, so that many are over while it is measured."""
+FIRST: Final = 8
+"""Attempts at the fiftieth before the measurement: they fail where it hangs."""
 CONFIG: Final = '[delivery]\nshutdown_grace = "1s"\n'
 """What hangs at the end need not be waited for."""
 
 CASES: Final = {"50 healthy": 0, "49 healthy, 1 hangs": 1}
 """How many hang."""
 HEALTHY, HANGING = CASES
+
+ATTEMPTS: Final = (
+    "SELECT count(*), count(*) FILTER (WHERE error_class = 'timeout') FROM webhookd_attempts"
+    " WHERE delivery IN (SELECT id FROM webhookd_deliveries WHERE subscription = ?)"
+)
+"""All, and those that failed as they should where it hangs."""
 
 PENDING: Final = "SELECT sum(pending) FROM webhookd_counters WHERE subscription <= ?"
 STATES: Final = (
@@ -77,7 +96,7 @@ def measure(scale: Scale) -> Result:
         _hanging() as nowhere,
     ):
         folder = Path(name)
-        with receiver(folder) as serving:
+        with receiver(folder, endpoints=ENDPOINTS) as serving:
             for _ in range(size.rounds):
                 for case, hanging in CASES.items():
                     place = folder / str(next(numbers))
@@ -87,7 +106,7 @@ def measure(scale: Scale) -> Result:
                 for case, hanging in CASES.items():
                     place = folder / str(next(numbers))
                     port = nowhere if hanging else None
-                    rate[case].append(_rate(place, serving.port, size.backlog, port))
+                    rate[case].append(_rate(place, serving, size.backlog, port))
     figures = {"p50, ms": p50, "p99, ms": p99, "deliveries a second": rate}
     shares = {label: ratios(found[HANGING], found[HEALTHY]) for label, found in figures.items()}
     goals = {"p99, ms": 1 + WITHIN, "deliveries a second": 1 - WITHIN}
@@ -98,6 +117,8 @@ def measure(scale: Scale) -> Result:
             "events": size.events,
             "per_second": PER_SECOND,
             "backlog": size.backlog,
+            "timeout_ms": TIMEOUT,
+            "failed_before": FIRST,
             "receiver_of_the_backlog": serving.name,
         },
         columns=("of the 49", *CASES, "ratio", "goal"),
@@ -113,7 +134,7 @@ def measure(scale: Scale) -> Result:
         figures={**figures, "ratios": shares},
         remarks=(
             "median (lowest to highest) of the rounds; a ratio is of two runs of the same round",
-            "p50 and p99: from the host's commit to the first byte at the receiver",
+            "p50 and p99: from right before the host's COMMIT to the first byte at the receiver",
             "deliveries a second: from the first attempt at any of the 49 to the last one",
         ),
         charts=tuple(
@@ -135,38 +156,82 @@ def _goal(value: float) -> str:
 @contextmanager
 def _hanging() -> Iterator[int]:
     """The port of an endpoint whose kernel takes connections and requests, and nobody answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=1_000) as server:
+    with socket.create_server((HOSTS[-1], 0), backlog=1_000) as server:
         port: int = server.getsockname()[1]
         yield port
 
 
-def _prepare(place: Path, port: int, events: int, nowhere: int | None) -> fixture.Workload:
+def _prepare(place: Path, port: int, nowhere: int | None) -> fixture.Workload:
+    """A file with events for the last endpoint alone, for it to fail with."""
     place.mkdir()
-    workload = fixture.prepare(
-        place, port=port, endpoints=ENDPOINTS, events=events, last_port=nowhere
+    ports = [port] * (ENDPOINTS - 1) + [nowhere or port]
+    workload = fixture.prepare_for(
+        place,
+        [
+            fixture.Endpoint(at, _tenant(number), address=host, policy={"timeout": TIMEOUT})
+            for number, (at, host) in enumerate(zip(ports, HOSTS, strict=True))
+        ],
     )
     with workload.config.open("a", encoding="utf-8") as config:
         config.write(CONFIG)
+    rows = [(at, "supplier.created", _tenant(ENDPOINTS - 1)) for at in range(FIRST)]
+    _commit(workload, lambda host: fixture.insert_rows(host, rows))
     return workload
+
+
+def _tenant(number: int) -> str:
+    return f"tenant-{number:02d}"
+
+
+def _commit(workload: fixture.Workload, insert: Callable[[Connection], None]) -> None:
+    with closing(connect(workload.database, mode="rw", wait=10.0)) as host:
+        host.execute("BEGIN IMMEDIATE")
+        insert(host)
+        host.execute("COMMIT")
+
+
+def _tried(workload: fixture.Workload) -> tuple[int, int]:
+    """Attempts at the last endpoint, and how many of them timed out."""
+    with closing(connect(workload.database, mode="ro")) as connection:
+        attempts, failed = connection.execute(ATTEMPTS, (ENDPOINTS,)).fetchone()
+    return attempts, failed
+
+
+def _wait_until_tried(workload: fixture.Workload) -> None:
+    """Return once the last endpoint is as it will be: it has answered, or is in trouble."""
+    until = time.monotonic() + DONE_WITHIN
+    while _tried(workload)[0] < FIRST:
+        if time.monotonic() > until:
+            raise BenchFailed(f"the last endpoint was not tried {FIRST} times in {DONE_WITHIN:g} s")
+        time.sleep(LOOK_EVERY)
 
 
 def _delays(place: Path, events: int, nowhere: int | None) -> list[float]:
     """Milliseconds of each event of the 49's."""
     port = free_port()
-    workload = _prepare(place, port, 0, nowhere)
+    workload = _prepare(place, port, nowhere)
     traffic = Traffic(events, PER_SECOND, ENDPOINTS, elsewhere=1)
-    found = delays(workload, port, Carrier.daemon(workload), traffic)
-    _check(workload, events)
+    found = delays(
+        *(workload, port, Carrier.daemon(workload), traffic),
+        first=lambda: _wait_until_tried(workload),
+    )
+    _check(workload, events, nowhere, tried=FIRST + 1)
     shutil.rmtree(place)
     return found
 
 
-def _rate(place: Path, port: int, events: int, nowhere: int | None) -> float:
+def _rate(place: Path, serving: Receiver, events: int, nowhere: int | None) -> float:
     """Deliveries a second to the 49 together."""
-    workload = _prepare(place, port, events, nowhere)
-    with running(workload.command(), place / "daemon.log"):
+    workload = _prepare(place, serving.port, nowhere)
+    here = ENDPOINTS if nowhere is None else ENDPOINTS - 1
+    with (
+        fixture.arriving(workload, serving, last=here),
+        running(workload.command(), place / "daemon.log"),
+    ):
+        _wait_until_tried(workload)
+        _commit(workload, lambda host: fixture.insert(host, range(events), ENDPOINTS))
         _wait_until_delivered(workload, events)
-    _check(workload, events)
+    _check(workload, events, nowhere, tried=FIRST)  # it may be over before the next probe is
     connection = connect(workload.database, mode="ro")
     try:
         first, last = connection.execute(SPAN, (ENDPOINTS - 1,)).fetchone()
@@ -189,7 +254,7 @@ def _wait_until_delivered(workload: fixture.Workload, events: int) -> None:
         while time.monotonic() < until:
             taken_in = connection.execute("SELECT cursor FROM webhookd_file").fetchone()[0]
             pending = connection.execute(PENDING, (ENDPOINTS - 1,)).fetchone()[0]
-            if taken_in >= events and not pending:
+            if taken_in >= FIRST + events and not pending:
                 return
             time.sleep(LOOK_EVERY)
     finally:
@@ -197,8 +262,14 @@ def _wait_until_delivered(workload: fixture.Workload, events: int) -> None:
     raise BenchFailed(f"not delivered after {DONE_WITHIN:g} s: {pending} of {events} are pending")
 
 
-def _check(workload: fixture.Workload, events: int) -> None:
-    """Raises BenchFailed unless the 49 got all that was theirs, each with one attempt."""
+def _check(workload: fixture.Workload, events: int, nowhere: int | None, *, tried: int) -> None:
+    """Raises BenchFailed unless the 49 got all that was theirs, each with one attempt.
+
+    And unless at least `tried` attempts at the last one failed where it hangs, and there alone.
+    """
+    attempts, failed = _tried(workload)
+    if failed != (0 if nowhere is None else attempts) or attempts < tried:
+        raise BenchFailed(f"{failed} of {attempts} attempts at the last endpoint timed out")
     connection = connect(workload.database, mode="ro")
     try:
         states = connection.execute(STATES, (ENDPOINTS - 1,)).fetchall()

@@ -1,4 +1,4 @@
-"""From the host's commit to the first byte at the receiver: at a steady pace, and after silence.
+"""From the host's COMMIT to the first byte at the receiver: at a steady pace, and after silence.
 
 The reference is the least that would carry an event there (`bench.forwarder`). Under steady load
 the two have their turn on fresh files; after silence several files of each wait side by side, and
@@ -99,6 +99,7 @@ def measure(scale: Scale) -> Result:
         figures={"steady_ms": steady, "lone_ms": lone},
         remarks=(
             "median (lowest to highest) of the rounds, and of the lone events",
+            "from right before the host's COMMIT, so what that takes is in it",
             "a ratio is of two runs of the same round, or of two lone events that were neighbours",
             "after silence the daemon has to open a connection, the bare loop has kept its own",
             *(() if scale is Scale.FULL else (f"the full run is silent for a minute: {silence}",)),

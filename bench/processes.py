@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Final
 import httpx
 
 from bench.host import Commit
-from bench.report import BenchFailed
+from bench.report import ROOT, BenchFailed
 
 READY_WITHIN: Final = 30.0
 """Seconds that a process may take until it serves: an interpreter on a busy machine takes one."""
@@ -29,8 +29,6 @@ ENVIRONMENT: Final = {
     name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
 }
 """Of every process: as where nobody has told Python not to keep what it compiles."""
-
-ROOT: Final = Path(__file__).parent.parent
 
 NGINX: Final = """
 daemon off;
@@ -47,7 +45,7 @@ http {{
   uwsgi_temp_path {folder}/nginx-uwsgi;
   scgi_temp_path {folder}/nginx-scgi;
   server {{
-    listen 127.0.0.1:{port}{tls};
+    {listen}
     location / {{ return 200; }}
     location = /count {{ stub_status; }}
   }}
@@ -63,18 +61,27 @@ class Receiver:
     port: int
 
     @contextmanager
-    def expecting(self, requests: int) -> Iterator[None]:
-        """A block in which so many requests arrive. Raises BenchFailed when there were others."""
+    def expecting(self, requests: Callable[[], int]) -> Iterator[None]:
+        """A block in which so many requests arrive; how many is asked at its end.
+
+        Raises:
+            BenchFailed: there were more or fewer.
+        """
         before = self._count()
         yield
         arrived = self._count() - before - 1  # the question itself counts
-        if arrived != requests:
-            raise BenchFailed(f"{requests} requests were to be made, but {arrived} arrived")
+        if arrived != (expected := requests()):
+            raise BenchFailed(f"{expected} requests were to be made, but {arrived} arrived")
 
     def _count(self) -> int:
         """All requests so far, as nginx tells them: three numbers in the third line."""
         answer = httpx.get(f"http://127.0.0.1:{self.port}/count", trust_env=False)
         return int(answer.text.splitlines()[2].split()[2])
+
+
+def addresses(endpoints: int) -> list[str]:
+    """Of that many endpoints, each a host of its own: what is under way to one host is limited."""
+    return [f"127.0.0.{number + 1}" for number in range(endpoints)]
 
 
 def module(name: str, *arguments: object) -> list[str]:
@@ -132,20 +139,28 @@ def host_commits(
 
 
 @contextmanager
-def receiver(folder: Path, certificate: Path | None = None) -> Iterator[Receiver]:
+def receiver(
+    folder: Path, certificate: Path | None = None, *, endpoints: int = 1
+) -> Iterator[Receiver]:
     """nginx where there is one, else our own; both answer 200 to everything.
 
-    With `certificate` (PEM, its key in the same file) they speak TLS.
+    With `certificate` (PEM, its key in the same file) they speak TLS. `endpoints`: they serve at
+    the addresses of so many.
     """
     port = free_port()
     nginx = shutil.which("nginx")
     if nginx is None:
-        more = () if certificate is None else (f"--certificate={certificate}",)
+        more: tuple[str, ...] = () if certificate is None else (f"--certificate={certificate}",)
+        more = (*more, f"--addresses={','.join(addresses(endpoints))}")
         name, command = "bench.receiver", module("bench.receiver", port, *more)
     else:
         config = folder / "nginx.conf"
         tls = f" ssl; ssl_certificate {certificate}; ssl_certificate_key {certificate}"
-        text = NGINX.format(folder=folder, port=port, tls=tls if certificate else "")
+        listen = " ".join(
+            f"listen {address}:{port}{tls if certificate else ''};"
+            for address in addresses(endpoints)
+        )
+        text = NGINX.format(folder=folder, listen=listen)
         config.write_text(text, encoding="utf-8")
         name, command = "nginx", [nginx, "-p", str(folder), "-c", str(config)]
     with running(command, folder / "receiver.log") as process:

@@ -1,5 +1,6 @@
-"""`python -m bench.receiver PORT [--stamps=FILE] [--certificate=PEM]`: answers 200 to everything.
+"""`python -m bench.receiver PORT [--stamps=FILE] [--certificate=PEM] [--addresses=A,B]`.
 
+It answers 200 to everything, at 127.0.0.1 or where `--addresses` says.
 At `/count` it tells how many there were, in the form of nginx's stub_status. With `--certificate`
 it speaks TLS.
 
@@ -65,14 +66,14 @@ def _told() -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
-async def serve(port: int, stamps: TextIO | None, certificate: str) -> None:
+async def serve(addresses: list[str], port: int, stamps: TextIO | None, certificate: str) -> None:
     """Serve until the process is ended."""
     loop = asyncio.get_running_loop()
     context = None
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
-    server = await loop.create_server(lambda: Receiving(stamps), "127.0.0.1", port, ssl=context)
+    server = await loop.create_server(lambda: Receiving(stamps), addresses, port, ssl=context)
     await server.serve_forever()
 
 
@@ -85,4 +86,5 @@ def option(name: str) -> str:
 if __name__ == "__main__":
     path = option("stamps")
     with Path(path).open("w", encoding="utf-8") if path else nullcontext() as file:
-        asyncio.run(serve(int(sys.argv[1]), file, option("certificate")))
+        places = (option("addresses") or "127.0.0.1").split(",")
+        asyncio.run(serve(places, int(sys.argv[1]), file, option("certificate")))

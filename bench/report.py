@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from webhookd import __version__
 from webhookd.core.times import to_text
 from webhookd.store.driver import library_version
 
-RESULTS: Final = Path(__file__).parent / "results"
+ROOT: Final = Path(__file__).parent.parent
+RESULTS: Final = ROOT / "bench" / "results"
+MEASURED: Final = ("webhookd", "bench", "pyproject.toml", "uv.lock", ":!bench/results")
+"""What figures depend on, for git; what is written here is not."""
 DIGITS: Final = 5
 LIST: Final = re.compile(r"\[[^][{}\"]*\]")
 """One of numbers alone, in JSON."""
@@ -60,6 +64,32 @@ def machine() -> dict[str, object]:
     }
 
 
+def code(root: Path = ROOT) -> dict[str, object]:
+    """Which code is measured; to be asked before it is.
+
+    Returns:
+        `commit` ('' where git cannot tell), and `changed`: whether the code is another than that
+        commit's (None where git cannot tell).
+    """
+    # The first line is empty at the top of a work tree: one that only lies around us is not ours.
+    found = _git(root, "rev-parse", "--show-prefix", "HEAD")
+    prefix, _, commit = found.partition("\n")
+    if prefix or not commit:
+        return {"commit": "", "changed": None}
+    return {"commit": commit.strip(), "changed": bool(_git(root, "status", "-s", "--", *MEASURED))}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """What git says; `''` where it cannot."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
 def versions() -> dict[str, str]:
     """Of all that the figures depend on."""
     return {
@@ -90,14 +120,18 @@ def table(name: str, result: Result) -> str:
     )
 
 
-def save(name: str, result: Result, scale: Scale) -> list[Path]:
-    """Write the JSON and the chart in place of the ones before; returns where they lie."""
+def save(name: str, result: Result, scale: Scale, measured: dict[str, object]) -> list[Path]:
+    """Write the JSON and the chart in place of the ones before; returns where they lie.
+
+    `measured`: what `code` said before.
+    """
     RESULTS.mkdir(exist_ok=True)
     stem = name if scale is Scale.FULL else f"{name}.quick"
     document = {
         "bench": name,
         "at": to_text(time.time_ns() // 1_000_000),
         "command": sys.argv[1:],
+        "code": measured,
         "machine": machine(),
         "versions": versions(),
         "settings": result.settings,

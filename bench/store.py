@@ -1,10 +1,10 @@
 """What recording a batch of outcomes costs, by the way in which it reaches SQLite.
 
-Ours is measured as it is: `SqliteStore.record` on the main thread, `COMMIT` in a worker thread. It
-reads each row, moves it by the state machine and brings the next in line to the head. Beside it
-stand bare writes of the same rows, worked out beforehand and without any of that: on the main
-thread, row by row in a worker thread, and as one statement a table in a worker thread. So they show
-what the way costs, and what a way could save at most.
+Ours is measured as it is: the rows are read and what becomes of them is worked out before the lock
+is taken, `SqliteStore.record` writes it on the main thread, and `COMMIT` is in a worker thread.
+Beside it stand bare writes of the same rows, worked out beforehand and without any of that: on the
+main thread, row by row in a worker thread, and as one statement a table in a worker thread. So they
+show what the way costs, and what a way could save at most.
 
 Each is measured while the event loop has nothing else to do, and while it is busy with Python work
 like that of HTTP. How long the loop stands still, and how much of its time is lost, is told by a
@@ -32,16 +32,17 @@ from bench import fixture
 from bench.chart import Chart
 from bench.figures import ratios
 from bench.report import BenchFailed, Result, Scale
+from bench.writing import recording
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryId, DeliveryState
 from webhookd.core.storage import AttemptNote, Record
 from webhookd.core.times import to_text
+from webhookd.daemon.recorder import BATCH
 from webhookd.daemon.run import SWITCH_INTERVAL
 from webhookd.store.book import INSERT_ATTEMPT, UPDATE
 from webhookd.store.driver import Connection, connect
 from webhookd.store.sqlite import SqliteStore
 
-BATCH: Final = 200
 PYTHONS_OWN_INTERVAL: Final = 0.005
 FIRST_SEQUENCE: Final = 1 << 40
 """Of the bare writes: far above all that ours gives out, so that the two never meet."""
@@ -110,59 +111,64 @@ class Batch:
 
 
 class Ways:
-    """The ways, on one file: ours on the store's own connection, the others on one of theirs."""
+    """The ways, on one file: ours on the store's own connection, the others on one of theirs.
+
+    Each gives the milliseconds for which it held the write lock.
+    """
 
     def __init__(self, store: SqliteStore, connection: Connection) -> None:
         self._store = store
         self._connection = connection
+        self._since = 0
 
-    async def ours(self, batch: Batch) -> None:
+    async def ours(self, batch: Batch) -> float:
         """The daemon's own code."""
-        self._store.begin()
-        self._store.record(batch.records, batch.now)
-        await trio.to_thread.run_sync(self._store.commit)
+        _, commit = recording(self._store, batch.records, batch.now)
+        return await trio.to_thread.run_sync(commit)
 
-    async def bare_inline(self, batch: Batch) -> None:
+    async def bare_inline(self, batch: Batch) -> float:
         """Bare statements on the main thread, the commit in a worker thread."""
         self._begin()
         self._row_by_row(batch)
-        await trio.to_thread.run_sync(self._commit, batch)
+        return await trio.to_thread.run_sync(self._commit, batch)
 
-    async def rows_in_thread(self, batch: Batch) -> None:
+    async def rows_in_thread(self, batch: Batch) -> float:
         """Everything in a worker thread, `executemany` over the rows."""
 
-        def work() -> None:
+        def work() -> float:
             self._begin()
             self._row_by_row(batch)
-            self._commit(batch)
+            return self._commit(batch)
 
-        await trio.to_thread.run_sync(work)
+        return await trio.to_thread.run_sync(work)
 
-    async def set_in_thread(self, batch: Batch) -> None:
+    async def set_in_thread(self, batch: Batch) -> float:
         """Everything in a worker thread, one statement a table over `json_each`."""
 
-        def work() -> None:
-            self._begin()
+        def work() -> float:
             packed = json.dumps(batch.packed)
+            self._begin()
             self._connection.execute(UPDATE_ALL, (packed,))
             self._connection.execute(INSERT_ALL, (packed,))
-            self._commit(batch)
+            return self._commit(batch)
 
-        await trio.to_thread.run_sync(work)
+        return await trio.to_thread.run_sync(work)
 
     def _begin(self) -> None:
+        self._since = time.perf_counter_ns()
         self._connection.execute("BEGIN IMMEDIATE")
 
     def _row_by_row(self, batch: Batch) -> None:
         self._connection.executemany(UPDATE, batch.updates)
         self._connection.executemany(INSERT_ATTEMPT, batch.attempts)
 
-    def _commit(self, batch: Batch) -> None:
+    def _commit(self, batch: Batch) -> float:
         self._connection.execute(COUNT, (len(batch.updates), to_text(batch.now)))
         self._connection.execute("COMMIT")
+        return (time.perf_counter_ns() - self._since) / 1e6
 
 
-Way = Callable[[Batch], Awaitable[None]]
+Way = Callable[[Batch], Awaitable[float]]
 
 
 @dataclass(slots=True)
@@ -171,6 +177,8 @@ class Measured:
 
     took: list[float] = field(default_factory=list)
     """Milliseconds from the start to the end of the commit."""
+    held: list[float] = field(default_factory=list)
+    """Of these, with the write lock."""
     stood_still: list[float] = field(default_factory=list)
     """Milliseconds for which nothing else ran, at the longest."""
     lost: list[float] = field(default_factory=list)
@@ -182,6 +190,7 @@ class Measured:
         return (
             f"{took:.1f} / {max(self.took):.1f}",
             f"{took * 1000 / BATCH:.0f}",
+            f"{statistics.median(self.held):.1f} / {max(self.held):.1f}",
             f"{statistics.median(self.stood_still):.1f} / {max(self.stood_still):.1f}",
             f"{statistics.median(self.lost):.1f}" if self.lost else "",
         )
@@ -220,13 +229,14 @@ class Neighbour:
         """Measure one batch."""
         await trio.sleep(0.01)
         self._turns, self._longest, begun = 0, 0.0, time.perf_counter()
-        await way(batch)
+        held = await way(batch)
         took = time.perf_counter() - begun
         turns = self._turns
         await trio.lowlevel.checkpoint()
         if not self._busy:
             await trio.sleep(2 * self.NAP)  # the nap that was under way ends
         into.took.append(took * 1000)
+        into.held.append(held)
         into.stood_still.append(max(0.0, self._longest - self._slice) * 1000)
         if self._busy:
             into.lost.append(max(0.0, took - turns * self._slice) * 1000)
@@ -254,6 +264,7 @@ def measure(scale: Scale) -> Result:
             "way",
             "ms a batch",
             "µs a row",
+            "with the lock, ms",
             "loop stands still, ms",
             "lost, ms",
         ),
@@ -261,13 +272,15 @@ def measure(scale: Scale) -> Result:
         figures={
             " / ".join(label): {
                 "ms": found.took,
+                "lock_held_ms": found.held,
                 "stood_still_ms": found.stood_still,
                 "lost_ms": found.lost,
             }
             for label, found in measured.items()
         },
         remarks=(
-            "median / highest of the batches; standing still: of the longest time in each batch",
+            "median / highest of the batches; with the lock: from its BEGIN to its COMMIT's end",
+            "standing still: of the longest time in each batch",
             "lost: of the loop's time in one batch, what the busy task could not use",
             "bare: neither reads a row nor decides anything; only ours does the daemon's work",
         ),

@@ -55,10 +55,19 @@ class Found:
 
     crowd: dict[int, list[float]] = field(default_factory=dict)
     alone: dict[int, list[float]] = field(default_factory=dict)
+    crowd_held: dict[int, list[float]] = field(default_factory=dict)
+    """Milliseconds with the write lock, batch by batch; only of ingest."""
+    alone_held: dict[int, list[float]] = field(default_factory=dict)
 
     def multiples(self) -> dict[int, list[float]]:
         """In the crowd as a multiple of without."""
         return {matches: ratios(self.crowd[matches], self.alone[matches]) for matches in MATCHES}
+
+    def held(self, matches: int) -> tuple[str, str]:
+        """The cells of a table's line: the medians, where there are any."""
+        both = (self.crowd_held.get(matches), self.alone_held.get(matches))
+        first, second = (f"{Spread.of(one).median:.1f}" if one else "" for one in both)
+        return first, second
 
 
 Files = Callable[[str], tuple[fixture.Workload, dict[int, fixture.Workload]]]
@@ -78,7 +87,7 @@ def measure(scale: Scale) -> Result:
             found = {
                 "ingest": _ingest(files, size, spread=False),
                 SPREAD: _ingest(files, size, spread=True),
-                "whole delivery": _deliver(files, size),
+                "whole delivery": _deliver(files, size, serving),
             }
     lines = [(part, matches) for part in found for matches in MATCHES]
     multiples = {part: one.multiples() for part, one in found.items()}
@@ -97,6 +106,8 @@ def measure(scale: Scale) -> Result:
             "of no more",
             "ratio",
             "goal",
+            f"lock ms, of {CROWD:,}",
+            "of no more",
         ),
         rows=tuple(
             (
@@ -106,16 +117,24 @@ def measure(scale: Scale) -> Result:
                 Spread.of(found[part].alone[matches]).text(),
                 Spread.of(multiples[part][matches]).text(2),
                 "" if part == SPREAD else f"at most {MOST:g}",
+                *found[part].held(matches),
             )
             for part, matches in lines
         ),
         figures={
-            part: {"crowd_us": one.crowd, "alone_us": one.alone, "multiples": multiples[part]}
+            part: {
+                "crowd_us": one.crowd,
+                "alone_us": one.alone,
+                "multiples": multiples[part],
+                "crowd_lock_held_ms": one.crowd_held,
+                "alone_lock_held_ms": one.alone_held,
+            }
             for part, one in found.items()
         },
         remarks=(
             "median (lowest to highest) of the rounds; a ratio is of two runs of the same round",
             "the same event type again and again; for others each time: each event has another one",
+            "lock: how long a batch of ingest holds it, from BEGIN to COMMIT's end, the median",
             "the CPU of an event is shared among its deliveries, so ingest is dearest for one",
             "a whole delivery to 1,000 subscriptions makes few over each connection, and is dearer",
         ),
@@ -171,29 +190,35 @@ def _ingest(files: Files, size: Size, *, spread: bool) -> Found:
             groups = CROWD // matches if spread else 1
             # One more, as the first is not counted.
             kinds = [_kind(matches, at % groups) for at in range(size.taken_in // matches + 1)]
-            for workload, into in ((crowd, found.crowd), (alone[matches], found.alone)):
-                cost = _take_in(workload, kinds, matches)
+            for workload, into, with_lock in (
+                (crowd, found.crowd, found.crowd_held),
+                (alone[matches], found.alone, found.alone_held),
+            ):
+                cost, held = _take_in(workload, kinds, matches)
                 into.setdefault(matches, []).append(cost)
+                with_lock.setdefault(matches, []).extend(held)
     return found
 
 
-def _take_in(workload: fixture.Workload, kinds: list[str], matches: int) -> float:
-    """CPU of a delivery in µs."""
+def _take_in(
+    workload: fixture.Workload, kinds: list[str], matches: int
+) -> tuple[float, list[float]]:
+    """CPU of a delivery in µs, and the milliseconds that each batch held the lock."""
     before = Progress.of(workload).taken_in
     with closing(fixture.open_store(workload)) as store:
         _commit(workload, kinds[:1])
         fixture.take_in(store)  # that reads the subscriptions
         _commit(workload, kinds[1:])
         used = time.process_time()
-        fixture.take_in(store)
+        held = fixture.take_in(store)
         used = time.process_time() - used
     taken = Progress.of(workload).taken_in - before
     if taken != len(kinds) * matches:
         raise BenchFailed(f"{len(kinds)} events for {matches} each made {taken} deliveries")
-    return used / (taken - matches) * 1e6
+    return used / (taken - matches) * 1e6, held
 
 
-def _deliver(files: Files, size: Size) -> Found:
+def _deliver(files: Files, size: Size, serving: Receiver) -> Found:
     """What it costs to take them in, deliver them and record that."""
     crowd, alone = files("delivery")
     found = Found()
@@ -201,7 +226,8 @@ def _deliver(files: Files, size: Size) -> Found:
         for matches in MATCHES:
             kinds = [_kind(matches, 0)] * (size.delivered // matches)
             for workload, into in ((crowd, found.crowd), (alone[matches], found.alone)):
-                cost = _by_daemon(workload, kinds, matches)
+                with fixture.arriving(workload, serving):
+                    cost = _by_daemon(workload, kinds, matches)
                 into.setdefault(matches, []).append(cost)
     for workload in (crowd, *alone.values()):
         fixture.check_so_far(workload)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.processes import ENVIRONMENT, ROOT
-from bench.report import BenchFailed
+from bench.processes import ENVIRONMENT
+from bench.report import ROOT, BenchFailed
 
 TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 UTIME: Final = 11
