@@ -164,6 +164,34 @@ def test_B9_a_new_row_after_a_restore_is_a_new_event(box: Box, tmp_path: Path, b
     again.close()
 
 
+def test_B9_the_second_of_two_restores_in_a_row_gives_no_id_out_again(
+    box: Box, tmp_path: Path
+) -> None:
+    """The first backup was the wrong one: an older one is put in its place at once."""
+    copies = tmp_path / "older.db", tmp_path / "newer.db"
+    for copy in copies:
+        box.host.execute("VACUUM INTO ?", (str(copy),))
+        box.put(aggregate_id="S-1")
+        box.ingest()
+    lost = box.rows("SELECT event_id FROM webhookd_events")
+    lock = lockfile.LockFile.acquire(box.path)
+    lock.write(**box.store.mark())
+    lock.release()
+    box.close()
+    for copy in reversed(copies):
+        for suffix in ("-wal", "-shm"):
+            box.path.with_name(box.path.name + suffix).unlink(missing_ok=True)
+        copy.replace(box.path)
+        done = acceptance.accept_restore(box.path)
+        assert (done.ids, done.reached) == (acceptance.Ids.ABOVE, 2)
+    again = Box(box.path, known_mark=lockfile.read(box.path))
+    assert again.put(aggregate_id="S-1") > 2
+    again.ingest()
+    (made,) = again.rows("SELECT event_id FROM webhookd_events")
+    assert made not in lost
+    again.close()
+
+
 def test_a_restore_without_its_mark_knows_nothing_of_ids(box: Box) -> None:
     box.put()
     box.ingest()

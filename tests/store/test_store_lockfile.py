@@ -60,8 +60,29 @@ def test_B9_the_mark_outlives_the_next_daemons_first_words(database: Path) -> No
     first.release()
     second = LockFile.acquire(database)
     second.write(pid=2)
-    assert lockfile.read(database) == {"pid": 2, **mark}
+    assert lockfile.read(database) == {"pid": 2, **mark, lockfile.HIGHEST_ID: 4}
     second.release()
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["told of", "written before it was told of"])
+def test_B9_the_highest_id_of_a_file_never_goes_down(database: Path, old: bool) -> None:
+    lock = LockFile.acquire(database)
+    lock.write(uuid="u", outbox_id=9)
+    lock.release()
+    if old:
+        lockfile.beside(database).write_text('{"uuid":"u","outbox_id":9}\n')
+    lock = LockFile.acquire(database)
+    lock.write(uuid="u", outbox_id=4)  # a restore
+    lock.write(uuid="u", outbox_id=5)
+    assert lockfile.highest_id(lockfile.read(database)) == 9
+    lock.write(uuid="another", outbox_id=2)
+    assert lockfile.highest_id(lockfile.read(database)) == 2
+    lock.release()
+
+
+@pytest.mark.parametrize("mark", [{}, {"outbox_id": None}, {"highest_outbox_id": "many"}])
+def test_a_mark_that_tells_of_no_id(mark: dict[str, object]) -> None:
+    assert lockfile.highest_id(mark) == lockfile.BELOW_ALL
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'"text"'])

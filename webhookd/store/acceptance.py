@@ -170,12 +170,13 @@ def _raise_ids(
     connection: Connection, file: files.FileRow, mark: Mapping[str, object]
 ) -> tuple[Ids, int]:
     """Keep new rows from ids that were taken in before; and the highest of those."""
-    reached = max(files.seen_before(file, mark, "outbox_id"), 0)
+    known = mark.get("uuid") == file.uuid
+    reached = max(lockfile.highest_id(mark), 0) if known else 0
     if not file.outbox_ours:
         # Keys in a ledger are the host's own words, and no row gets one by counting.
         counts = sources.read(connection).kind == "integer"
         return (Ids.HOSTS if counts else Ids.ABOVE), reached
-    if mark.get("uuid") != file.uuid:
+    if not known:
         return Ids.UNKNOWN, 0
     if reached and raise_ids(connection, file.outbox_table, file.cursor, reached):
         return Ids.ABOVE, reached

@@ -23,7 +23,14 @@ SIZE: Final = 1024
 """Bytes written each time: one page's worth, so that a reader sees one whole line."""
 
 MARK: Final = ("uuid", "epoch", "sequence", "outbox_id")
-"""The fields that outlive the daemon that wrote them: the high-water mark."""
+"""What a file is held against: the high-water mark. A restore that is accepted lowers it."""
+
+HIGHEST_ID: Final = "highest_outbox_id"
+"""The highest outbox id that this file ever took in. No restore lowers it: what was lost by one
+restore must not come again after the next."""
+
+KEPT: Final = (*MARK, HIGHEST_ID)
+"""The fields that outlive the daemon that wrote them."""
 
 LOCK_TRIES: Final = 5
 LOCK_PAUSE: Final = 0.01
@@ -50,7 +57,7 @@ class LockFile:
         self._found = _content(path)
         # Until a new mark is written the old one must not be lost, whatever else is.
         self._content: dict[str, Any] = {
-            name: value for name, value in self._found.items() if name in MARK
+            name: value for name, value in self._found.items() if name in KEPT
         }
 
     @classmethod
@@ -85,6 +92,11 @@ class LockFile:
 
         A disk that cannot be written stops no delivery: the heartbeat grows old, and that says it.
         """
+        if "outbox_id" in changes:
+            # Of another file no number says anything.
+            same = changes.get("uuid", self._content.get("uuid")) == self._content.get("uuid")
+            before = highest_id(self._content) if same else BELOW_ALL
+            changes[HIGHEST_ID] = max(before, highest_id(changes))
         self._content.update(changes)
         line = json.dumps(self._content, separators=(",", ":")).encode()
         with contextlib.suppress(OSError):
@@ -120,6 +132,12 @@ class LockFile:
         if not os.fstat(self._descriptor).st_size:
             self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
+
+
+def highest_id(mark: Mapping[str, object]) -> int:
+    """The highest outbox id that a mark tells of; `BELOW_ALL` where it tells of none."""
+    ids = (mark.get(HIGHEST_ID), mark.get("outbox_id"))
+    return max((one for one in ids if isinstance(one, int)), default=BELOW_ALL)
 
 
 def unusable(database: Path) -> str | None:
