@@ -22,7 +22,7 @@ from webhookd.store import deliveries, instructions, lockfile, preflight, ranges
 from webhookd.store import file as files
 from webhookd.store.driver import Connection
 from webhookd.store.ingest import judge, take
-from webhookd.store.outbox import raise_ids
+from webhookd.store.outbox import raise_ids, raising
 from webhookd.store.recipients import Terms
 from webhookd.store.transaction import Session
 
@@ -71,6 +71,8 @@ class Restored:
     outbox is gone or was made anew, which the outlook tells of."""
     table: str
     """The outbox."""
+    raising: str
+    """The statement that raises its ids, where that is left to a person; '' where there is none."""
 
 
 def accept_move(database: Path) -> bool:
@@ -107,9 +109,10 @@ def accept_restore(database: Path) -> Restored:
             before, connection = transaction.file, transaction.connection
             transaction.file = files.accept_restore(connection, before, mark)
             ids, reached = _raise_ids(connection, before, mark)
+            by_hand = raising(connection, before.outbox_table, reached or "N")
             owed = connection.execute(OWED).fetchone()[0]
         lock.write(pid=None, **files.as_mark(session.file))
-        return Restored(session.file.epoch, owed, ids, reached, before.outbox_table)
+        return Restored(session.file.epoch, owed, ids, reached, before.outbox_table, by_hand)
 
 
 def accept_clone(

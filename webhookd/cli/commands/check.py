@@ -20,7 +20,6 @@ from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError, WebhookdError
 from webhookd.store import acceptance, subscriptions
 from webhookd.store.deliveries import latest_types
 from webhookd.store.inspection import inspect
-from webhookd.store.outbox import raising
 
 
 @click.command()
@@ -175,7 +174,7 @@ def _restore(app: App) -> Iterator[Finding]:
         f"{counted(done.owed, 'delivery', 'deliveries')} owed by it"
     )
     same = "and receivers drop an event that has the id and the content of one they know"
-    above = raising(done.table, done.reached or "N")
+    how = f": {done.raising}" if done.raising else ""
     match done.ids:
         case acceptance.Ids.ABOVE:
             if done.reached:
@@ -188,7 +187,7 @@ def _restore(app: App) -> Iterator[Finding]:
                 Level.WARNING,
                 "restore",
                 f"new rows of {done.table} can get ids{up_to} that were used before, {same}; the "
-                f"table is the host's own, so let the host raise its ids (AUTOINCREMENT: {above})",
+                f"table is the host's own, so let the host raise its ids{how}",
             )
         case acceptance.Ids.UNKNOWN:
             yield Finding(Level.OK, "restore", said)
@@ -197,7 +196,7 @@ def _restore(app: App) -> Iterator[Finding]:
                 "restore",
                 "the lock file beside it says nothing of this file, so new rows of "
                 f"{done.table} can get ids that were used before, {same}; raise them above all "
-                f"that there were: {above}",
+                f"that there were{how}",
             )
         case _:
             assert_never(done.ids)
