@@ -201,7 +201,7 @@ def test_B9_a_restore_says_where_ids_can_come_again(webhookd, tmp_path):
     beside(webhookd.database.resolve()).unlink()
     warned = [one for one in findings(webhookd, "--accept-restore") if one[1] == "restore"][1]
     assert warned[0] == "warning"
-    assert "the lock file beside it says nothing of this file" in warned[2]
+    assert "the lock file beside it does not say how far the ids of this file went" in warned[2]
     assert warned[2].endswith("UPDATE sqlite_sequence SET seq = max(seq, N) WHERE name = 'outbox'")
 
     home = tmp_path / "theirs"

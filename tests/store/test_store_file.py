@@ -8,7 +8,7 @@ import pytest
 
 from tests.store.conftest import NOW, Box
 from webhookd.errors import AnotherDaemon, DatabaseError, OutboxUnreadable, Refused
-from webhookd.store import acceptance, lockfile, schema, status
+from webhookd.store import acceptance, lockfile, ranges, schema, status
 from webhookd.store import file as files
 from webhookd.store.file import FileRow
 from webhookd.store.transaction import open_session
@@ -189,6 +189,30 @@ def test_B9_the_second_of_two_restores_in_a_row_gives_no_id_out_again(
     again.ingest()
     (made,) = again.rows("SELECT event_id FROM webhookd_events")
     assert made not in lost
+    again.close()
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["at last", "at once"])
+def test_B9_a_restore_takes_an_id_away_above_which_there_is_none(
+    box: Box, tmp_path: Path, at_once: bool
+) -> None:
+    """Raised above that one, nobody could insert: it is what the restore was made for."""
+    copy = tmp_path / "backup.db"
+    box.host.execute("VACUUM INTO ?", (str(copy),))
+    mark = lockfile.LockFile.acquire(box.path)
+    if not at_once:
+        box.put()
+        box.ingest()
+        mark.write(**box.store.mark())
+    box.host.execute("INSERT INTO outbox (id, event_type) VALUES (?, 'a.b')", (ranges.HIGHEST,))
+    box.ingest()
+    mark.release()
+    done = restored(box, copy)
+    assert (done.ids, done.reached) == (
+        (acceptance.Ids.UNKNOWN, 0) if at_once else (acceptance.Ids.ABOVE, 1)
+    )
+    again = Box(box.path, known_mark=lockfile.read(box.path))
+    assert 1 <= again.put() < lockfile.MOST
     again.close()
 
 

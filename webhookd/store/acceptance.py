@@ -55,7 +55,7 @@ class Ids(StrEnum):
     HOSTS = "hosts"
     """They can come again: the table is the host's own."""
     UNKNOWN = "unknown"
-    """They can come again: how far they went nobody knows, for there is no mark of this file."""
+    """They can come again: how far they went nobody knows, for no mark of this file says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +173,8 @@ def _raise_ids(
     connection: Connection, file: files.FileRow, mark: Mapping[str, object]
 ) -> tuple[Ids, int]:
     """Keep new rows from ids that were taken in before; and the highest of those."""
-    known = mark.get("uuid") == file.uuid
-    reached = max(lockfile.highest_id(mark), 0) if known else 0
+    highest = lockfile.highest_id(mark) if mark.get("uuid") == file.uuid else lockfile.BELOW_ALL
+    known, reached = highest != lockfile.BELOW_ALL, max(highest, 0)
     if not file.outbox_ours:
         # Keys in a ledger are the host's own words, and no row gets one by counting.
         counts = sources.read(connection).kind == "integer"

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from webhookd.core.holding import Daemon, seen
 from webhookd.errors import AnotherDaemon, DatabaseError
+from webhookd.store import ranges
 
 SUFFIX: Final = "-webhookd.lock"
 
@@ -35,6 +36,10 @@ KEPT: Final = (*MARK, HIGHEST_ID)
 LOCK_TRIES: Final = 5
 LOCK_PAUSE: Final = 0.01
 """Seconds between two tries: `is_held` holds the lock for microseconds."""
+
+MOST: Final = ranges.HIGHEST - (1 << 40)
+"""The highest outbox id that counts as reached. One above it is a slip: with ids raised to there no
+row could be inserted any more."""
 
 BELOW_ALL: Final = -(2**63) - 1
 """Lower than any number that a mark can have."""
@@ -135,9 +140,9 @@ class LockFile:
 
 
 def highest_id(mark: Mapping[str, object]) -> int:
-    """The highest outbox id that a mark tells of; `BELOW_ALL` where it tells of none."""
+    """The highest outbox id, up to `MOST`, of a mark; `BELOW_ALL` where it tells of none."""
     ids = (mark.get(HIGHEST_ID), mark.get("outbox_id"))
-    return max((one for one in ids if isinstance(one, int)), default=BELOW_ALL)
+    return max((one for one in ids if isinstance(one, int) and one <= MOST), default=BELOW_ALL)
 
 
 def unusable(database: Path) -> str | None:

@@ -194,9 +194,9 @@ def _restore(app: App) -> Iterator[Finding]:
             yield Finding(
                 Level.WARNING,
                 "restore",
-                "the lock file beside it says nothing of this file, so new rows of "
-                f"{done.table} can get ids that were used before, {same}; raise them above all "
-                f"that there were{how}",
+                "the lock file beside it does not say how far the ids of this file went, so new "
+                f"rows of {done.table} can get ids that were used before, {same}; raise them above "
+                f"all that there were{how}",
             )
         case _:
             assert_never(done.ids)
