@@ -52,6 +52,8 @@ class Ids(StrEnum):
 
     ABOVE = "above"
     """New rows get none that was seen before."""
+    KEYS = "keys"
+    """They can come again, and do no harm: events have their ids from the host's own keys."""
     HOSTS = "hosts"
     """They can come again: the table is the host's own."""
     UNKNOWN = "unknown"
@@ -176,9 +178,9 @@ def _raise_ids(
     highest = lockfile.highest_id(mark) if mark.get("uuid") == file.uuid else lockfile.BELOW_ALL
     known, reached = highest != lockfile.BELOW_ALL, max(highest, 0)
     if not file.outbox_ours:
-        # Keys in a ledger are the host's own words, and no row gets one by counting.
-        counts = sources.read(connection).kind == "integer"
-        return (Ids.HOSTS if counts else Ids.ABOVE), reached
+        if sources.read(connection).kind == "ledger":
+            return Ids.KEYS, 0
+        return Ids.HOSTS, reached
     if not known:
         return Ids.UNKNOWN, 0
     if reached and raise_ids(connection, file.outbox_table, file.cursor, reached):

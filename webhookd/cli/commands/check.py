@@ -180,6 +180,8 @@ def _restore(app: App) -> Iterator[Finding]:
             if done.reached:
                 said += f"; new rows of {done.table} get ids above {done.reached}"
             yield Finding(Level.OK, "restore", said)
+        case acceptance.Ids.KEYS:
+            yield Finding(Level.OK, "restore", said)
         case acceptance.Ids.HOSTS:
             yield Finding(Level.OK, "restore", said)
             up_to = f" up to {done.reached}" if done.reached else ""
