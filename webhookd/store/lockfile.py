@@ -26,6 +26,10 @@ SIZE: Final = 1024
 MARK: Final = ("uuid", "epoch", "sequence", "outbox_id")
 """What a file is held against: the high-water mark. A restore that is accepted lowers it."""
 
+HEAD: Final = 256
+"""Bytes at the front that the mark has to itself, so that a commit writes no more than them: what
+the daemon says of itself can be long."""
+
 HIGHEST_ID: Final = "highest_outbox_id"
 """The highest outbox id that this file ever took in. No restore lowers it: what was lost by one
 restore must not come again after the next."""
@@ -64,6 +68,8 @@ class LockFile:
         self._content: dict[str, Any] = {
             name: value for name, value in self._found.items() if name in KEPT
         }
+        self._room = 0
+        """Bytes at the front that a new mark may be written over; 0 before the rest is there."""
 
     @classmethod
     def acquire(cls, database: Path, *, tries: int = LOCK_TRIES) -> "LockFile":
@@ -93,7 +99,7 @@ class LockFile:
             os.close(descriptor)  # `release` took it away in between
 
     def write(self, **changes: object) -> None:
-        """Change some of the fields; costs one system call.
+        """Change some of the fields; costs one system call. A new mark alone is written alone.
 
         A disk that cannot be written stops no delivery: the heartbeat grows old, and that says it.
         """
@@ -103,9 +109,20 @@ class LockFile:
             before = highest_id(self._content) if same else BELOW_ALL
             changes[HIGHEST_ID] = max(before, highest_id(changes))
         self._content.update(changes)
-        line = json.dumps(self._content, separators=(",", ":")).encode()
+        mark: dict[str, object] = {
+            name: self._content[name] for name in KEPT if name in self._content
+        }
+        head = _dumped(mark)[:-1]
         with contextlib.suppress(OSError):
+            if changes.keys() <= mark.keys() and len(head) <= self._room:
+                os.pwrite(self._descriptor, head.ljust(self._room), 0)
+                return
+            rest = _dumped({name: one for name, one in self._content.items() if name not in mark})
+            front = head.ljust(HEAD) if mark else head
+            line = front + (b"," if mark and len(rest) > len(b"{}") else b"") + rest[1:]
+            self._room = 0
             os.pwrite(self._descriptor, line.ljust(SIZE - 1) + b"\n", 0)
+            self._room = len(front) if mark else 0
 
     def is_behind(self, mark: Mapping[str, object]) -> bool:
         """Whether `mark` is of this file and above the one that is written here."""
@@ -137,6 +154,10 @@ class LockFile:
         if not os.fstat(self._descriptor).st_size:
             self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
+
+
+def _dumped(fields: Mapping[str, object]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def highest_id(mark: Mapping[str, object]) -> int:
