@@ -183,7 +183,7 @@ def test_B9_a_restored_file_is_a_fault_until_it_is_accepted(webhookd):
     assert "a restored backup" in unwell(webhookd, 1)[0][2]
     accepted = (
         "accepted: epoch 4 begins, so pollers start again at 0; 1 delivery owed by it; new rows "
-        "of outbox get ids above 90"
+        "of outbox get ids above 1000090"
     )
     assert ("ok", "restore", accepted) in findings(webhookd, "--accept-restore")
     assert webhookd.sql("SELECT epoch, sequence FROM webhookd_file") == [(4, 500)]
@@ -193,7 +193,7 @@ def test_B9_a_restored_file_is_a_fault_until_it_is_accepted(webhookd):
     webhookd.emit("a.b")
     webhookd.ingest()
     said = json.loads(webhookd("feed-events").stdout.splitlines()[-1])
-    assert (said["sequence"], said["outbox_id"]) == (501, 91)
+    assert (said["sequence"], said["outbox_id"]) == (501, 1_000_091)
 
 
 def test_B9_a_restore_says_where_ids_can_come_again(webhookd, tmp_path):
@@ -224,13 +224,13 @@ def test_B9_a_restore_says_where_ids_can_come_again(webhookd, tmp_path):
     assert theirs.sql("SELECT * FROM sqlite_sequence WHERE name = 'said'") == []
     theirs.sql(warned[2].rpartition("raise its ids: ")[2])
     theirs.sql("INSERT INTO said (event_type) VALUES ('a.b')")
-    assert theirs.sql("SELECT max(id) FROM said") == [(91,)]
-    theirs.sql("INSERT INTO said (id) VALUES (95)")
+    assert theirs.sql("SELECT max(id) FROM said") == [(1_000_091,)]
+    theirs.sql("INSERT INTO said (id) VALUES (1000095)")
     change_lock(theirs, outbox_id=90)
     warned = [one for one in findings(theirs, "--accept-restore") if one[1] == "restore"][1]
     theirs.sql(warned[2].rpartition("raise its ids: ")[2])
     theirs.sql("INSERT INTO said (event_type) VALUES ('a.b')")
-    assert theirs.sql("SELECT max(id) FROM said") == [(96,)], "they never go down"
+    assert theirs.sql("SELECT max(id) FROM said") == [(1_000_096,)], "they never go down"
 
 
 def test_B9_no_statement_raises_ids_that_nobody_counts(bare):

@@ -1,8 +1,9 @@
 """The one small file beside the database: who runs, how it is doing, and how far it ever came.
 
 It is locked with flock(2) for the daemon's life, so the kernel frees it at a crash. It holds one
-JSON line, written in place. It is not synced: the high-water mark may be lost with the power, and
-then it is lower than the truth, which does no harm; it can never be higher.
+JSON line, written in place. It is not synced: the newest of the high-water mark may be lost with
+the power, and then it is lower than the truth; it can never be higher. Whoever goes by it to give
+out nothing twice leaves room for that (`webhookd.store.acceptance`).
 """
 
 import contextlib

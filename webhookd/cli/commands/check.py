@@ -177,8 +177,8 @@ def _restore(app: App) -> Iterator[Finding]:
     how = f": {done.raising}" if done.raising else ""
     match done.ids:
         case acceptance.Ids.ABOVE:
-            if done.reached:
-                said += f"; new rows of {done.table} get ids above {done.reached}"
+            if done.above:
+                said += f"; new rows of {done.table} get ids above {done.above}"
             yield Finding(Level.OK, "restore", said)
         case acceptance.Ids.KEYS:
             yield Finding(Level.OK, "restore", said)
