@@ -183,7 +183,7 @@ def test_B9_a_restored_file_is_a_fault_until_it_is_accepted(webhookd):
     assert "a restored backup" in unwell(webhookd, 1)[0][2]
     accepted = (
         "accepted: epoch 4 begins, so pollers start again at 0; 1 delivery owed by it; new rows "
-        "of outbox get ids above 90"
+        "of outbox get ids above 1000090"
     )
     assert ("ok", "restore", accepted) in findings(webhookd, "--accept-restore")
     assert webhookd.sql("SELECT epoch, sequence FROM webhookd_file") == [(4, 500)]
@@ -193,7 +193,7 @@ def test_B9_a_restored_file_is_a_fault_until_it_is_accepted(webhookd):
     webhookd.emit("a.b")
     webhookd.ingest()
     said = json.loads(webhookd("feed-events").stdout.splitlines()[-1])
-    assert (said["sequence"], said["outbox_id"]) == (501, 91)
+    assert (said["sequence"], said["outbox_id"]) == (501, 1_000_091)
 
 
 def test_B9_a_restore_says_where_ids_can_come_again(webhookd, tmp_path):
@@ -201,8 +201,8 @@ def test_B9_a_restore_says_where_ids_can_come_again(webhookd, tmp_path):
     beside(webhookd.database.resolve()).unlink()
     warned = [one for one in findings(webhookd, "--accept-restore") if one[1] == "restore"][1]
     assert warned[0] == "warning"
-    assert "the lock file beside it says nothing of this file" in warned[2]
-    assert warned[2].endswith("UPDATE sqlite_sequence SET seq = N WHERE name = 'outbox'")
+    assert "the lock file beside it does not say how far the ids of this file went" in warned[2]
+    assert warned[2].endswith("UPDATE sqlite_sequence SET seq = max(seq, N) WHERE name = 'outbox'")
 
     home = tmp_path / "theirs"
     home.mkdir()
@@ -222,6 +222,26 @@ def test_B9_a_restore_says_where_ids_can_come_again(webhookd, tmp_path):
     assert "new rows of said can get ids up to 90 that were used before" in warned[2]
     assert "the table is the host's own" in warned[2]
     assert theirs.sql("SELECT * FROM sqlite_sequence WHERE name = 'said'") == []
+    theirs.sql(warned[2].rpartition("raise its ids: ")[2])
+    theirs.sql("INSERT INTO said (event_type) VALUES ('a.b')")
+    assert theirs.sql("SELECT max(id) FROM said") == [(1_000_091,)]
+    theirs.sql("INSERT INTO said (id) VALUES (1000095)")
+    change_lock(theirs, outbox_id=90)
+    warned = [one for one in findings(theirs, "--accept-restore") if one[1] == "restore"][1]
+    theirs.sql(warned[2].rpartition("raise its ids: ")[2])
+    theirs.sql("INSERT INTO said (event_type) VALUES ('a.b')")
+    assert theirs.sql("SELECT max(id) FROM said") == [(1_000_096,)], "they never go down"
+
+
+def test_B9_no_statement_raises_ids_that_nobody_counts(bare):
+    bare.configure('[outbox]\ntable = "said"\nids = "never-reused"\n')
+    connect(bare.database, mode="rwc", wait=5).execute(
+        "CREATE TABLE said (id INTEGER PRIMARY KEY, event_type TEXT, aggregate_type TEXT,"
+        " aggregate_id TEXT, tenant TEXT, payload TEXT, occurred_at TEXT, event_id TEXT)"
+    ).connection.close()
+    bare("init")
+    warned = [one for one in findings(bare, "--accept-restore") if one[1] == "restore"][1]
+    assert warned[2].endswith("so let the host raise its ids")
 
 
 def test_E25_a_clone_owes_nothing_when_it_is_accepted(webhookd):

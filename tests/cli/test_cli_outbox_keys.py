@@ -4,6 +4,7 @@ import pytest
 
 from tests.cli.conftest import Cli
 from tests.store.mapped import Mapped
+from webhookd.store.lockfile import LockFile
 
 CONFIG = """
 [outbox]
@@ -83,3 +84,16 @@ def test_init_says_in_words_where_it_goes_on(keyed):
     said = keyed("init").stdout
     assert "ingest goes on with rows that are new: 3 rows are done with\n" in said
     assert "id 3" not in said
+
+
+def test_B9_a_restore_raises_no_numbers_that_a_ledger_gives(keyed):
+    """An event id is made of the host's key: a number that comes again does no harm."""
+    path = keyed.database.resolve()
+    ((uuid,),) = keyed.sql("SELECT uuid FROM webhookd_file")
+    lock = LockFile.acquire(path)
+    lock.write(uuid=uuid, epoch=1, sequence=0, outbox_id=17)
+    lock.release()
+    found = keyed.json("check", "--accept-restore")["findings"]
+    assert [one["text"] for one in found if one["place"] == "restore"] == [
+        "accepted: epoch 2 begins, so pollers start again at 0; 0 deliveries owed by it"
+    ]

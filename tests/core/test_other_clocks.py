@@ -4,7 +4,8 @@ from email.utils import formatdate
 
 import pytest
 
-from webhookd.core.other_clocks import APART, ahead_by, at_odds, judge, told
+from webhookd.core.model import Answer
+from webhookd.core.other_clocks import APART, ahead_by, at_odds, date_of, judge, nobody_agrees, told
 
 NOW = 1_790_000_000_000
 FAR = APART + 1_000
@@ -36,6 +37,8 @@ def test_E6_two_that_agree_convict_our_clock(side: int) -> None:
         {"a": FAR, "b": -FAR},  # one of them is
         {"a": APART, "b": APART},  # that much a signature bears
         {"a": FAR, "b": FAR, "c": 0, "d": 900},  # as many say that it is right
+        {"a": 360_000, "b": 3 * 86_400_000},  # they do not agree with each other either
+        {"a": FAR, "b": 2 * FAR, "c": 3 * FAR},
     ],
 )
 def test_E6_otherwise_nobody_knows(said: dict[str, int]) -> None:
@@ -43,8 +46,28 @@ def test_E6_otherwise_nobody_knows(said: dict[str, int]) -> None:
 
 
 def test_E6_a_majority_will_do_and_the_middle_of_what_it_says_counts() -> None:
-    said = {"a": FAR, "b": 7 * FAR, "c": 2 * FAR, "d": 0, "e": -FAR}
-    assert judge(said) == (2 * FAR, ["a", "b", "c"])
+    said = {"a": FAR, "b": FAR + APART, "c": FAR + 2_000, "d": 0, "e": -FAR}
+    assert judge(said) == (FAR + 2_000, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("odd", [-9 * FAR, 9 * FAR])
+def test_E6_those_who_agree_convict_whatever_another_one_says(odd: int) -> None:
+    assert judge({"a": FAR, "b": odd, "c": FAR}) == (FAR, ["a", "c"])
+
+
+@pytest.mark.parametrize(
+    ("status", "counts"), [(200, True), (503, True), (502, False), (504, False)]
+)
+def test_E6_who_answers_in_place_of_others_is_no_witness(status: int, counts: bool) -> None:
+    assert date_of(Answer(status, date="then")) == ("then" if counts else "")
+
+
+@pytest.mark.parametrize(
+    ("said", "nobody"),
+    [({"a": FAR}, True), ({"a": FAR, "b": -FAR}, True), ({"a": FAR, "b": 0}, False)],
+)
+def test_E6_whether_anybody_bears_our_clock_out(said: dict[str, int], nobody: bool) -> None:
+    assert nobody_agrees(said) is nobody
 
 
 def test_E6_the_line_says_how_far_who_and_what_to_do() -> None:

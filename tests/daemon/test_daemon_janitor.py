@@ -7,6 +7,7 @@ import trio
 from webhookd.core import wal
 from webhookd.core.model import Answer
 from webhookd.core.retention import DAY, Retention
+from webhookd.core.storage import Checkpointed
 from webhookd.daemon import janitor
 from webhookd.logs.actions import Action
 from webhookd.store import housekeeping
@@ -112,6 +113,28 @@ async def test_B4_a_log_that_cannot_be_emptied_is_told_of(
         await trio.sleep(janitor.WAL_EVERY + 1)
         assert daemon.problems == []
     assert warnings() == {Action.STORE_WAL_LARGE: 1}
+
+
+async def test_B4_readers_that_overlap_now_and_then_are_not_told_of(
+    world, autojump_clock, warnings, monkeypatch
+):
+    """A look in between finds the log empty: nobody keeps a transaction open."""
+    monkeypatch.setattr(janitor.wal, "LARGE", 1)
+    monkeypatch.setattr(janitor, "CHECKPOINT_FROM", 1)
+    looks = []
+
+    async def checkpoint(*, truncate):
+        looks.append(truncate)
+        return Checkpointed(is_whole=len(looks) % janitor.READ_LOOKS == 0, wal_bytes=2)
+
+    async with world.running() as daemon:
+        world.insert("x")
+        monkeypatch.setattr(daemon.store, "checkpoint", checkpoint)
+        for _ in range(4 * janitor.READ_LOOKS):
+            await trio.sleep(janitor.WAL_EVERY)
+            assert daemon.problems == []
+    assert len(looks) >= 4 * janitor.READ_LOOKS - 1
+    assert warnings() == {}
 
 
 async def test_B4_a_log_that_a_library_must_not_empty_is_told_of(

@@ -86,7 +86,9 @@ async def test_E6_a_daemon_says_so_in_log_and_status(world, autojump_clock, expe
         assert daemon.problems == []
 
 
-async def test_E6_one_answer_a_host_and_minute_is_looked_at(others, clock, parsed, mock_clock):
+async def test_E6_one_answer_a_host_and_minute_is_looked_at(
+    others, clock, parsed, mock_clock, expected_logs
+):
     for _ in range(100):
         others.hear("a.example", clock.date())
         others.hear("b.example", "garbage")
@@ -105,6 +107,40 @@ async def test_E6_ten_thousand_hosts_cost_what_a_hundred_do(others, clock, parse
     for n in range(10_000):
         others.hear(f"other-{n}.example", clock.date())
     assert len(parsed) == 2 * MOST_HOSTS
+
+
+async def test_E6_one_partner_alone_is_told_of_once(others, clock, mock_clock, expected_logs):
+    for _ in range(3):
+        others.hear("a.example", clock.date())
+        mock_clock.jump(LOOK_EVERY)
+    (line,) = expected_logs
+    assert (line.action, line.fields["hosts"]) == (Action.CLOCK_DIFFERS, ["a.example"])
+    assert "one of the two is wrong" in line.fields["detail"]
+    assert others.problems == []
+    others.hear("b.example", clock.date(off=clock.by))
+    others.hear("c.example", clock.date(off=3 * clock.by))
+    assert len(expected_logs) == 1, "b bears our clock out"
+    others.forget()
+    for _ in range(2):
+        others.hear("a.example", clock.date())
+        mock_clock.jump(LOOK_EVERY)
+    assert len(expected_logs) == 2
+
+
+async def test_E6_a_gateway_that_answers_for_many_convicts_nobody(
+    world, autojump_clock, expected_logs
+):
+    for name in ("a", "b"):
+        world.subscribe(name)
+    clock = world.clock
+    world.sender.script = lambda _: Answer(
+        502, date=formatdate((clock.now() - WRONG) / 1000, usegmt=True)
+    )
+    async with world.running() as daemon:
+        world.insert("x")
+        await trio.sleep(2)
+        assert len(world.sender.seen) >= 2
+        assert not any("clock" in one for one in daemon.problems)
 
 
 async def test_E6_this_machine_itself_says_nothing(others, clock):

@@ -1,6 +1,7 @@
 """What time does costs nothing before its time can have come, and is not missed afterwards."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -8,6 +9,7 @@ import trio
 from webhookd.core.model import SubscriptionState
 from webhookd.core.times import from_text
 from webhookd.daemon import janitor, upkeep
+from webhookd.daemon.rounds import A_BREATH
 from webhookd.daemon.upkeep import A_FEW, EVERY
 from webhookd.logs.actions import Action
 
@@ -67,6 +69,68 @@ async def test_another_policy_is_obeyed_in_the_next_round(world, autojump_clock,
         await trio.sleep(EVERY + 1)
         found = world.table("SELECT due_at FROM webhookd_deliveries WHERE subscription = ?", key)
         assert from_text(found[0]["due_at"]) <= world.clock.now() + 60_000
+
+
+class ManyWaiting:
+    """A file and a supervisor in one, of which nothing is due too late; `judged` in order."""
+
+    def __init__(self, count: int) -> None:
+        self.store = self
+        self.keys = range(1, count + 1)
+        self.judged: list[int] = []
+
+    @property
+    def subscriptions(self):
+        return [SimpleNamespace(key=key, name=str(key)) for key in self.keys]
+
+    def policy(self, key):
+        """Another one each time, as after a reload."""
+        return SimpleNamespace(max_age=DAY, retry_delays=(), retry_after_max=0, jitter=0)
+
+    def waiting(self, after, limit):
+        return []
+
+    def latest_due(self, key, again):
+        self.judged.append(key)
+
+    def now(self):
+        return 0
+
+    @property
+    def is_trusted(self):
+        return True
+
+
+async def test_a_profile_of_thousands_is_judged_with_breaths_in_between():
+    many = ManyWaiting(1_000)
+    looked_after = upkeep.Upkeep(many, many, many, many)
+    await looked_after._bring_forward()
+    many.judged.clear()
+    most = before = 0
+
+    async def watch():
+        nonlocal most, before
+        while True:
+            most, before = max(most, len(many.judged) - before), len(many.judged)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        await looked_after._bring_forward()
+        nursery.cancel_scope.cancel()
+    assert len(many.judged) == 2 * 1_000, "each has another policy now"
+    assert most <= 4 * A_BREATH
+
+
+async def test_of_those_that_are_removed_nothing_is_kept():
+    many = ManyWaiting(1_000)
+    looked_after = upkeep.Upkeep(many, many, many, many)
+    many.owed_since = lambda key: 0
+    for keys in (many.keys, range(995, 1_005)):
+        many.keys = keys
+        await looked_after._bring_forward()
+        await looked_after._expire()
+    assert set(looked_after._judged_by) == set(looked_after._expiry) == set(many.keys)
 
 
 async def test_E4_what_is_due_too_late_is_found_though_few_are_looked_at(

@@ -212,6 +212,8 @@ def test_a_broken_capture_is_seen_by_whoever_looks_often(box: Box) -> None:
     box.host.execute("DROP TABLE supplier")
     (said,) = store.capture_faults()
     assert "the table is gone; `webhookd capture remove supplier`" in said
+    box.command(lambda transaction: captures.remove(transaction, "supplier"))
+    assert store.capture_faults() == status_says(box) == ()
 
 
 def test_while_the_schema_stays_captures_are_not_looked_at_again(

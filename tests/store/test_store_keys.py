@@ -14,6 +14,9 @@ from webhookd.store import keys
         ("17", "17"),
         (17, "17"),
         (-5, "-5"),
+        (1790000000000000001, "1790000000000000001"),
+        (2**63 - 1, "9223372036854775807"),
+        (-(2**63), "-9223372036854775808"),
         (2.5, "2.5"),
         (b"\x01\xab\xff", "01ABFF"),
         ("a\nb", "a\\nb"),
@@ -43,3 +46,16 @@ def test_a_key_that_was_never_seen(box: Box) -> None:
     assert keys.shown(box.host, 1) is None
     with pytest.raises(NotFound, match="no outbox row with the key 'x' has been seen"):
         keys.find(box.host, "x")
+    for beyond in ("9223372036854775808", "-9223372036854775809"):
+        with pytest.raises(NotFound):
+            keys.find(box.host, beyond)
+
+
+def test_a_key_that_is_shown_cut_is_asked_for_by_its_number(box: Box) -> None:
+    key = "K" * (keys.SHOWN + 1)
+    box.host.execute("INSERT INTO webhookd_ledger VALUES (3, ?)", (key,))
+    shown = keys.shown(box.host, 3)
+    assert shown is not None
+    with pytest.raises(NotFound, match="shown cut: name the outbox id that stands beside it"):
+        keys.find(box.host, shown)
+    assert keys.find(box.host, key) == 3

@@ -60,8 +60,65 @@ def test_B9_the_mark_outlives_the_next_daemons_first_words(database: Path) -> No
     first.release()
     second = LockFile.acquire(database)
     second.write(pid=2)
-    assert lockfile.read(database) == {"pid": 2, **mark}
+    assert lockfile.read(database) == {"pid": 2, **mark, lockfile.HIGHEST_ID: 4}
     second.release()
+
+
+def test_a_commit_writes_the_mark_alone_however_much_there_is_to_say(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """10,000 subscriptions of which every second one is held back: once a second is enough."""
+    written: list[int] = []
+    real = os.pwrite
+
+    def pwrite(descriptor: int, data: bytes, offset: int) -> int:
+        written.append(len(data))
+        return real(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    runs = [[key, key] for key in range(1, 10_000, 2)]
+    mark = {"uuid": "u" * 32, "epoch": 1, "sequence": 5, "outbox_id": -(2**63)}
+    lock = LockFile.acquire(database)
+    lock.write(pid=1, held_back=runs, **mark)
+    assert written.pop() > 50_000
+    for sequence in (6, 2**63 - 1, 7):
+        lock.write(**{**mark, "sequence": sequence})
+        said = lockfile.read(database)
+        assert (said["sequence"], said["pid"], said["held_back"]) == (sequence, 1, runs)
+    assert max(written) == lockfile.HEAD
+    lock.release()
+
+
+@pytest.mark.parametrize("rest", [{}, {"pid": 1}])
+def test_a_mark_of_any_length_is_read_again(database: Path, rest: dict[str, object]) -> None:
+    lock = LockFile.acquire(database)
+    lock.write(**rest)
+    for mark in ({"uuid": "u"}, {"uuid": "long" * 100}, {"uuid": "u"}, {"epoch": 2}):
+        lock.write(**mark)
+        rest |= mark
+        assert lockfile.read(database) == rest
+    lock.release()
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["told of", "written before it was told of"])
+def test_B9_the_highest_id_of_a_file_never_goes_down(database: Path, old: bool) -> None:
+    lock = LockFile.acquire(database)
+    lock.write(uuid="u", outbox_id=9)
+    lock.release()
+    if old:
+        lockfile.beside(database).write_text('{"uuid":"u","outbox_id":9}\n')
+    lock = LockFile.acquire(database)
+    lock.write(uuid="u", outbox_id=4)  # a restore
+    lock.write(uuid="u", outbox_id=5)
+    assert lockfile.highest_id(lockfile.read(database)) == 9
+    lock.write(uuid="another", outbox_id=2)
+    assert lockfile.highest_id(lockfile.read(database)) == 2
+    lock.release()
+
+
+@pytest.mark.parametrize("mark", [{}, {"outbox_id": None}, {"highest_outbox_id": "many"}])
+def test_a_mark_that_tells_of_no_id(mark: dict[str, object]) -> None:
+    assert lockfile.highest_id(mark) == lockfile.BELOW_ALL
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'"text"'])

@@ -6,7 +6,8 @@ forge log lines, move a terminal's cursor or turn the reading direction round.
 
 from typing import Final
 
-_CUT: Final = "…"
+CUT: Final = "…"
+"""What a text ends in that was cut."""
 _FAMILIAR: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _WIDEST: Final = 4
 """Bytes that a character can take in UTF-8."""
@@ -32,9 +33,9 @@ def printable(text: str, limit: int) -> str:
             break
     else:
         return "".join(pieces)
-    while room < len(_CUT):
+    while room < len(CUT):
         room += len(pieces.pop())
-    return "".join(pieces) + _CUT
+    return "".join(pieces) + CUT
 
 
 def printable_bytes(data: bytes, limit: int) -> str:

@@ -25,6 +25,7 @@ from webhookd.core.model import (
     Terms,
     Url,
 )
+from webhookd.core.other_clocks import date_of
 from webhookd.core.profiles import Unrenderable
 from webhookd.core.redact import SHORTEST, redact_result
 from webhookd.core.request import Request
@@ -223,8 +224,8 @@ def _record(attempt: _Attempt, policy: Policy, shared: Shared, result: Answer | 
     """Judge the result of an attempt, tell it, and make its record."""
     subscription, due = attempt.member.subscription, attempt.due
     shared.report(subscription, healthy=not outcomes.is_ill(result))
-    if isinstance(result, Answer) and result.date:
-        shared.other_clocks.hear(subscription.url.host, result.date)
+    if isinstance(result, Answer) and (date := date_of(result)):
+        shared.other_clocks.hear(subscription.url.host, date)
     now = shared.clock.now()
     move = outcomes.judge(
         result,

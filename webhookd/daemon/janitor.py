@@ -39,6 +39,9 @@ TRUNCATE_FROM: Final = 8 * 1024 * 1024
 """Bytes from which on it is cut off too: about twice what SQLite's own habit leaves."""
 TRUNCATE_EVERY: Final = 30.0
 """Seconds between two tries at that: for a moment nobody can write."""
+READ_LOOKS: Final = 3
+"""Looks in a row at which readers kept the log from being emptied before people are told: short
+ones that overlap do that too, once."""
 
 
 class Janitor:
@@ -68,6 +71,8 @@ class Janitor:
         self._is_busy = is_busy
         self._outbox_fault = ""
         self._wal_is_large: wal.Why | None = None
+        self._kept_by_readers = 0
+        """Looks in a row at which they kept the log from being emptied."""
         self._truncated_at = float("-inf")
 
     @property
@@ -121,6 +126,9 @@ class Janitor:
 
     def _tell_of_wal(self, size: int, why: wal.Why | None) -> None:
         """`why` it cannot be emptied; None where it can."""
+        self._kept_by_readers = self._kept_by_readers + 1 if why is wal.Why.READ else 0
+        if 0 < self._kept_by_readers < READ_LOOKS:
+            why = None
         is_large = why is not None and size > wal.LARGE
         if is_large and self._wal_is_large is None and why is not None:
             log(Action.STORE_WAL_LARGE, logging.WARNING, bytes=size, detail=why.value)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
@@ -31,6 +31,8 @@ class _Heard:
     at: float
     ahead: Millis | None
     """None: it said nothing that counts."""
+    told: bool
+    """Whether the log tells already that it is at odds with us."""
 
 
 class OtherClocks:
@@ -57,9 +59,15 @@ class OtherClocks:
         # After a sleep of the machine, an answer may be from before it.
         trusted = self._steadiness.is_trusted and tells(host)
         ahead = other_clocks.ahead_by(date, self._clock.now()) if trusted else None
-        self._heard[host] = _Heard(moment, ahead)
+        self._heard[host] = _Heard(moment, ahead, before is not None and before.told)
         self._heard.move_to_end(host)
-        self._tell()
+        said = self._said()
+        verdict = other_clocks.judge(said)
+        if verdict is not None:
+            self._tell(*verdict)
+        elif before is not None:
+            # Not at its first word: another one's, a moment later, may tell who is wrong.
+            self._tell_of_odds(host, said)
 
     def forget(self) -> None:
         """Our clock was set: what was heard was said of another one."""
@@ -73,21 +81,22 @@ class OtherClocks:
         return [] if verdict is None else [other_clocks.told(*verdict)]
 
     def _verdict(self) -> tuple[Millis, list[str]] | None:
-        since = trio.current_time() - FORGOTTEN_AFTER
-        return other_clocks.judge(
-            {
-                host: one.ahead
-                for host, one in self._heard.items()
-                if one.ahead is not None and one.at > since
-            }
-        )
+        return other_clocks.judge(self._said())
 
-    def _tell(self) -> None:
-        moment, verdict = trio.current_time(), self._verdict()
-        if verdict is None or moment < self._told_at + TOLD_EVERY:
+    def _said(self) -> dict[str, Millis]:
+        """How far we are ahead of each host that was heard lately."""
+        since = trio.current_time() - FORGOTTEN_AFTER
+        return {
+            host: one.ahead
+            for host, one in self._heard.items()
+            if one.ahead is not None and one.at > since
+        }
+
+    def _tell(self, by: Millis, hosts: list[str]) -> None:
+        moment = trio.current_time()
+        if moment < self._told_at + TOLD_EVERY:
             return
         self._told_at = moment
-        by, hosts = verdict
         log(
             Action.CLOCK_WRONG,
             logging.WARNING,
@@ -95,3 +104,13 @@ class OtherClocks:
             hosts=hosts[: other_clocks.MOST_NAMED],
             detail=other_clocks.told(by, hosts),
         )
+
+    def _tell_of_odds(self, host: str, said: dict[str, Millis]) -> None:
+        """Once for each host: too little for a verdict, and all that one partner alone can say."""
+        heard = self._heard[host]
+        if heard.told or host not in said or not other_clocks.nobody_agrees(said):
+            return
+        self._heard[host] = replace(heard, told=True)
+        by = said[host]
+        (detail,) = other_clocks.at_odds({host: by})
+        log(Action.CLOCK_DIFFERS, logging.WARNING, ahead_ms=by, hosts=[host], detail=detail)

@@ -166,10 +166,19 @@ class Upkeep:
                 self._judged_by = None
                 raise
             return
-        for key, by in judged_by.items():
-            if key not in before or before[key] is not by:
-                await self._bring_one_forward(key)
-                before[key] = by
+        others = [
+            (key, by) for key, by in judged_by.items() if key not in before or before[key] is not by
+        ]
+        for count, (key, by) in enumerate(others, 1):
+            await self._bring_one_forward(key)
+            before[key] = by
+            if count % A_BREATH == 0:
+                await trio.lowlevel.checkpoint()
+        if len(before) > len(judged_by):
+            for gone in before.keys() - judged_by.keys():
+                del before[gone]
+            for gone in self._expiry.keys() - judged_by.keys():
+                del self._expiry[gone]
         page = self._store.store.waiting(self._turn, A_FEW)
         self._turn = page[-1] if len(page) == A_FEW else BEFORE_THE_FIRST
         for key in page:

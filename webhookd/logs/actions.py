@@ -85,6 +85,8 @@ class Action(StrEnum):
     """The wall clock was set, or the machine slept: all that waits was looked at again."""
     CLOCK_WRONG = "clock.wrong"
     """Several receivers say that this machine's clock is: they may refuse what it signs."""
+    CLOCK_DIFFERS = "clock.differs"
+    """One receiver alone says so, and none bears it out: one of the two is wrong."""
 
     LANE_CRASHED = "lane.crashed"
     LANE_RESTARTED = "lane.restarted"

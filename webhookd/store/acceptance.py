@@ -22,7 +22,7 @@ from webhookd.store import deliveries, instructions, lockfile, preflight, ranges
 from webhookd.store import file as files
 from webhookd.store.driver import Connection
 from webhookd.store.ingest import judge, take
-from webhookd.store.outbox import raise_ids
+from webhookd.store.outbox import raise_ids, raising
 from webhookd.store.recipients import Terms
 from webhookd.store.transaction import Session
 
@@ -33,6 +33,10 @@ starve without them."""
 
 GAPS_AT_ONCE: Final = 1_000
 """Gaps between ingested ranges that one transaction looks into."""
+
+UNSURE: Final = 1_000_000
+"""Ids that are passed over above the highest known: the mark is not synced, and after a loss of
+power it tells of a state of half a minute before."""
 
 OWED: Final = "SELECT coalesce(sum(pending), 0) FROM webhookd_counters"
 
@@ -52,10 +56,12 @@ class Ids(StrEnum):
 
     ABOVE = "above"
     """New rows get none that was seen before."""
+    KEYS = "keys"
+    """They can come again, and do no harm: events have their ids from the host's own keys."""
     HOSTS = "hosts"
     """They can come again: the table is the host's own."""
     UNKNOWN = "unknown"
-    """They can come again: how far they went nobody knows, for there is no mark of this file."""
+    """They can come again: how far they went nobody knows, for no mark of this file says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +73,14 @@ class Restored:
     """Deliveries that are pending in it, and are sent."""
     ids: Ids
     reached: int
-    """The highest outbox id that was taken in before; 0 where that is unknown, none was, or the
-    outbox is gone or was made anew, which the outlook tells of."""
+    """The highest outbox id known to have been taken in; 0 where none is."""
+    above: int
+    """New rows get ids above this one; 0 where none were raised: it is not for webhookd to do, not
+    known how far, or the outbox is gone or was made anew, which the outlook tells of."""
     table: str
     """The outbox."""
+    raising: str
+    """The statement that raises its ids, where that is left to a person; '' where there is none."""
 
 
 def accept_move(database: Path) -> bool:
@@ -106,10 +116,13 @@ def accept_restore(database: Path) -> Restored:
         with session.write() as transaction:
             before, connection = transaction.file, transaction.connection
             transaction.file = files.accept_restore(connection, before, mark)
-            ids, reached = _raise_ids(connection, before, mark)
+            ids, reached, above = _raise_ids(connection, before, mark)
+            needed = reached + UNSURE if reached else "N"
+            by_hand = raising(connection, before.outbox_table, needed)
             owed = connection.execute(OWED).fetchone()[0]
         lock.write(pid=None, **files.as_mark(session.file))
-        return Restored(session.file.epoch, owed, ids, reached, before.outbox_table)
+        table = before.outbox_table
+        return Restored(session.file.epoch, owed, ids, reached, above, table, by_hand)
 
 
 def accept_clone(
@@ -168,18 +181,19 @@ def cancel_in_batches(session: Session, now: Millis, *, everything: bool = False
 
 def _raise_ids(
     connection: Connection, file: files.FileRow, mark: Mapping[str, object]
-) -> tuple[Ids, int]:
-    """Keep new rows from ids that were taken in before; and the highest of those."""
-    reached = max(files.seen_before(file, mark, "outbox_id"), 0)
+) -> tuple[Ids, int, int]:
+    """Keep new rows from ids that were taken in before; also the highest of those, and `above`."""
+    highest = lockfile.highest_id(mark) if mark.get("uuid") == file.uuid else lockfile.BELOW_ALL
+    known, reached = highest != lockfile.BELOW_ALL, max(highest, 0)
     if not file.outbox_ours:
-        # Keys in a ledger are the host's own words, and no row gets one by counting.
-        counts = sources.read(connection).kind == "integer"
-        return (Ids.HOSTS if counts else Ids.ABOVE), reached
-    if mark.get("uuid") != file.uuid:
-        return Ids.UNKNOWN, 0
-    if reached and raise_ids(connection, file.outbox_table, file.cursor, reached):
-        return Ids.ABOVE, reached
-    return Ids.ABOVE, 0
+        if sources.read(connection).kind == "ledger":
+            return Ids.KEYS, 0, 0
+        return Ids.HOSTS, reached, 0
+    if not known:
+        return Ids.UNKNOWN, 0, 0
+    above = reached + UNSURE
+    raised = raise_ids(connection, file.outbox_table, file.cursor, above)
+    return Ids.ABOVE, reached, above if raised else 0
 
 
 def _take_in(session: Session, terms: Terms, now: Millis) -> int:

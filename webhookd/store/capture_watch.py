@@ -1,7 +1,8 @@
 """What has become of captures, for those who look often: `status`, and the daemon all the time.
 
-All of it depends on the schema alone. SQLite numbers its states, and to ask for the number costs
-some microseconds; nothing more is read while that stays as it is.
+What is whole is broken by a change of the schema alone. SQLite numbers its states, and to ask for
+the number costs some microseconds; nothing more is read while that stays as it is. What is broken
+is looked at each time: a capture whose table is gone is removed without a change of the schema.
 """
 
 from webhookd.core.findings import Level
@@ -19,7 +20,8 @@ def faults(connection: Connection, file: FileRow) -> tuple[str, ...]:
 
 
 class CaptureWatch:
-    """The faults of captures, looked for when the schema has changed. Not thread-safe."""
+    """The faults of captures, looked for when the schema has changed or there were any. Not
+    thread-safe."""
 
     def __init__(self) -> None:
         self._version: int | None = None
@@ -29,7 +31,7 @@ class CaptureWatch:
         """See `faults`; `connection` is in no transaction."""
         # Taken first: what changes while this looks is looked at the next time.
         version = connection.execute("PRAGMA schema_version").fetchone()[0]
-        if version != self._version:
+        if version != self._version or self._faults:
             self._faults = faults(connection, file)
             self._version = version
         return self._faults

@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from webhookd.core.text import printable_bytes
+from webhookd.core.text import CUT, printable_bytes
 from webhookd.errors import NotFound
+from webhookd.store import ranges
 from webhookd.store.driver import Connection
 
 SHOWN: Final = 128
@@ -22,7 +23,7 @@ KEY: Final = (
 )
 NUMBER: Final = "SELECT number FROM webhookd_ledger WHERE key = ?"
 
-_WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
+_WHOLE: Final = re.compile(r"-?[0-9]{1,19}")
 _BYTES: Final = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 
 
@@ -43,7 +44,9 @@ def named(connection: Connection, numbers: Iterable[int]) -> dict[int, str]:
 
 
 def find(connection: Connection, key: str) -> int:
-    """The outbox id of the row with that key, as `shown` gives it.
+    """The outbox id of the row with that key, as `shown` gives it where that is all of it.
+
+    One that is shown cut or escaped is to be asked for by the outbox id beside it, or written out.
 
     Raises:
         NotFound: no such key has been seen.
@@ -52,6 +55,11 @@ def find(connection: Connection, key: str) -> int:
         row = connection.execute(NUMBER, (value,)).fetchone()
         if row is not None:
             return int(row[0])
+    if key.endswith(CUT):
+        raise NotFound(
+            f"no outbox row with the key {key!r} has been seen; it is shown cut: name the outbox "
+            "id that stands beside it, or the whole key"
+        )
     raise NotFound(
         f"no outbox row with the key {key!r} has been seen; the daemon gives each row a number "
         "when it finds it, and forgets that of one that is long gone"
@@ -61,7 +69,7 @@ def find(connection: Connection, key: str) -> int:
 def _meant(key: str) -> Iterator[str | int | float | bytes]:
     """What was typed, in the types that the host's column may have."""
     yield key
-    if _WHOLE.fullmatch(key):
+    if _WHOLE.fullmatch(key) and ranges.LOWEST <= int(key) <= ranges.HIGHEST:
         yield int(key)
     with contextlib.suppress(ValueError):
         yield float(key)

@@ -1,8 +1,9 @@
 """The one small file beside the database: who runs, how it is doing, and how far it ever came.
 
 It is locked with flock(2) for the daemon's life, so the kernel frees it at a crash. It holds one
-JSON line, written in place. It is not synced: the high-water mark may be lost with the power, and
-then it is lower than the truth, which does no harm; it can never be higher.
+JSON line, written in place. It is not synced: the newest of the high-water mark may be lost with
+the power, and then it is lower than the truth; it can never be higher. Whoever goes by it to give
+out nothing twice leaves room for that (`webhookd.store.acceptance`).
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 from webhookd.core.holding import Daemon, seen
 from webhookd.errors import AnotherDaemon, DatabaseError
+from webhookd.store import ranges
 
 SUFFIX: Final = "-webhookd.lock"
 
@@ -23,11 +25,26 @@ SIZE: Final = 1024
 """Bytes written each time: one page's worth, so that a reader sees one whole line."""
 
 MARK: Final = ("uuid", "epoch", "sequence", "outbox_id")
-"""The fields that outlive the daemon that wrote them: the high-water mark."""
+"""What a file is held against: the high-water mark. A restore that is accepted lowers it."""
+
+HEAD: Final = 256
+"""Bytes at the front that the mark has to itself, so that a commit writes no more than them: what
+the daemon says of itself can be long."""
+
+HIGHEST_ID: Final = "highest_outbox_id"
+"""The highest outbox id that this file ever took in. No restore lowers it: what was lost by one
+restore must not come again after the next."""
+
+KEPT: Final = (*MARK, HIGHEST_ID)
+"""The fields that outlive the daemon that wrote them."""
 
 LOCK_TRIES: Final = 5
 LOCK_PAUSE: Final = 0.01
 """Seconds between two tries: `is_held` holds the lock for microseconds."""
+
+MOST: Final = ranges.HIGHEST - (1 << 40)
+"""The highest outbox id that counts as reached. One above it is a slip: with ids raised to there no
+row could be inserted any more."""
 
 BELOW_ALL: Final = -(2**63) - 1
 """Lower than any number that a mark can have."""
@@ -50,8 +67,10 @@ class LockFile:
         self._found = _content(path)
         # Until a new mark is written the old one must not be lost, whatever else is.
         self._content: dict[str, Any] = {
-            name: value for name, value in self._found.items() if name in MARK
+            name: value for name, value in self._found.items() if name in KEPT
         }
+        self._room = 0
+        """Bytes at the front that a new mark may be written over; 0 before the rest is there."""
 
     @classmethod
     def acquire(cls, database: Path, *, tries: int = LOCK_TRIES) -> "LockFile":
@@ -81,14 +100,30 @@ class LockFile:
             os.close(descriptor)  # `release` took it away in between
 
     def write(self, **changes: object) -> None:
-        """Change some of the fields; costs one system call.
+        """Change some of the fields; costs one system call. A new mark alone is written alone.
 
         A disk that cannot be written stops no delivery: the heartbeat grows old, and that says it.
         """
+        if "outbox_id" in changes:
+            # Of another file no number says anything.
+            same = changes.get("uuid", self._content.get("uuid")) == self._content.get("uuid")
+            before = highest_id(self._content) if same else BELOW_ALL
+            changes[HIGHEST_ID] = max(before, highest_id(changes))
         self._content.update(changes)
-        line = json.dumps(self._content, separators=(",", ":")).encode()
+        mark: dict[str, object] = {
+            name: self._content[name] for name in KEPT if name in self._content
+        }
+        head = _dumped(mark)[:-1]
         with contextlib.suppress(OSError):
+            if changes.keys() <= mark.keys() and len(head) <= self._room:
+                os.pwrite(self._descriptor, head.ljust(self._room), 0)
+                return
+            rest = _dumped({name: one for name, one in self._content.items() if name not in mark})
+            front = head.ljust(HEAD) if mark else head
+            line = front + (b"," if mark and len(rest) > len(b"{}") else b"") + rest[1:]
+            self._room = 0
             os.pwrite(self._descriptor, line.ljust(SIZE - 1) + b"\n", 0)
+            self._room = len(front) if mark else 0
 
     def is_behind(self, mark: Mapping[str, object]) -> bool:
         """Whether `mark` is of this file and above the one that is written here."""
@@ -120,6 +155,16 @@ class LockFile:
         if not os.fstat(self._descriptor).st_size:
             self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
+
+
+def _dumped(fields: Mapping[str, object]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def highest_id(mark: Mapping[str, object]) -> int:
+    """The highest outbox id, up to `MOST`, of a mark; `BELOW_ALL` where it tells of none."""
+    ids = (mark.get(HIGHEST_ID), mark.get("outbox_id"))
+    return max((one for one in ids if isinstance(one, int) and one <= MOST), default=BELOW_ALL)
 
 
 def unusable(database: Path) -> str | None:

@@ -53,9 +53,24 @@ def raise_ids(connection: Connection, table: str, cursor: int, above: int) -> bo
     return True
 
 
-def raising(table: str, above: int | str) -> str:
-    """The statement by which a person raises the ids of a table, for them to copy."""
-    return f"UPDATE sqlite_sequence SET seq = {above} WHERE name = {literal(table)}"
+def raising(connection: Connection, table: str, above: int | str) -> str:
+    """The statement by which a person raises the ids of a table, for them to copy.
+
+    It never lowers them. '' of a table that is gone, or does not count its ids (AUTOINCREMENT).
+    """
+    facts = inspect(connection, table)
+    if facts is None or not facts.autoincrement:
+        return ""
+    found = connection.execute(LAST_ID, (table,)).fetchone()
+    if found is None:  # it never had a row
+        name = literal(real_name(connection, table))
+        return f"INSERT INTO sqlite_sequence (name, seq) VALUES ({name}, {above})"
+    return _raising_row(found[1], above)
+
+
+def _raising_row(name: str, above: int | str) -> str:
+    """See `raising`; `name` is that of the row in `sqlite_sequence`."""
+    return f"UPDATE sqlite_sequence SET seq = max(seq, {above}) WHERE name = {literal(name)}"
 
 
 def change_row(connection: Connection, table: str, sql: str, number: int) -> int:
@@ -209,7 +224,8 @@ class Outbox:
         if last is not None and last[0] < cursor:
             raise OutboxUnreadable(
                 f"schema: table {self.table} was made anew, its ids begin again at {last[0]} and "
-                f"{cursor} are done with; {raising(last[1], cursor)}, then insert its rows again"
+                f"{cursor} are done with; {_raising_row(last[1], cursor)}, then insert its "
+                "rows again"
             )
         return highest
 

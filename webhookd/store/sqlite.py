@@ -27,6 +27,7 @@ from webhookd.store import (
     bulk,
     checkup,
     create,
+    keys,
     preflight,
     queue,
     sources,
@@ -40,7 +41,6 @@ from webhookd.store.capture_watch import CaptureWatch
 from webhookd.store.driver import connect, translated
 from webhookd.store.file import FileRow
 from webhookd.store.intake import Intake
-from webhookd.store.looks import Looks
 from webhookd.store.options import Options
 from webhookd.store.record import NOTHING_FOUND, record
 from webhookd.store.successes import Success
@@ -55,7 +55,7 @@ OPEN_WAIT: Final = 5.0
 """Seconds that opening may wait for a host that is committing just then."""
 
 
-class SqliteStore(Intake, Looks):
+class SqliteStore(Intake):
     """`webhookd.core.store.Store` on one SQLite file. Use from one thread at a time, but that
     `commit` may run in another one while only reading methods are called."""
 
@@ -304,6 +304,16 @@ class SqliteStore(Intake, Looks):
         """The latest due time of the subscription's first attempts, or of its further ones."""
         with translated(self.path):
             return queue.latest_due(self._reader, key, again)
+
+    def capture_faults(self) -> tuple[str, ...]:
+        """What is wrong with captures: see `webhookd.store.capture_watch`."""
+        with translated(self.path):
+            return self._captures.look(self._reader, self._known)
+
+    def outbox_key(self, number: int) -> str | None:
+        """The host's own key of an outbox row: see `webhookd.store.keys`."""
+        with translated(self.path):
+            return keys.shown(self._reader, number)
 
     def next_pass(self) -> Millis | None:
         """When the next line may pass a head that keeps failing; None where none may."""

@@ -20,7 +20,6 @@ from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError, WebhookdError
 from webhookd.store import acceptance, subscriptions
 from webhookd.store.deliveries import latest_types
 from webhookd.store.inspection import inspect
-from webhookd.store.outbox import raising
 
 
 @click.command()
@@ -175,11 +174,13 @@ def _restore(app: App) -> Iterator[Finding]:
         f"{counted(done.owed, 'delivery', 'deliveries')} owed by it"
     )
     same = "and receivers drop an event that has the id and the content of one they know"
-    above = raising(done.table, done.reached or "N")
+    how = f": {done.raising}" if done.raising else ""
     match done.ids:
         case acceptance.Ids.ABOVE:
-            if done.reached:
-                said += f"; new rows of {done.table} get ids above {done.reached}"
+            if done.above:
+                said += f"; new rows of {done.table} get ids above {done.above}"
+            yield Finding(Level.OK, "restore", said)
+        case acceptance.Ids.KEYS:
             yield Finding(Level.OK, "restore", said)
         case acceptance.Ids.HOSTS:
             yield Finding(Level.OK, "restore", said)
@@ -188,16 +189,16 @@ def _restore(app: App) -> Iterator[Finding]:
                 Level.WARNING,
                 "restore",
                 f"new rows of {done.table} can get ids{up_to} that were used before, {same}; the "
-                f"table is the host's own, so let the host raise its ids (AUTOINCREMENT: {above})",
+                f"table is the host's own, so let the host raise its ids{how}",
             )
         case acceptance.Ids.UNKNOWN:
             yield Finding(Level.OK, "restore", said)
             yield Finding(
                 Level.WARNING,
                 "restore",
-                "the lock file beside it says nothing of this file, so new rows of "
-                f"{done.table} can get ids that were used before, {same}; raise them above all "
-                f"that there were: {above}",
+                "the lock file beside it does not say how far the ids of this file went, so new "
+                f"rows of {done.table} can get ids that were used before, {same}; raise them above "
+                f"all that there were{how}",
             )
         case _:
             assert_never(done.ids)

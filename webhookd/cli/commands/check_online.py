@@ -110,7 +110,7 @@ def _event(app: App, member: "Member", ahead: dict[str, Millis]) -> Finding:
         return Finding(Level.WARNING, place, str(error))
     tried = outside.send(member, wanted, app.settings.egress)
     if isinstance(tried.result, Answer):
-        by = other_clocks.ahead_by(tried.result.date, app.now())
+        by = other_clocks.ahead_by(other_clocks.date_of(tried.result), app.now())
         if by is not None:
             ahead[subscription.url.host] = by
     wrong, meaning = trial.meaning(tried.result, subscription.policy, app.now())
