@@ -149,7 +149,7 @@ class Instructed:
             in_streak = place in one.may or known.reason in STREAK
             if one.kind == "retry_failed" and known.state == "failed" and in_streak:
                 return
-            if one.kind == "replay" and place in one.may:
+            if one.kind == "replay" and (place in one.may or self._was_made_for(one, known)):
                 if one.options["failed_only"] and known.state not in ("failed", PENDING):
                     continue
                 still = {
@@ -161,6 +161,12 @@ class Instructed:
                 if not self._stale(one, known.event, still):
                     return
         yield "nobody has instructed that"
+
+    @staticmethod
+    def _was_made_for(given: Given, known: Delivery) -> bool:
+        """Whether a replay meets what another has made since it was given, though not wanted then."""
+        span = given.options["position"] < known.event.sequence <= given.options["last"]
+        return span and known.id > given.key
 
     def may_make(self, sub: Sub, event: Event) -> bool:
         """Whether it may make a delivery that is missing: of what is wanted as it is made."""
