@@ -164,7 +164,7 @@ class Instructed:
 
     @staticmethod
     def _was_made_for(given: Given, known: Delivery) -> bool:
-        """Whether a replay meets what another has made since it was given, though not wanted then."""
+        """Whether a replay meets what another has made since, though it was not wanted then."""
         span = given.options["position"] < known.event.sequence <= given.options["last"]
         return span and known.id > given.key
 
