@@ -60,7 +60,7 @@ class Store:
     def begin(self) -> None:
         """Begin; now and then somebody commands something between a look ahead and this."""
         self._life.check()
-        if self._life.butting_in and self._life.dice.random() < self._life.butting_in:
+        if self._life.is_butted_in_on():
             self._life.world.operators.butt_in()
             self._life.check()
         self.real.begin()
@@ -89,6 +89,9 @@ class Store:
             self._life.world.checkpointed()
         return done
 
+
+BUTTS: Final = 20
+"""Times in a life that somebody butts in: else a long story would be one of operators alone."""
 
 _READS: Final = {"due", "examine", "fresh", "next_due", "outlook", "subscriptions"}
 
@@ -128,6 +131,7 @@ class Life:
         self.clumsiness = 0.0 if world.healed else dice.choice((0.0, 0.0, 0.0, 0.03))
         self.butting_in = 0.0 if world.healed else dice.choice((0.0, 0.0, 0.02, 0.2))
         """The share of the daemon's writes right before which somebody else writes."""
+        self._butts_left = BUTTS
         self._slow = dice.choice((0.0, 0.0, 0.002, 0.02, 0.3))
 
     @property
@@ -155,6 +159,13 @@ class Life:
         again = OUTBOX_AGAIN * (3 if world.reads_were_troubled else 1)
         away = world.outbox_is_away or trio.current_time() < world.outbox_back_at + again
         return again if away else 0.0
+
+    def is_butted_in_on(self) -> bool:
+        """Whether somebody writes right before the daemon's next write."""
+        if not self._butts_left or self.dice.random() >= self.butting_in:
+            return False
+        self._butts_left -= 1
+        return True
 
     def check(self) -> None:
         """Raise Killed in a dead process."""
