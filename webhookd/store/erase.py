@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from webhookd.core.model import Millis
 from webhookd.core.rows import OWN_TYPES
+from webhookd.errors import NotFound
 from webhookd.store import aggregates, replay
 from webhookd.store.acceptance import BREATH
 from webhookd.store.driver import Connection
@@ -81,6 +82,9 @@ def erase(session: Session, wanted: Wanted, *, dry_run: bool = False) -> Iterato
 
     Yields after each what came of it: `erased`, `owed` (left as they are), `excerpts` and `outbox`
     rows. Of what was erased before, or had no payload, nothing is said. A dry run only reads.
+
+    Raises:
+        NotFound: there is no such aggregate: a slip in a request to erase must not look fulfilled.
     """
     connection = session.connection
     if not dry_run:
@@ -109,11 +113,20 @@ def _walks(session: Session, wanted: Wanted) -> Iterator[_Walk]:
             return
         keys = aggregates.find(connection, wanted.aggregate_id)
         kinds = {key: connection.execute(OF_KIND, (key,)).fetchone() for key in keys}
-    for key, (tenant, aggregate_type) in kinds.items():
-        if wanted.tenant not in (None, tenant):
-            continue
-        if wanted.aggregate_type in (None, aggregate_type):
-            yield _Walk(OF_AGGREGATE, last, (key,))
+    meant = [
+        key
+        for key, (tenant, aggregate_type) in kinds.items()
+        if wanted.tenant in (None, tenant) and wanted.aggregate_type in (None, aggregate_type)
+    ]
+    if not meant:
+        kind = "" if wanted.aggregate_type is None else f", type {wanted.aggregate_type!r}"
+        whose = "" if wanted.tenant is None else f", tenant {wanted.tenant!r}"
+        raise NotFound(
+            f"nothing was erased: no event has aggregate id {wanted.aggregate_id!r}{kind}{whose}; "
+            "`webhookd events list` shows what there is"
+        )
+    for key in meant:
+        yield _Walk(OF_AGGREGATE, last, (key,))
 
 
 def _page(
