@@ -76,6 +76,12 @@ class Store:
         if full:
             raise StoreUnwritable("simulated: database or disk is full")
 
+    def record(self, *outcomes: Any) -> Any:
+        """Record; what was never attempted, and is finished, changes nothing that others see."""
+        self._life.check()
+        self._life.recorded_at = trio.current_time()
+        return self.real.record(*outcomes)
+
     def rollback(self) -> None:
         """Roll back; the dead have nothing to roll back any more."""
         if not self._life.dead:
@@ -122,7 +128,7 @@ class Life:
         self.buckets: dict[int, tuple[float, float]] = {}
         """What is left of the rates of subscriptions, and as of when."""
         self.recorded_at = float("-inf")
-        """When an attempt was last recorded."""
+        """When outcomes were last recorded."""
         self.stop_asked_at = float("inf")
         self.machine_fault_at = float("-inf")
         """When a request last met what is, or may be, a fault of this machine."""
