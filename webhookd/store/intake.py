@@ -58,6 +58,7 @@ class Intake(Housekeeping):
         self._max_payload = max_payload
         self._profiles = profiles
         self._validation = validation
+        self._transaction: Transaction | None = None
         self._terms: tuple[int, Terms] | None = None
         self._terms_in_doubt = False
         """They were read inside a transaction that is not committed."""
@@ -131,6 +132,8 @@ class Intake(Housekeeping):
         self._max_payload = max_payload
         self._validation = validation
         self._profiles = profiles
+        if self._transaction is not None:
+            self._transaction.profiles = profiles
         self._outbox = self._outbox.limited(max_payload)
         self._terms = None
 

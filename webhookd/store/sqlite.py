@@ -125,7 +125,6 @@ class SqliteStore(Intake):
             raise
         self._known: FileRow = row
         self._seen: FileRow = row
-        self._transaction: Transaction | None = None
         self._commit_wait = COMMIT_WAIT
         self._data_version = -1
         self._shift_from = self._shifted = 0
@@ -334,24 +333,6 @@ class SqliteStore(Intake):
         """See `webhookd.store.declared.apply`."""
         with translated(self.path):
             return declarations.apply(self._begun(), declared, now)
-
-    def set_terms(
-        self,
-        *,
-        default_tenant: str,
-        max_payload: int,
-        validation: Validation | None,
-        profiles: Known,
-    ) -> None:
-        """By what rows and subscriptions are judged from now on."""
-        super().set_terms(
-            default_tenant=default_tenant,
-            max_payload=max_payload,
-            validation=validation,
-            profiles=profiles,
-        )
-        if self._transaction is not None:
-            self._transaction.profiles = profiles
 
     def check_file(self) -> None:
         """Raise DatabaseError when the path no longer leads to the file that was opened."""
