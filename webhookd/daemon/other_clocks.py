@@ -77,11 +77,8 @@ class OtherClocks:
     @property
     def problems(self) -> list[str]:
         """What a person should look at, one line each."""
-        verdict = self._verdict()
+        verdict = other_clocks.judge(self._said())
         return [] if verdict is None else [other_clocks.told(*verdict)]
-
-    def _verdict(self) -> tuple[Millis, list[str]] | None:
-        return other_clocks.judge(self._said())
 
     def _said(self) -> dict[str, Millis]:
         """How far we are ahead of each host that was heard lately."""
