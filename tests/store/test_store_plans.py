@@ -155,7 +155,7 @@ def upkeep_and_health(box: Box) -> None:
         box.now += 1_000
         store.begin()
         store.let_pass(box.now)
-        store.bring_forward(key, box.now, box.now)
+        store.bring_forward(key, box.now, box.now, 0)
         store.announce_rejected(box.now)
         store.commit()
     box.put(aggregate_id="S-3")

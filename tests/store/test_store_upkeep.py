@@ -29,9 +29,10 @@ def expire(box: Box, before: int, key: SubscriptionKey = ONE) -> Step:
     return step
 
 
-def bring_forward(box: Box, latest: int) -> Step:
+def bring_forward(box: Box, latest: int, *, begun: int | None = None) -> Step:
+    now = box.now if begun is None else begun
     box.store.begin()
-    step = box.store.bring_forward(ONE, box.now, latest)
+    step = box.store.bring_forward(ONE, now, latest, box.now - now)
     box.store.commit()
     return step
 
@@ -264,6 +265,24 @@ def test_E4_in_batches_of_both_kinds_and_in_their_order(box: Box) -> None:
     for kind in (False, True):
         mine = [one.id for one in due if (one.tries > 0) is kind]
         assert mine == sorted(mine)
+
+
+def test_E4_what_comes_in_while_others_are_brought_forward_is_let_be(box: Box) -> None:
+    """Else a host that writes without a pause would keep it at work for ever."""
+    key = box.subscribe(policy={"ordering": "none"}).key
+    box.now = NOW + DAY
+    insert(box, BULK_ROWS)
+    box.now = NOW
+    assert bring_forward(box, NOW + 5_000) == Step(BULK_ROWS, frozenset({key}), more=True)
+    box.now = NOW + 2_000
+    for _ in range(2):
+        box.put()
+    box.ingest()
+    last = box.due(key, limit=1_000)[-1]
+    box.retry(last, after=5_000)
+    before = box.rows("SELECT id, due_at, retry_at FROM webhookd_deliveries")
+    assert bring_forward(box, NOW + 5_000, begun=NOW) == NO_STEP
+    assert box.rows("SELECT id, due_at, retry_at FROM webhookd_deliveries") == before
 
 
 def test_E4_one_that_waits_in_line_is_brought_forward_once_it_is_the_head(box: Box) -> None:

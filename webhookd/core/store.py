@@ -106,11 +106,14 @@ class Store(Protocol):
     def let_pass(self, now: Millis) -> Step:
         """Let those behind heads that have failed for longer than `max_block` pass them."""
 
-    def bring_forward(self, key: SubscriptionKey, now: Millis, latest: Millis) -> Step:
+    def bring_forward(
+        self, key: SubscriptionKey, now: Millis, latest: Millis, passed: Millis
+    ) -> Step:
         """Make due in time what a clock that went wrong has put off.
 
-        First attempts are made due at `now`, further ones at `latest`. Called again with the same
-        times while there is more.
+        First attempts are made due at `now`, further ones at `latest`, where they are due later
+        than these times were the milliseconds that have `passed` since added. Called again with
+        the same times while there is more.
         """
 
     def shift_health(self, by: Millis, now: Millis) -> Step:

@@ -206,7 +206,10 @@ class Upkeep:
         again = store.latest_due(key, True)
         late = late or (again is not None and again > latest)
         if late:
-            await self._do(lambda: store.bring_forward(key, now, latest))
+            # What comes in meanwhile is due at its own time, and not too late for that.
+            await self._do(
+                lambda: store.bring_forward(key, now, latest, max(0, self._clock.now() - now))
+            )
 
     async def _expire(self) -> None:
         """End what is owed for too long, whoever may be sent anything or not."""

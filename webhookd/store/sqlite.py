@@ -213,10 +213,12 @@ class SqliteStore(Intake):
         with translated(self.path):
             return upkeep.let_pass(self._begun(), now)
 
-    def bring_forward(self, key: SubscriptionKey, now: Millis, latest: Millis) -> Step:
+    def bring_forward(
+        self, key: SubscriptionKey, now: Millis, latest: Millis, passed: Millis
+    ) -> Step:
         """Make due in time what a clock that went wrong has put off."""
         with translated(self.path):
-            return upkeep.bring_forward(self._begun(), key, now, latest)
+            return upkeep.bring_forward(self._begun(), key, now, latest, passed)
 
     def shift_health(self, by: Millis, now: Millis) -> Step:
         """Move the moments of health by what the wall clock has jumped, a batch at a time."""

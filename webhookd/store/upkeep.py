@@ -6,7 +6,7 @@ from typing import Final
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryId, Millis, Reason, SubscriptionKey
 from webhookd.core.storage import Step
-from webhookd.core.times import from_text, to_text
+from webhookd.core.times import LATEST, from_text, to_text
 from webhookd.store import queue, recipients
 from webhookd.store.book import Book, Row
 from webhookd.store.driver import Connection
@@ -93,18 +93,23 @@ def _let_pass(connection: Connection, book: Book, row: Row, now: Millis) -> bool
 
 
 def bring_forward(
-    transaction: Transaction, key: SubscriptionKey, now: Millis, latest: Millis
+    transaction: Transaction,
+    key: SubscriptionKey,
+    now: Millis,
+    latest: Millis,
+    passed: Millis,
 ) -> Step:
     """Make due in time what is due later than it can be: a clock was wrong.
 
     A first attempt is due at once, so at `now`; a further one at `latest`, for no delay is longer.
     To be called with the same times until nothing is left: what is brought to one time stays in its
-    order. The feed does not move: no visible field changes.
+    order. What came in, or failed, in the milliseconds that have `passed` since is none of it. The
+    feed does not move: no visible field changes.
     """
     connection, count = transaction.connection, 0
     for sql, moment in zip(TOO_LATE, (now, latest), strict=True):
-        text = to_text(moment)
-        found = connection.execute(sql, (key, text, BULK_ROWS - count)).fetchall()
+        text, too_late = to_text(moment), to_text(min(moment + passed, LATEST))
+        found = connection.execute(sql, (key, too_late, BULK_ROWS - count)).fetchall()
         count += len(found)
         for (delivery,) in found:
             connection.execute(IN_TIME, (text, delivery))
