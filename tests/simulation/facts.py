@@ -229,7 +229,8 @@ class Delivery:
     not_before: str = ""
     """When its next try may be, as its last attempt was recorded; '' once an operator moved it."""
     not_before_of: tuple[float, int] = (0.0, 0)
-    """When that was recorded, in virtual seconds, and how far ahead it was, in milliseconds."""
+    """When that attempt ended, in virtual seconds, and how far ahead of it the next may be, in
+    milliseconds: the outcome may wait for the file, and the clock may jump meanwhile."""
     too_late: bool = False
     """The daemon was to stop when it was made: the next one sends it."""
     body: bytes | None = None

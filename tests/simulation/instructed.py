@@ -128,9 +128,8 @@ class Instructed:
         goes = any(place in one.must or self._newer(one, known) for one in held)
         if reason == "newest_only" and not goes:
             yield "it is the newest"
-        for one in held:
-            if known.reopened_at > one.at and not self._clock_went_back:
-                yield "it was opened again since"
+        if held and all(known.reopened_at > one.at for one in held) and not self._clock_went_back:
+            yield "it was opened again since"
 
     def _newer(self, given: Given, known: Delivery) -> bool:
         """Whether a newer one of its aggregate has moved since."""
@@ -228,15 +227,20 @@ class Instructed:
             self._model.check_lines()
 
     def _is_newest_by_now(self, given: Given, one: Delivery) -> bool:
-        """Whether each newer one that was pending then was opened again since.
+        """Whether each newer one that was pending then was opened again since, or is gone.
 
-        Such a one stays, whatever comes of it, and nothing is cancelled for its sake.
+        What was opened again stays, whatever comes of it, and nothing is cancelled for its sake;
+        nor for the sake of one that has ended since, and that retention took.
         """
-        owed, gone = self._model.owed, self._model.keeping.owed
-        every = [(place, given.sub.key) for place in given.may if place > one.event.sequence]
-        newer = [owed.get(key) or gone[key] for key in every]
-        mine = [other for other in newer if other.event.aggregate == one.event.aggregate]
-        return all(other.opened > given.key for other in mine)
+        key, aggregate = given.sub.key, one.event.aggregate
+        every = [self._model.owed.get((place, key)) for place in given.may]
+        return all(
+            other.opened > given.key
+            for other in every
+            if other is not None
+            and other.event.sequence > one.event.sequence
+            and other.event.aggregate == aggregate
+        )
 
     def _is_gone(self, given: Given, place: int) -> bool:
         """Whether retention has taken it, or the event that it was to be made for."""

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import trio
-
 from tests.simulation.facts import PENDING, Delivery, iso, millis
 from tests.simulation.network import Request, is_ours
 from tests.simulation.wellness import longest_wait
@@ -76,8 +74,7 @@ def judge(model: "Model", known: Delivery, row: dict[str, Any], request: Request
     known.tries += 1
     known.not_before = row["retry_at"] or ""
     if known.not_before:
-        ahead = millis(known.not_before) - model.world.clock.now()
-        known.not_before_of = trio.current_time(), ahead
+        known.not_before_of = request.ended, millis(known.not_before) - request.ended_wall
     if known.failing_since is None:
         known.failing_since, known.failing_at = request.ended_wall, request.ended
 

@@ -151,16 +151,16 @@ def due(case: Case) -> Wrong:
     overtaken |= due_at is None and case.reordered
     if too_soon and known.pending and not overtaken and known.touched_at < case.recent:
         yield "G4", f"sent before it was due at {due_at}"
-    recorded_at, ahead = known.not_before_of
-    waited = (trio.current_time() - recorded_at) * 1000
+    failed_at, ahead = known.not_before_of
+    waited = (trio.current_time() - failed_at) * 1000
     # A clock that went back since shortens a wait in wall time, never in time that has passed; and
     # at a start or a jump nothing waits longer than any delay of its policy, as it is by then.
-    ahead = min(ahead, *(longest_wait(one) for one in case.sub.policy.since(recorded_at)))
+    ahead = min(ahead, *(longest_wait(one) for one in case.sub.policy.since(failed_at)))
     clock, life = model.world.clock, case.request.life
-    if clock.jumped_at >= max(life.born, recorded_at - A_WHILE):
+    if clock.jumped_at >= max(life.born, failed_at - A_WHILE):
         ahead -= round(life.prompt * 1000)  # as of the moment at which the jump was noticed
     # What was brought forward while the clock was behind comes due as it leaps ahead again.
-    leapt = clock.jumped_at > clock.went_back_at >= recorded_at
+    leapt = clock.jumped_at > clock.went_back_at >= failed_at
     if known.not_before > iso(clock.highest) and waited < ahead and not leapt:
         yield "G3", f"sent before its next try could be, at {known.not_before}"
 

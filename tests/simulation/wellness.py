@@ -57,10 +57,14 @@ class Wellness:
         self._told: list[tuple[str, str, str | None]] = []
         self._unsure: set[int] = set()
         self._states: dict[int, tuple[str, str]] = {}
+        self._soonest: dict[int, int] = {}
+        """Of holds that came in this commit: the earliest time at which they may end."""
+        self._may_be_free: set[int] = set()
 
     def begin(self, states: dict[int, tuple[str, str]]) -> None:
         """A commit is looked at, which leaves subscriptions in these states (empty: as before)."""
         self._touched, self._told, self._states = {}, [], states
+        self._soonest, self._may_be_free = {}, set()
 
     def note(self, known: Delivery, row: dict[str, Any], request: Request, *, noted: bool) -> None:
         """An attempt was recorded; `known` is as it was before."""
@@ -73,8 +77,11 @@ class Wellness:
         if request.succeeded:
             if health.failing:
                 self._told.append(("recovered", sub.name, None))
-            until, longest = health.held_until, sub.policy.now["retry_after_max"]
-            held = until is not None and 0 < until - request.ended_wall <= longest
+            until = health.held_until
+            soonest = self._soonest.pop(sub.key, until)
+            held = self._outlasts(until, sub, request)
+            if held and not self._outlasts(soonest, sub, request):
+                self._may_be_free.add(sub.key)
             sub.health = type(health)(held_until=until if held else None)
             return
         if isinstance(result, Fault) and result.kind is FaultKind.INTERNAL:
@@ -105,7 +112,16 @@ class Wellness:
         wishes = [wish_of(request.result, one) for one in request.extra["policies"]]
         until = [request.ended_wall + wish for wish in wishes if wish is not None]
         if until:
-            sub.health.held_until = max(sub.health.held_until or 0, *until)
+            before = sub.health.held_until or 0
+            soonest = self._soonest.get(sub.key, before)
+            self._soonest[sub.key] = max(soonest, min(until)) if None not in wishes else soonest
+            sub.health.held_until = max(before, *until)
+
+    @staticmethod
+    def _outlasts(until: int | None, sub: Sub, request: Request) -> bool:
+        """Whether a hold is still one after a success: neither over nor longer than can be."""
+        longest: int = sub.policy.now["retry_after_max"]
+        return until is not None and 0 < until - request.ended_wall <= longest
 
     def _rule(self, sub: Sub, request: Request) -> str | None:
         health, policy = sub.health, sub.policy.now
@@ -177,7 +193,7 @@ class Wellness:
         held, until = row["held_until"], health.held_until
         if held is not None and (until is None or held > iso(until)):
             self._model.wrong("health", f"{sub.name} is held back until {held}, not {until}")
-        if held is None and until is not None:
+        if held is None and until is not None and key not in self._may_be_free:
             self._model.wrong("health", f"{sub.name} is not held back until {iso(until)}")
         health.held_until = None if held is None else millis(held)
 
