@@ -58,6 +58,9 @@ class Found:
     crowd_held: dict[int, list[float]] = field(default_factory=dict)
     """Milliseconds with the write lock, batch by batch; only of ingest."""
     alone_held: dict[int, list[float]] = field(default_factory=dict)
+    crowd_first: list[float] = field(default_factory=list)
+    """CPU of the first event after a start in ms, which reads all subscriptions; of the daemon."""
+    alone_first: list[float] = field(default_factory=list)
 
     def multiples(self) -> dict[int, list[float]]:
         """In the crowd as a multiple of without."""
@@ -91,6 +94,11 @@ def measure(scale: Scale) -> Result:
             }
     lines = [(part, matches) for part in found for matches in MATCHES]
     multiples = {part: one.multiples() for part, one in found.items()}
+    whole = found["whole delivery"]
+    firsts = (
+        f"{Spread.of(whole.crowd_first).text()} ms of CPU of {CROWD:,},"
+        f" {Spread.of(whole.alone_first).text()} of no more"
+    )
     return Result(
         settings={
             "subscriptions": CROWD,
@@ -128,6 +136,8 @@ def measure(scale: Scale) -> Result:
                 "multiples": multiples[part],
                 "crowd_lock_held_ms": one.crowd_held,
                 "alone_lock_held_ms": one.alone_held,
+                "crowd_first_event_ms": one.crowd_first,
+                "alone_first_event_ms": one.alone_first,
             }
             for part, one in found.items()
         },
@@ -136,6 +146,7 @@ def measure(scale: Scale) -> Result:
             "the same event type again and again; for others each time: each event has another one",
             "lock: how long a batch of ingest holds it, from BEGIN to COMMIT's end, the median",
             "the CPU of an event is shared among its deliveries, so ingest is dearest for one",
+            f"the first event after a start, which reads all subscriptions, is not in it: {firsts}",
             "a whole delivery to 1,000 subscriptions makes few over each connection, and is dearer",
         ),
         charts=tuple(
@@ -224,31 +235,41 @@ def _deliver(files: Files, size: Size, serving: Receiver) -> Found:
     found = Found()
     for _ in range(size.rounds):
         for matches in MATCHES:
-            kinds = [_kind(matches, 0)] * (size.delivered // matches)
-            for workload, into in ((crowd, found.crowd), (alone[matches], found.alone)):
+            # One more, as the first is counted by itself.
+            kinds = [_kind(matches, 0)] * (size.delivered // matches + 1)
+            for workload, into, firsts in (
+                (crowd, found.crowd, found.crowd_first),
+                (alone[matches], found.alone, found.alone_first),
+            ):
                 with fixture.arriving(workload, serving):
-                    cost = _by_daemon(workload, kinds, matches)
+                    cost, first = _by_daemon(workload, kinds, matches)
                 into.setdefault(matches, []).append(cost)
+                firsts.append(first)
     for workload in (crowd, *alone.values()):
         fixture.check_so_far(workload)
     return found
 
 
-def _by_daemon(workload: fixture.Workload, kinds: list[str], matches: int) -> float:
-    """CPU of a delivery in µs, of a daemon that had nothing to do before."""
+def _by_daemon(workload: fixture.Workload, kinds: list[str], matches: int) -> tuple[float, float]:
+    """CPU of a delivery in µs; and in ms that of the first event, which is not among them."""
     log = workload.database.with_name("daemon.log")
     before = Progress.of(workload).delivered
     deliveries = len(kinds) * matches
-    with running(workload.command(), log) as daemon:
-        wait_for_line(daemon, log, '"daemon.ready"')
+
+    def deliver(kinds: list[str], up_to: int) -> float:
         used = cpu_seconds(daemon.pid)
         _commit(workload, kinds)
-        until(workload, lambda progress: progress.delivered >= before + deliveries)
-        used = cpu_seconds(daemon.pid) - used
+        until(workload, lambda progress: progress.delivered >= before + up_to)
+        return cpu_seconds(daemon.pid) - used
+
+    with running(workload.command(), log) as daemon:
+        wait_for_line(daemon, log, '"daemon.ready"')
+        first = deliver(kinds[:1], matches)
+        used = deliver(kinds[1:], deliveries)
     made = Progress.of(workload).delivered - before
     if made != deliveries:
         raise BenchFailed(f"{deliveries} deliveries were owed, but {made} were made")
-    return used / deliveries * 1e6
+    return used / (deliveries - matches) * 1e6, first * 1e3
 
 
 def _commit(workload: fixture.Workload, kinds: list[str]) -> None:
