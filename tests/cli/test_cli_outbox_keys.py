@@ -97,3 +97,14 @@ def test_B9_a_restore_raises_no_numbers_that_a_ledger_gives(keyed):
     assert [one["text"] for one in found if one["place"] == "restore"] == [
         "accepted: epoch 2 begins, so pollers start again at 0; 0 deliveries owed by it"
     ]
+
+
+def test_a_lost_index_is_told_by_status(keyed):
+    keyed.sql("DROP INDEX by_seq")
+    remedy = 'CREATE INDEX NAME ON "outboxevent" ("seq")'
+    assert remedy in keyed("status", code=6).stdout
+    assert remedy in keyed("status", "--nagios", code=2).stdout
+    assert sum(remedy in one for one in keyed.json("status", code=6)["problems"]) == 1
+    # Without a configuration nobody knows what the outbox is to be.
+    keyed.configure("nonsense = 1\n")
+    assert remedy not in keyed("status", code=6).stdout

@@ -90,6 +90,8 @@ class FileFacts:
     """Why `run` would not start on it: moved, restored."""
     captures: tuple[str, ...] = ()
     """What is wrong with captures, each with its remedy."""
+    outbox_faults: tuple[str, ...] = ()
+    """Why `run` would not start on the outbox, though rows may be taken in now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def compose(
     ]
     shown, at_work = [], []
     told = lock.get("problems", []) if held else []
-    problems += [one for one in facts.captures if one not in told]
+    problems += [one for one in (*facts.outbox_faults, *facts.captures) if one not in told]
     daemon = holding.seen(lock, held=held)
     if facts.wal_bytes > wal.LARGE and (stalled or not held):
         problems.append(wal.Why.NO_DAEMON.value)  # one at work tells itself, and knows why

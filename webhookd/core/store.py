@@ -209,6 +209,9 @@ class Store(Protocol):
     def capture_faults(self) -> tuple[str, ...]:
         """What is wrong with captures, each in one line with its remedy; costs 4 µs mostly."""
 
+    def outbox_faults(self) -> tuple[str, ...]:
+        """Why a daemon would not start on the outbox as the host has made it since; as cheap."""
+
     def outbox_key(self, number: int) -> str | None:
         """The host's own key of an outbox row; None where its outbox id is that."""
 

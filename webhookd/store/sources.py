@@ -12,6 +12,7 @@ from webhookd.store.file import FileRow
 from webhookd.store.host_table import inspect, key_column, kind_of_key, same
 from webhookd.store.ledger import LedgerOutbox
 from webhookd.store.outbox import Outbox
+from webhookd.store.transaction import snapshot
 
 OWN_KEY: Final = "id"
 
@@ -105,6 +106,21 @@ def _check_own(path: Path, file: FileRow, columns: Columns) -> None:
             f"{path}: {file.outbox_table} is the table that `webhookd init` made, and its columns "
             "have the names that it gave them; take [outbox.columns] and `order_column` out"
         )
+
+
+def unfit(
+    connection: Connection, path: Path, file: FileRow, columns: Columns, *, ids_never_reused: bool
+) -> tuple[str, ...]:
+    """Why `run` would not start on this outbox, as `check_ready` has it: one line, or none.
+
+    To be called often: the host may have changed its table since a daemon started on it.
+    """
+    try:
+        with snapshot(connection):
+            check_ready(connection, path, file, columns, ids_never_reused=ids_never_reused)
+    except DatabaseError as error:
+        return (f"the next start of `webhookd run` would be refused: {error}",)
+    return ()
 
 
 def check_ready(

@@ -25,6 +25,7 @@ from webhookd.store import (
     acted,
     announce,
     bulk,
+    capture_watch,
     checkup,
     create,
     keys,
@@ -37,7 +38,6 @@ from webhookd.store import (
 )
 from webhookd.store import declared as declarations
 from webhookd.store import file as files
-from webhookd.store.capture_watch import CaptureWatch
 from webhookd.store.driver import connect, translated
 from webhookd.store.file import FileRow
 from webhookd.store.intake import Intake
@@ -129,7 +129,12 @@ class SqliteStore(Intake):
         self._data_version = -1
         self._shift_from = self._shifted = 0
         self._turns = bulk.Turns()
-        self._captures = CaptureWatch()
+        self._captures = capture_watch.SchemaWatch(capture_watch.faults)
+        self._fitness = capture_watch.SchemaWatch(
+            lambda connection, file: sources.unfit(
+                connection, path, file, columns, ids_never_reused=ids_never_reused
+            )
+        )
 
     @property
     def journal_mode(self) -> str:
@@ -308,6 +313,11 @@ class SqliteStore(Intake):
         """What is wrong with captures: see `webhookd.store.capture_watch`."""
         with translated(self.path):
             return self._captures.look(self._reader, self._known)
+
+    def outbox_faults(self) -> tuple[str, ...]:
+        """What keeps a daemon from starting on the outbox: see `webhookd.store.sources.unfit`."""
+        with translated(self.path):
+            return self._fitness.look(self._reader, self._known)
 
     def outbox_key(self, number: int) -> str | None:
         """The host's own key of an outbox row: see `webhookd.store.keys`."""

@@ -75,7 +75,13 @@ def _look(app: App) -> Status:
     settings, now = app.readable, app.now()
     with app.session(write=False, tell=False) as session, session.read() as connection:
         file = facts(
-            connection, session.file, session.path, settings.profiles, session.columns, now=now
+            connection,
+            session.file,
+            session.path,
+            settings.profiles,
+            session.columns,
+            now=now,
+            ids_never_reused=None if app.fault else settings.outbox.ids == "never-reused",
         )
         lock, held = lockfile.read(session.path), lockfile.is_held(session.path)
     limits = Thresholds(settings.status.max_lag, settings.status.max_owed_age)
