@@ -293,7 +293,7 @@ def test_what_was_done_is_told_when_the_rest_fails(rejecting, monkeypatch):
 def test_an_outbox_that_is_gone_is_one_line(rejecting):
     rejecting.sql("DROP TABLE outbox")
     line = rejecting.fails("events", "retry-rejected", "--all", code=4)
-    assert line == "schema: table outbox missing"
+    assert line == "schema: table outbox missing; `webhookd init` makes it again"
 
 
 def test_rows_that_the_host_deleted_can_be_taken_off_the_list(rejecting):

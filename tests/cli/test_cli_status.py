@@ -167,8 +167,9 @@ def test_A23_an_unreadable_outbox_is_said(webhookd):
     webhookd.sql("DROP TABLE outbox")
     with daemon(webhookd):
         said = webhookd("status", code=1).stdout
-    assert "outbox      schema: table outbox missing" in said
-    assert "! ingest has stopped" in said
+    missing = "schema: table outbox missing; `webhookd init` makes it again"
+    assert f"outbox      {missing}" in said
+    assert f"! ingest has stopped: {missing}" in said
 
 
 def test_rows_that_wait_are_counted(webhookd):

@@ -147,7 +147,8 @@ def test_a_key_that_the_host_has_renamed_is_accepted_by_init(mapped: Mapped) -> 
     mapped.columns = mapped.options["columns"] = Columns(**names)
     with pytest.raises(DatabaseError, match=r"which is gone; if it is nr now run `webhookd init`"):
         mapped.reopen()
-    mapped.prepare(mapped.path)
+    assert mapped.prepare(mapped.path).key_renamed == "nr"
+    assert mapped.prepare(mapped.path).key_renamed == ""
     mapped.reopen()
     mapped.host.execute("INSERT INTO outboxevent (nr, type) VALUES ('9', 'b.c')")
     assert len(mapped.look()) == 2

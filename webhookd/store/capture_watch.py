@@ -1,6 +1,7 @@
-"""What the host's migrations break, for those who look often: `status`, and the daemon all the time.
+"""What the host's migrations have broken, for those who look often: `status`, and the daemon all
+the time: captures, and what the daemon needs of the outbox table.
 
-Captures, and what the daemon needs of the outbox table. What is whole is broken by a change of the schema alone. SQLite numbers its states, and to ask for
+What is whole is broken by a change of the schema alone. SQLite numbers its states, and to ask for
 the number costs some microseconds; nothing more is read while that stays as it is. What is broken
 is looked at each time: a capture whose table is gone is removed without a change of the schema.
 """

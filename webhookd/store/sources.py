@@ -41,7 +41,8 @@ def open_outbox(
 ) -> Outbox:
     """The outbox of a prepared file; whether it can be read is another question."""
     if read(connection).kind == "integer":
-        return Outbox(path, file.outbox_table, max_payload, columns)
+        ours = bool(file.outbox_ours)
+        return Outbox(path, file.outbox_table, max_payload, columns, ours=ours)
     facts = inspect(connection, file.outbox_table)
     return LedgerOutbox(path, file.outbox_table, max_payload, columns, facts)
 
@@ -84,20 +85,24 @@ def check(connection: Connection, path: Path, file: FileRow, columns: Columns) -
     )
 
 
-def renew(connection: Connection, path: Path, file: FileRow, columns: Columns) -> None:
+def renew(connection: Connection, path: Path, file: FileRow, columns: Columns) -> str:
     """Accept that the host has given its key column another name; for `init`, which is asked to.
+
+    Returns the new name; '' where nothing was to be changed.
 
     Raises:
         DatabaseError: as `check`, for all else.
     """
     _check_own(path, file, columns)
     facts = inspect(connection, file.outbox_table)
-    source = read(connection)
+    source, renewed = read(connection), ""
     if facts is not None and not facts.has(source.key_column):
         key = key_column(facts, columns)
         if facts.has(key) and kind_of_key(facts, columns) == source.kind:
             connection.execute(_FIX, (source.kind, key))
+            renewed = key
     check(connection, path, file, columns)
+    return renewed
 
 
 def _check_own(path: Path, file: FileRow, columns: Columns) -> None:
