@@ -130,6 +130,38 @@ def test_erase_of_an_aggregate_by_type_and_tenant(old):
     assert old.json("events", "show", "e2")["erased"]
 
 
+@pytest.mark.parametrize("options", [(), ("--delivered",)])
+def test_what_was_erased_is_not_opened_again_only_to_fail(old, options):
+    old("events", "erase", "--before", "2024-01-01", code=1)
+    said = old.fails("deliveries", "retry", *options, "2", code=1)
+    assert said == (
+        "delivery 2: its event was erased, and profile standard sends what the event said: nothing "
+        "is left to send, so it stays delivered"
+    )
+    assert old.sql("SELECT state FROM webhookd_deliveries WHERE id = 2") == [("delivered",)]
+
+
+def test_the_hint_to_retry_is_not_given_of_what_was_erased(old):
+    old("deliveries", "cancel", "4")
+    hint = "`webhookd deliveries retry 4` sends it again"
+    told = ("events", "explain", "e2"), ("deliveries", "show", "4")
+    assert all(hint in old(*one).stdout for one in told)
+    old("events", "erase", "--before", "2024-01-01")
+    assert not any(hint in old(*one).stdout for one in told)
+    gone = "it cannot be sent again: its event was erased, and profile standard sends what"
+    assert all(gone in old(*one).stdout for one in told)
+
+
+def test_ids_alone_are_sent_again_of_what_was_erased(webhookd):
+    webhookd.add("--profile", "floriday", "--tenant", "o-1")
+    webhookd.emit("a.b", "--aggregate-id", "S-1", "--tenant", "o-1", "--payload", "{}")
+    webhookd.ingest(now=LONG_AGO)
+    webhookd("deliveries", "cancel", "2")
+    webhookd("events", "erase", "--before", "2024-01-01")
+    assert "`webhookd deliveries retry 2` sends it" in webhookd("deliveries", "show", "2").stdout
+    assert webhookd.json("deliveries", "retry", "2")[0]["state"] == "pending"
+
+
 def test_erase_again_takes_the_answer_that_came_afterwards(old):
     """Its request was in flight, and receivers may quote what they got."""
     erase = ("events", "erase", "--before", "2024-01-01", "--include-pending")
