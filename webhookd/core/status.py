@@ -100,6 +100,8 @@ class Thresholds:
 
     max_lag: Millis
     max_owed_age: Millis
+    max_failed: int | None = None
+    """In the last hour, over all subscriptions; None for any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ def compose(
         *_config_problems(fault, lock, held=held),
         *(() if held else facts.refusals),
         *_outbox_problems(facts, lock, lag_seconds, thresholds, held=held),
+        *_failed_problems(facts, thresholds),
     ]
     shown, at_work = [], []
     told = lock.get("problems", []) if held else []
@@ -236,6 +239,15 @@ def _outbox_problems(
             f"{format_duration(int(lag) * 1000)}; see whether the daemon can write to the file"
         )
     return problems
+
+
+def _failed_problems(facts: FileFacts, thresholds: Thresholds) -> list[str]:
+    failed = sum(one.recent.failed for one in facts.subscriptions)
+    if thresholds.max_failed is None or failed <= thresholds.max_failed:
+        return []
+    many = f"{counted(failed, 'delivery', 'deliveries')} failed in the last hour"
+    see = "`webhookd deliveries list --state failed` has the errors"
+    return [f"{many}, over {thresholds.max_failed}; {see}"]
 
 
 def _subscription_problems(
