@@ -299,10 +299,17 @@ class SqliteStore(Intake):
         with translated(self.path):
             return upkeep.owed_since(self._reader, key)
 
-    def acted_on(self, after: int, since: Millis, now: Millis, limit: int) -> list[DeliveryId]:
-        """Single deliveries that operators changed after that sequence: see `acted.find`."""
+    def acted_on(self, after: int, limit: int) -> list[DeliveryId]:
+        """Single deliveries that operators opened or cancelled since then: see `acted.find`."""
         with translated(self.path):
-            return acted.find(self._reader, after, since, now, limit)
+            return acted.find(self._reader, after, limit)
+
+    def hastened(
+        self, beyond: SubscriptionKey, since: Millis, now: Millis, limit: int
+    ) -> tuple[list[DeliveryId], SubscriptionKey | None]:
+        """Those that operators made due at once, of a few subscriptions: see `acted.hastened`."""
+        with translated(self.path):
+            return acted.hastened(self._reader, beyond, since, now, limit)
 
     def latest_due(self, key: SubscriptionKey, again: bool) -> Millis | None:
         """The latest due time of the subscription's first attempts, or of its further ones."""
