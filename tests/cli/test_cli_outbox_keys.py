@@ -71,7 +71,9 @@ def test_rows_are_ingested_again_by_their_keys(keyed):
     (still,) = said["rejected"]
     assert (still["outbox_id"], still["outbox_key"]) == (3, "ORD-3")
     assert said["outbox_keys"] == {"3": "ORD-3"}
-    assert "\n  3 (key ORD-3)  bad_payload: " in keyed("events", "retry-rejected", "3").stdout
+    assert (
+        "\n  3 (key ORD-3)  bad_payload: " in keyed("events", "retry-rejected", "3", code=1).stdout
+    )
     keyed.sql("DELETE FROM outboxevent WHERE id = 'ORD-3'")
     gone = keyed("events", "retry-rejected", "--all").stdout
     assert "stays rejected: 3 (key ORD-3); --forget-gone" in gone
@@ -84,6 +86,12 @@ def test_init_says_in_words_where_it_goes_on(keyed):
     said = keyed("init").stdout
     assert "ingest goes on with rows that are new: 3 rows are done with\n" in said
     assert "id 3" not in said
+
+
+def test_whoever_asks_for_no_event_is_told_of_the_hosts_keys(keyed):
+    for asked, shown in (("7", "7"), ("ORD-9", "ORD-9"), ("a b", "'a b'")):
+        said = keyed.fails("events", "explain", asked, code=1)
+        assert said.endswith(f"; `--outbox-key {shown}` asks by the host's own key")
 
 
 def test_B9_a_restore_raises_no_numbers_that_a_ledger_gives(keyed):

@@ -58,10 +58,28 @@ def test_what_is_gone_is_said_in_one_line(old):
     said = old("events", "explain", "--outbox-id", "1").stdout
     assert "is done with, and there is no event of it" in said
     assert "kept no longer" in said
-    assert "start again with --after 0" in old.fails("results", "--after", "1", code=7)
+    line = old.fails("results", "--after", "1", code=7)
+    assert line.endswith("; start again with --after 0 --epoch 1")
+    old("results", *line.partition("again with ")[2].split())
     assert "start again with --after 0" not in old("results", "--after", "0").stderr
     replayed = old.json("replay", "--subscription", "partner", "--since", "2000-01-01")
     assert (replayed["reopened"], replayed["pending"]) == (0, 1)
+
+
+def test_replay_says_that_events_were_pruned(old):
+    replay = ("replay", "--subscription", "partner", "--since")
+    assert "cannot be sent again" not in old(*replay, "2000-01-01", "--dry-run").stderr
+    old("prune")
+    oldest = "the oldest that is kept came in at 2023-11-14T22:13:20.000Z ([retention] events)"
+    said = f"events that retention has taken cannot be sent again; {oldest}\n"
+    assert old(*replay, "2000-01-01", "--dry-run").stderr == said
+    assert old(*replay, "2000-01-01").stderr == said
+    assert old(*replay, "2024-01-01").stderr == ""
+    assert old.json(*replay, "2000-01-01")["events_pruned"]
+    old("deliveries", "cancel", "4")
+    old.sql("UPDATE webhookd_deliveries SET finished_at = '2023-11-15T00:00:00.000Z'")
+    old("prune")
+    assert "; none is kept (" in old(*replay, "2000-01-01").stderr
 
 
 def test_an_event_whose_delivery_is_gone_was_not_for_nobody(old):

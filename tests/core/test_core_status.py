@@ -193,3 +193,10 @@ def test_deliveries_that_failed_in_the_last_hour() -> None:
     see = "`webhookd deliveries list --state failed` has the errors"
     assert problems(2) == (f"3 deliveries failed in the last hour, over 2; {see}",)
     assert problems(0)
+
+
+def test_B9_that_the_file_was_restored_is_told_first() -> None:
+    facts = replace(FACTS, refusals=("a restored backup: accept it",))
+    status = compose(facts, {}, held=False, thresholds=THRESHOLDS, now=NOW)
+    assert status.problems[0] == "a restored backup: accept it"
+    assert status.problems[1].startswith("the daemon does not run")

@@ -138,9 +138,9 @@ def compose(
     stalled = held and (heartbeat is None or now - heartbeat > HEARTBEAT_STALE)
     lag_seconds = _lag_seconds(facts.lag_rows, _moment(lock.get("caught_up_at")), now)
     problems = [
+        *(() if held else facts.refusals),  # the first: before that no start helps
         *_daemon_problems(lock, held=held, stalled=stalled),
         *_config_problems(fault, lock, held=held),
-        *(() if held else facts.refusals),
         *_outbox_problems(facts, lock, lag_seconds, thresholds, held=held),
         *_failed_problems(facts, thresholds),
     ]

@@ -5,6 +5,7 @@ the one that it waits for.
 """
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -98,6 +99,8 @@ def event(session: Session, wanted: str, now: Millis) -> dict[str, Any]:
             found = connection.execute(EVENT_AT, (int(wanted),)).fetchone()
         if found is None:
             hint = f"; `--outbox-id {wanted}` asks by the outbox's own id" if is_number else ""
+            if sources.read(connection).kind == "ledger":  # nobody knows a row by its number
+                hint = f"; `--outbox-key {shlex.quote(wanted)}` asks by the host's own key"
             newest = aggregates.newest_events(connection, wanted, NEWEST_NAMED)
             if newest:
                 named = ", ".join(newest)
