@@ -75,7 +75,7 @@ def test_rows_are_ingested_again_by_their_keys(keyed):
         "\n  3 (key ORD-3)  bad_payload: " in keyed("events", "retry-rejected", "3", code=1).stdout
     )
     keyed.sql("DELETE FROM outboxevent WHERE id = 'ORD-3'")
-    gone = keyed("events", "retry-rejected", "--all").stdout
+    gone = keyed("events", "retry-rejected", "--all", code=1).stdout
     assert "stays rejected: 3 (key ORD-3); --forget-gone" in gone
     assert "no outbox row with the key" in keyed.fails(
         "events", "retry-rejected", "--outbox-key", "x", code=1
