@@ -109,6 +109,7 @@ clean: ## remove all that make made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SYNCED): $(UV) pyproject.toml uv.lock
+	@echo "make: fetching what webhookd needs into .venv" >&2
 	@$(BIN)/uv sync --frozen --quiet 2>.venv/.said || $(call no_index,the dependencies)
 	@touch $@
 
@@ -140,6 +141,7 @@ $(UV):
 	  fi; \
 	  $$python -m venv --clear .venv; \
 	fi
+	@echo "make: fetching uv into .venv, which fetches the rest: a minute or so, once" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 \
 	  uv==$(UV_VERSION) 2>.venv/.said || $(call no_index,uv)
 	@rm -f .venv/.uv-* && touch $@

@@ -178,6 +178,7 @@ def test_replay(webhookd: Cli) -> None:
         "since": "2027-01-15T00:00:00.000Z",
         "until": None,
         "dry_run": True,
+        "events_pruned": False,
         "reopened": 1,
         "made": 1,
         "stale": 1,

@@ -196,6 +196,17 @@ def test_B9_a_restored_file_is_a_fault_until_it_is_accepted(webhookd):
     assert (said["sequence"], said["outbox_id"]) == (501, 1_000_091)
 
 
+def test_B9_without_a_restore_nothing_is_begun(webhookd):
+    webhookd.emit("a.b")
+    ((level, _, said),) = [
+        one for one in findings(webhookd, "--accept-restore") if one[1] == "restore"
+    ]
+    assert (level, said.partition(":")[0]) == ("warning", "nothing was done")
+    assert webhookd.sql("SELECT epoch FROM webhookd_file") == [(1,)]
+    findings(webhookd, "--accept-restore", "--yes")
+    assert webhookd.sql("SELECT epoch FROM webhookd_file") == [(2,)]
+
+
 def test_B9_a_restore_says_where_ids_can_come_again(webhookd, tmp_path):
     webhookd.emit("a.b")
     beside(webhookd.database.resolve()).unlink()

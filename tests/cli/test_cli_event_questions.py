@@ -202,7 +202,9 @@ def test_retry_rejected_takes_all_in_that_can_be(rejecting):
     assert left == [4, 3]
     assert rejecting.sql("SELECT rejected FROM webhookd_file") == [(2,)]
     assert len(rejecting.json("deliveries", "list", "--state", "pending")) == 2
-    again = rejecting.json("events", "retry-rejected", "--all")
+    again = rejecting.json("events", "retry-rejected", "--all", code=1)
+    assert len(rejecting.json("events", "list")) == 2, "nothing is made twice"
+    assert len(rejecting.json("deliveries", "list")) == 2
     assert again == {
         "events": [],
         "deliveries": 0,
@@ -229,6 +231,13 @@ def test_retry_rejected_takes_those_that_are_named(rejecting):
     (event,) = rejecting.json("events", "list")
     assert event["outbox_id"] == 2
     assert event["ingested_at"] > "2026"
+
+
+def test_retry_rejected_of_which_nothing_comes_exits_1(rejecting):
+    assert rejecting.json("events", "retry-rejected", "3", code=1)["rejected"]
+    assert rejecting.json("events", "retry-rejected", "4", code=1)["gone"] == [4]
+    rejecting("events", "retry-rejected", "3", "4", "--forget-gone")
+    rejecting("events", "retry-rejected", "2", "3")
 
 
 def test_an_id_that_is_no_rejected_row_s_exits_1(rejecting):
@@ -264,7 +273,7 @@ def test_many_rows_are_told_in_few_lines(webhookd):
         bad_row(webhookd, payload="gone")
     webhookd.ingest()
     webhookd.sql("DELETE FROM outbox WHERE id > 22")
-    said = webhookd("events", "retry-rejected", "--all").stdout.splitlines()
+    said = webhookd("events", "retry-rejected", "--all", code=1).stdout.splitlines()
     assert said[0] == "22 rows are rejected still: 22 bad_payload"
     assert said[21:] == [
         "  and 2 more: `webhookd events list --rejected`",
@@ -293,7 +302,7 @@ def test_what_was_done_is_told_when_the_rest_fails(rejecting, monkeypatch):
 def test_an_outbox_that_is_gone_is_one_line(rejecting):
     rejecting.sql("DROP TABLE outbox")
     line = rejecting.fails("events", "retry-rejected", "--all", code=4)
-    assert line == "schema: table outbox missing"
+    assert line == "schema: table outbox missing; `webhookd init` makes it again"
 
 
 def test_rows_that_the_host_deleted_can_be_taken_off_the_list(rejecting):

@@ -222,7 +222,7 @@ def test_deliveries_show(webhookd):
     assert set(shown) == DELIVERY | {
         *("number", "due_at", "failing_since", "passed_at", "attempts_made", "occurred_at"),
         *("subscription_state", "next_attempt", "behind_delivery", "expires_at", "max_age"),
-        *("superseded_by", "waits_for"),
+        *("superseded_by", "unsendable", "waits_for"),
     }
     (attempt,) = shown["attempts_made"]
     assert set(attempt) == {

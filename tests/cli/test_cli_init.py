@@ -35,6 +35,29 @@ def test_init_says_what_it_did(bare):
     assert f"{path}: was prepared already; nothing was changed" in bare("init").stdout
 
 
+def test_init_says_that_it_made_the_outbox_again(webhookd):
+    webhookd.emit("a.b")
+    webhookd.ingest()
+    webhookd.sql("DROP TABLE outbox")
+    path = webhookd.database.resolve()
+    made = "its outbox outbox was gone and was made again, empty"
+    assert webhookd("init").stdout.splitlines()[:2] == [
+        f"{path}: was prepared already; {made}: rows that had not been taken in are lost",
+        "outbox: table outbox (webhookd's own); ingest goes on after id 1",
+    ]
+    assert "nothing was changed" in webhookd("init").stdout
+    webhookd.sql("DROP TABLE outbox")
+    assert webhookd.json("init")["outbox_made"]
+    assert not webhookd.json("init")["outbox_made"]
+
+
+def test_a_table_of_the_hosts_is_not_promised_to_be_made(webhookd):
+    webhookd.sql("UPDATE webhookd_file SET outbox_ours = 0")
+    webhookd.sql("DROP TABLE outbox")
+    assert ", or let the host make it" in webhookd.fails("init", code=4)
+    assert "webhookd init" not in webhookd("status", code=6).stdout
+
+
 def test_init_says_beforehand_that_an_upgrade_may_take_long(bare, monkeypatch):
     bare("init")
     monkeypatch.setattr(init, "upgrade_ahead", lambda path: 1_000_000)
@@ -53,6 +76,7 @@ def test_init_json(bare):
         "migrations": [name for name, _ in MIGRATIONS],
         "outbox": "outbox",
         "outbox_ours": True,
+        "outbox_made": True,
         "begins_after": None,
     }
     again = bare.json("init")

@@ -137,4 +137,6 @@ def test_E6_several_receivers_convict_our_clock(webhookd, receiver, acme, monkey
 
 
 def test_usage(webhookd):
-    assert webhookd.fails("check", "--yes", code=2) == "--yes: goes with --online"
+    assert (
+        webhookd.fails("check", "--yes", code=2) == "--yes: goes with --online or --accept-restore"
+    )

@@ -71,9 +71,11 @@ def test_rows_are_ingested_again_by_their_keys(keyed):
     (still,) = said["rejected"]
     assert (still["outbox_id"], still["outbox_key"]) == (3, "ORD-3")
     assert said["outbox_keys"] == {"3": "ORD-3"}
-    assert "\n  3 (key ORD-3)  bad_payload: " in keyed("events", "retry-rejected", "3").stdout
+    assert (
+        "\n  3 (key ORD-3)  bad_payload: " in keyed("events", "retry-rejected", "3", code=1).stdout
+    )
     keyed.sql("DELETE FROM outboxevent WHERE id = 'ORD-3'")
-    gone = keyed("events", "retry-rejected", "--all").stdout
+    gone = keyed("events", "retry-rejected", "--all", code=1).stdout
     assert "stays rejected: 3 (key ORD-3); --forget-gone" in gone
     assert "no outbox row with the key" in keyed.fails(
         "events", "retry-rejected", "--outbox-key", "x", code=1
@@ -84,6 +86,12 @@ def test_init_says_in_words_where_it_goes_on(keyed):
     said = keyed("init").stdout
     assert "ingest goes on with rows that are new: 3 rows are done with\n" in said
     assert "id 3" not in said
+
+
+def test_whoever_asks_for_no_event_is_told_of_the_hosts_keys(keyed):
+    for asked, shown in (("7", "7"), ("ORD-9", "ORD-9"), ("a b", "'a b'")):
+        said = keyed.fails("events", "explain", asked, code=1)
+        assert said.endswith(f"; `--outbox-key {shown}` asks by the host's own key")
 
 
 def test_B9_a_restore_raises_no_numbers_that_a_ledger_gives(keyed):
@@ -97,3 +105,14 @@ def test_B9_a_restore_raises_no_numbers_that_a_ledger_gives(keyed):
     assert [one["text"] for one in found if one["place"] == "restore"] == [
         "accepted: epoch 2 begins, so pollers start again at 0; 0 deliveries owed by it"
     ]
+
+
+def test_a_lost_index_is_told_by_status(keyed):
+    keyed.sql("DROP INDEX by_seq")
+    remedy = 'CREATE INDEX NAME ON "outboxevent" ("seq")'
+    assert remedy in keyed("status", code=6).stdout
+    assert remedy in keyed("status", "--nagios", code=2).stdout
+    assert sum(remedy in one for one in keyed.json("status", code=6)["problems"]) == 1
+    # Without a configuration nobody knows what the outbox is to be.
+    keyed.configure("nonsense = 1\n")
+    assert remedy not in keyed("status", code=6).stdout

@@ -58,10 +58,28 @@ def test_what_is_gone_is_said_in_one_line(old):
     said = old("events", "explain", "--outbox-id", "1").stdout
     assert "is done with, and there is no event of it" in said
     assert "kept no longer" in said
-    assert "start again with --after 0" in old.fails("results", "--after", "1", code=7)
+    line = old.fails("results", "--after", "1", code=7)
+    assert line.endswith("; start again with --after 0 --epoch 1")
+    old("results", *line.partition("again with ")[2].split())
     assert "start again with --after 0" not in old("results", "--after", "0").stderr
     replayed = old.json("replay", "--subscription", "partner", "--since", "2000-01-01")
     assert (replayed["reopened"], replayed["pending"]) == (0, 1)
+
+
+def test_replay_says_that_events_were_pruned(old):
+    replay = ("replay", "--subscription", "partner", "--since")
+    assert "cannot be sent again" not in old(*replay, "2000-01-01", "--dry-run").stderr
+    old("prune")
+    oldest = "the oldest that is kept came in at 2023-11-14T22:13:20.000Z ([retention] events)"
+    said = f"events that retention has taken cannot be sent again; {oldest}\n"
+    assert old(*replay, "2000-01-01", "--dry-run").stderr == said
+    assert old(*replay, "2000-01-01").stderr == said
+    assert old(*replay, "2024-01-01").stderr == ""
+    assert old.json(*replay, "2000-01-01")["events_pruned"]
+    old("deliveries", "cancel", "4")
+    old.sql("UPDATE webhookd_deliveries SET finished_at = '2023-11-15T00:00:00.000Z'")
+    old("prune")
+    assert "; none is kept (" in old(*replay, "2000-01-01").stderr
 
 
 def test_an_event_whose_delivery_is_gone_was_not_for_nobody(old):
@@ -128,6 +146,38 @@ def test_erase_of_an_aggregate_by_type_and_tenant(old):
     assert old.json("events", "erase", "--aggregate-id", "S-2")["erased"] == 0
     assert old.json("events", "show", "e1")["payload"] == '{"secret": 7}'
     assert old.json("events", "show", "e2")["erased"]
+
+
+@pytest.mark.parametrize("options", [(), ("--delivered",)])
+def test_what_was_erased_is_not_opened_again_only_to_fail(old, options):
+    old("events", "erase", "--before", "2024-01-01", code=1)
+    said = old.fails("deliveries", "retry", *options, "2", code=1)
+    assert said == (
+        "delivery 2: its event was erased, and profile standard sends what the event said: nothing "
+        "is left to send, so it stays delivered"
+    )
+    assert old.sql("SELECT state FROM webhookd_deliveries WHERE id = 2") == [("delivered",)]
+
+
+def test_the_hint_to_retry_is_not_given_of_what_was_erased(old):
+    old("deliveries", "cancel", "4")
+    hint = "`webhookd deliveries retry 4` sends it again"
+    told = ("events", "explain", "e2"), ("deliveries", "show", "4")
+    assert all(hint in old(*one).stdout for one in told)
+    old("events", "erase", "--before", "2024-01-01")
+    assert not any(hint in old(*one).stdout for one in told)
+    gone = "it cannot be sent again: its event was erased, and profile standard sends what"
+    assert all(gone in old(*one).stdout for one in told)
+
+
+def test_ids_alone_are_sent_again_of_what_was_erased(webhookd):
+    webhookd.add("--profile", "floriday", "--tenant", "o-1")
+    webhookd.emit("a.b", "--aggregate-id", "S-1", "--tenant", "o-1", "--payload", "{}")
+    webhookd.ingest(now=LONG_AGO)
+    webhookd("deliveries", "cancel", "2")
+    webhookd("events", "erase", "--before", "2024-01-01")
+    assert "`webhookd deliveries retry 2` sends it" in webhookd("deliveries", "show", "2").stdout
+    assert webhookd.json("deliveries", "retry", "2")[0]["state"] == "pending"
 
 
 def test_erase_again_takes_the_answer_that_came_afterwards(old):

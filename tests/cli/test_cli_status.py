@@ -12,6 +12,7 @@ import time
 import pytest
 
 from webhookd.cli.commands import status as status_command
+from webhookd.core import recent
 from webhookd.core.times import to_text
 from webhookd.store.lockfile import LockFile
 
@@ -167,8 +168,9 @@ def test_A23_an_unreadable_outbox_is_said(webhookd):
     webhookd.sql("DROP TABLE outbox")
     with daemon(webhookd):
         said = webhookd("status", code=1).stdout
-    assert "outbox      schema: table outbox missing" in said
-    assert "! ingest has stopped" in said
+    missing = "schema: table outbox missing; `webhookd init` makes it again"
+    assert f"outbox      {missing}" in said
+    assert f"! ingest has stopped: {missing}" in said
 
 
 def test_rows_that_wait_are_counted(webhookd):
@@ -235,3 +237,22 @@ def test_watch_ends_at_a_real_ctrl_c(webhookd):
     os.close(ours)
     assert said.startswith(b"\x1b[H\x1b[2J")
     assert (process.returncode, errors) == (0, "")
+
+
+def test_a_threshold_on_what_failed_in_the_last_hour(webhookd):
+    webhookd.add()
+    period = time.time_ns() // 1_000_000 // recent.SPAN
+    zeros = ", 0" * recent.CLASSES
+    webhookd.sql(
+        f"INSERT INTO webhookd_recent SELECT 0, key, ?, 0, 2{zeros} FROM webhookd_subscriptions",
+        period,
+    )
+    with daemon(webhookd):
+        assert "failed_1h=2" in webhookd("status", "--nagios").stdout
+        assert "failed_1h=2;2" in webhookd("status", "--nagios", "--max-failed", "2").stdout
+        said = webhookd("status", "--nagios", "--max-failed", "1", code=1).stdout
+        assert said.startswith("WEBHOOKD WARNING - 2 deliveries failed in the last hour, over 1;")
+        webhookd.configure("[status]\nmax_failed = 0\n")
+        webhookd("status", code=1)
+        webhookd("status", "--max-failed", "5")
+        webhookd("status", "--max-failed", "-1", code=2)

@@ -79,6 +79,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         [status]
         max_lag = "90s"
         max_owed_age = "2h"
+        max_failed = 0
         """,
     )
     settings = load(path, database=None, environ={})
@@ -96,7 +97,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert dataclasses.astuple(settings.delivery) == (2_500, 7, 6, 8)
     assert settings.egress == parse_policy(["10.1.0.0/16", "erp-gw.local"], ["198.51.100.7"])
     assert dataclasses.astuple(settings.log) == ("text", "debug")
-    assert dataclasses.astuple(settings.status) == (90_000, 7_200_000)
+    assert dataclasses.astuple(settings.status) == (90_000, 7_200_000, 0)
 
 
 def test_the_example_is_the_defaults_and_names_every_key() -> None:
@@ -255,6 +256,8 @@ def test_E15_a_fault_is_one_line_with_its_place(tmp_path: Path, text: str, line:
         ("log", "level = 10"),
         ("status", "max_lag = 0"),
         ("status", 'max_owed_age = "1 fortnight"'),
+        ("status", "max_failed = -1"),
+        ("status", 'max_failed = "never"'),
     ],
 )
 def test_E15_a_wrong_value_is_refused_at_its_key(tmp_path: Path, table: str, entry: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.core.status_facts import ALIVE, FACTS, NOW, THRESHOLDS, judged
 from webhookd.core import wal
+from webhookd.core.recent import Recent
 from webhookd.core.status import HEARTBEAT_STALE, compose
 from webhookd.core.times import to_text
 
@@ -178,3 +179,24 @@ def test_B4_a_large_wal_is_told_of_unless_a_daemon_at_work_knows_more(heart: str
         status = compose(file, lock, held=heart != "none", thresholds=THRESHOLDS, now=NOW)
         told = wal.Why.NO_DAEMON.value in status.problems
         assert told is (is_large and heart != "beats")
+
+
+def test_deliveries_that_failed_in_the_last_hour() -> None:
+    two = tuple(replace(FACTS.subscriptions[0], recent=Recent(0, count)) for count in (2, 1))
+    facts = replace(FACTS, subscriptions=two)
+
+    def problems(most: int | None) -> tuple[str, ...]:
+        limits = replace(THRESHOLDS, max_failed=most)
+        return compose(facts, ALIVE, held=True, thresholds=limits, now=NOW).problems
+
+    assert problems(None) == problems(3) == ()
+    see = "`webhookd deliveries list --state failed` has the errors"
+    assert problems(2) == (f"3 deliveries failed in the last hour, over 2; {see}",)
+    assert problems(0)
+
+
+def test_B9_that_the_file_was_restored_is_told_first() -> None:
+    facts = replace(FACTS, refusals=("a restored backup: accept it",))
+    status = compose(facts, {}, held=False, thresholds=THRESHOLDS, now=NOW)
+    assert status.problems[0] == "a restored backup: accept it"
+    assert status.problems[1].startswith("the daemon does not run")

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhookd.core.rows import (
+    EMPTY_ID,
     MAX_DETAIL,
     MAX_SHOWN_TYPE,
     Draft,
@@ -381,3 +382,11 @@ def test_a_mismatch_is_one_line_of_bounded_length() -> None:
     assert found.detail.startswith("payload.a\\nx")
     assert len(found.detail) == MAX_DETAIL
     assert found.shown_type == "supplier.created"
+
+
+def test_the_empty_id_of_a_captured_row_is_told_as_such() -> None:
+    told = rejection(replace(ROW, aggregate_id=EMPTY_ID))
+    assert told.reason is RejectionReason.BAD_AGGREGATE_ID
+    assert told.detail == "aggregate_id: the captured row's id is an empty text"
+    assert "control character" in rejection(replace(ROW, tenant=EMPTY_ID)).detail
+    assert draft(replace(ROW, aggregate_id=b"")).aggregate_id == ""

@@ -146,3 +146,26 @@ async def test_a_capture_that_lost_its_triggers_is_told(world, autojump_clock, w
         await trio.sleep(upkeep.EVERY + 1)
         assert daemon.problems == []
     assert warnings() == {Action.CAPTURE_BROKEN: 1}
+
+
+async def test_a_table_on_which_no_daemon_would_start_is_told(world, autojump_clock, warnings):
+    """A migration made it anew without AUTOINCREMENT: rows are taken in, until a restart."""
+    world.subscribe("a")
+    made = world.host.execute("SELECT sql FROM sqlite_master WHERE name = 'outbox'").fetchone()[0]
+    world.insert("x")
+    async with world.running() as daemon:
+        await trio.sleep(upkeep.EVERY + 2)
+        assert daemon.problems == []
+        world.host.execute("ALTER TABLE outbox RENAME TO old")
+        world.host.execute(made.replace(" AUTOINCREMENT", ""))
+        world.host.execute("INSERT INTO outbox SELECT * FROM old")
+        await trio.sleep(3 * upkeep.EVERY)
+        (said,) = daemon.problems
+        assert said.startswith("the next start of `webhookd run` would be refused: ")
+        assert said.endswith('say ids = "never-reused" in [outbox]')
+        assert warnings() == {Action.OUTBOX_UNFIT: 1}, "told once"
+        world.host.execute("DROP TABLE outbox")
+        world.host.execute("ALTER TABLE old RENAME TO outbox")
+        await trio.sleep(upkeep.EVERY + 1)
+        assert daemon.problems == []
+    assert warnings() == {Action.OUTBOX_UNFIT: 1}

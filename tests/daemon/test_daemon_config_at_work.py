@@ -43,7 +43,7 @@ def test_the_line_says_old_and_new_of_every_key(world):
         outbox=Outbox(start="end"),
         delivery=Delivery(max_in_flight=2),
         log=Log(level="error"),
-        status=Status(max_owed_age=1_500),
+        status=Status(max_owed_age=1_500, max_failed=3),
         egress=parse_policy(["10.0.0.0/8"], [f"{n}.example" for n in range(100)]),
     )
     said = list(reload.changes(before, after))
@@ -52,6 +52,7 @@ def test_the_line_says_old_and_new_of_every_key(world):
         "delivery.max_in_flight: 256 -> 2",
         "log.level: info -> error",
         "status.max_owed_age: 1h -> 1500ms",
+        "status.max_failed: off -> 3",
         "egress.allow: [] -> [10.0.0.0/8]",
     ]
     assert said[-1].startswith("egress.deny: [] -> [0.example, ")

@@ -165,5 +165,26 @@ def test_a_recipe_works(language: str, tmp_path: Path, box: Box, path: Path) -> 
     check(box, path, home, command)
 
 
+def test_the_python_recipe_says_what_a_fresh_file_needs(tmp_path: Path, path: Path) -> None:
+    command = python(tmp_path)
+
+    def said(file: Path) -> str:
+        done = subprocess.run(
+            [*command, str(file), "S-1"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        return line
+
+    fresh = tmp_path / "fresh.db"
+    assert said(fresh) == f"{fresh}: not prepared: run `webhookd --database {fresh} init`"
+    assert said(path).endswith(": create the tables supplier, erp_place and erp_sent first")
+
+
 def test_every_recipe_is_tested() -> None:
     assert set(re.findall(r"recipe: (\w+)$", RECIPES, re.MULTILINE)) == {"tables", *LANGUAGES}

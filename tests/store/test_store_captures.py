@@ -71,6 +71,24 @@ def test_an_id_that_changes_is_another_aggregate(box: Box) -> None:
     assert told(box) == [("created", "S9"), ("deleted", "S2")]
 
 
+@pytest.mark.parametrize(
+    "sql", [TABLE, TABLE.replace("code TEXT UNIQUE", "code BLOB COLLATE RTRIM")]
+)
+def test_an_empty_id_is_a_rejected_row_with_its_reason(box: Box, sql: str) -> None:
+    box.subscribe()
+    capture(box, sql=sql)
+    box.host.execute("INSERT INTO supplier (code) VALUES (''), (NULL), ('S1'), (' ')")
+    box.host.execute("UPDATE supplier SET name = 'n' WHERE nr = 1")
+    box.host.execute("UPDATE supplier SET code = 'S2' WHERE nr = 1")
+    done = box.ingest()
+    events = box.rows("SELECT event_type, aggregate_id FROM webhook_events ORDER BY sequence")
+    assert events == [("supplier.created", code) for code in ("S1", " ", "S2")]
+    assert {(one.reason, one.detail) for one in done.rejected} == {
+        ("bad_aggregate_id", "aggregate_id: the captured row's id is an empty text")
+    }
+    assert len(done.rejected) == 3, "created, updated, deleted"
+
+
 @pytest.mark.parametrize(("on", "expected"), [
     ("insert", ["created", "created"]),
     ("update", ["updated", "updated"]),

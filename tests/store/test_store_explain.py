@@ -90,7 +90,7 @@ def test_a_delivery_with_its_attempts(box: Box) -> None:
         *("delivery_id", "number", "state", "reason", "attempts", "last_status", "last_error"),
         *("due_at", "created_at", "first_attempt_at", "finished_at", "passed_at"),
         *("behind_delivery", "waits_for", "attempts_made"),
-        *("expires_at", "max_age", "superseded_by"),
+        *("expires_at", "max_age", "superseded_by", "unsendable"),
     }
     (attempt,) = delivery["attempts_made"]
     assert (attempt["number"], attempt["status"], attempt["duration_ms"]) == (1, 500, 15)

@@ -117,7 +117,7 @@ def test_B9_a_restored_backup_from_refusal_to_a_new_epoch(box: Box, tmp_path: Pa
         open_session(box.path, write=True)
     open_session(box.path, write=False).connection.close()
 
-    done = acceptance.accept_restore(box.path)
+    done = accepted(box.path)
     assert (done.epoch, done.owed) == (2, 1)
     assert lockfile.read(box.path)["sequence"] == 6
     again = Box(box.path, known_mark=lockfile.read(box.path))
@@ -126,6 +126,26 @@ def test_B9_a_restored_backup_from_refusal_to_a_new_epoch(box: Box, tmp_path: Pa
     assert again.rows("SELECT outbox_id, event_id FROM webhookd_events ORDER BY 1") == first
     assert again.rows("SELECT DISTINCT epoch FROM webhook_feeds") == [(2,)]
     again.close()
+
+
+def accepted(path: Path, *, sure: bool = False) -> acceptance.Restored:
+    done = acceptance.accept_restore(path, sure=sure)
+    assert done is not None
+    return done
+
+
+def test_B9_a_restore_is_accepted_only_where_there_was_one(box: Box) -> None:
+    box.put()
+    box.ingest()
+    lock = lockfile.LockFile.acquire(box.path)
+    lock.write(**box.store.mark())
+    lock.release()
+    before = lockfile.read(box.path), box.rows("SELECT * FROM webhookd_file")
+    ids = box.one("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
+    assert acceptance.accept_restore(box.path) is None
+    assert (lockfile.read(box.path), box.rows("SELECT * FROM webhookd_file")) == before
+    assert box.one("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'") == ids
+    assert accepted(box.path, sure=True).epoch == 2
 
 
 def restored(box: Box, copy: Path) -> acceptance.Restored:
@@ -137,7 +157,7 @@ def restored(box: Box, copy: Path) -> acceptance.Restored:
     for suffix in ("-wal", "-shm"):
         box.path.with_name(box.path.name + suffix).unlink(missing_ok=True)
     copy.replace(box.path)
-    return acceptance.accept_restore(box.path)
+    return accepted(box.path)
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["without a row", "with a row"])
@@ -159,7 +179,8 @@ def test_B9_a_new_row_after_a_restore_is_a_new_event(box: Box, tmp_path: Path, b
     again.ingest()
     assert lost not in again.rows("SELECT event_id FROM webhookd_events")
     again.close()
-    assert acceptance.accept_restore(box.path).epoch == 3
+    assert acceptance.accept_restore(box.path) is None, "nothing was restored"
+    assert accepted(box.path, sure=True).epoch == 3
     again = Box(box.path, known_mark=lockfile.read(box.path))
     assert again.put() > done.above + 1, "ids never go down"
     again.close()
@@ -183,7 +204,7 @@ def test_B9_the_second_of_two_restores_in_a_row_gives_no_id_out_again(
         for suffix in ("-wal", "-shm"):
             box.path.with_name(box.path.name + suffix).unlink(missing_ok=True)
         copy.replace(box.path)
-        done = acceptance.accept_restore(box.path)
+        done = accepted(box.path)
         assert (done.ids, done.reached) == (acceptance.Ids.ABOVE, 2)
     again = Box(box.path, known_mark=lockfile.read(box.path))
     assert again.put(aggregate_id="S-1") > 2
@@ -234,7 +255,8 @@ def test_B9_a_mark_that_lost_its_last_words_with_the_power_still_keeps_ids_apart
     for suffix in ("-wal", "-shm"):
         box.path.with_name(box.path.name + suffix).unlink(missing_ok=True)
     copy.replace(box.path)
-    assert acceptance.accept_restore(box.path).ids is acceptance.Ids.ABOVE
+    assert acceptance.accept_restore(box.path) is None, "the mark shows nothing of it"
+    assert accepted(box.path, sure=True).ids is acceptance.Ids.ABOVE
     again = Box(box.path, known_mark=lockfile.read(box.path))
     again.put(aggregate_id="S-1")
     again.ingest()
@@ -246,7 +268,7 @@ def test_B9_a_mark_that_lost_its_last_words_with_the_power_still_keeps_ids_apart
 def test_a_restore_without_its_mark_knows_nothing_of_ids(box: Box) -> None:
     box.put()
     box.ingest()
-    done = acceptance.accept_restore(box.path)
+    done = accepted(box.path)
     assert (done.ids, done.reached) == (acceptance.Ids.UNKNOWN, 0)
 
 
@@ -255,7 +277,7 @@ def test_a_restore_of_an_outbox_that_is_gone_is_accepted(box: Box) -> None:
     lock = lockfile.LockFile.acquire(box.path)
     lock.write(**{**box.store.mark(), "outbox_id": 9})
     lock.release()
-    done = acceptance.accept_restore(box.path)
+    done = accepted(box.path)
     assert (done.epoch, done.above) == (2, 0)
     assert box.rows("SELECT * FROM sqlite_sequence WHERE name = 'outbox'") == []
 
@@ -270,7 +292,7 @@ def test_a_restore_hides_no_outbox_that_was_made_anew(box: Box) -> None:
     lock = lockfile.LockFile.acquire(box.path)
     lock.write(**{**box.store.mark(), "outbox_id": 9})
     lock.release()
-    assert acceptance.accept_restore(box.path).above == 0
+    assert accepted(box.path).above == 0
     assert "made anew, its ids begin again at 1" in box.store.outlook().unreadable
 
 
@@ -309,7 +331,7 @@ def test_B9_accepting_a_move_does_not_accept_a_restored_backup(box: Box, tmp_pat
     assert acceptance.accept_move(moved)
     with pytest.raises(DatabaseError, match="a restored backup"):
         Box(moved, known_mark=lockfile.read(moved))
-    assert acceptance.accept_restore(moved).epoch == 2
+    assert accepted(moved).epoch == 2
     assert lockfile.read(moved)["sequence"] == mark["sequence"]
     Box(moved, known_mark=lockfile.read(moved)).close()
 

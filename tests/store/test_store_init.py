@@ -78,7 +78,7 @@ NAMES = tuple(name for name, _ in schema.MIGRATIONS)
 def test_a_new_file(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
     done = init(path)
-    assert done == Prepared(path, True, NAMES, "outbox", True, None)
+    assert done == Prepared(path, True, NAMES, "outbox", True, None, True)
     assert everything(path, ours=False).keys() == {
         "user_version", "application_id", "encoding", "auto_vacuum", "page_size",
     }  # fmt: skip

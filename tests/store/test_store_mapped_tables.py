@@ -10,6 +10,8 @@ from webhookd.core.columns import Columns, Constant
 from webhookd.core.findings import Level
 from webhookd.errors import DatabaseError
 from webhookd.store import create, driver, host_table, inspection
+from webhookd.store.status import facts
+from webhookd.store.transaction import Session
 
 
 @pytest.fixture
@@ -145,7 +147,8 @@ def test_a_key_that_the_host_has_renamed_is_accepted_by_init(mapped: Mapped) -> 
     mapped.columns = mapped.options["columns"] = Columns(**names)
     with pytest.raises(DatabaseError, match=r"which is gone; if it is nr now run `webhookd init`"):
         mapped.reopen()
-    mapped.prepare(mapped.path)
+    assert mapped.prepare(mapped.path).key_renamed == "nr"
+    assert mapped.prepare(mapped.path).key_renamed == ""
     mapped.reopen()
     mapped.host.execute("INSERT INTO outboxevent (nr, type) VALUES ('9', 'b.c')")
     assert len(mapped.look()) == 2
@@ -157,3 +160,32 @@ def test_our_own_table_has_our_own_names(tmp_path: Path) -> None:
     create.prepare(path, may_create=True, **given)
     with pytest.raises(DatabaseError, match="the table that `webhookd init` made"):
         create.prepare(path, may_create=False, columns=Columns(tenant=""), **given)
+
+
+@pytest.mark.parametrize("kind", ["ordered", "no row numbers, ordered"])
+def test_an_index_that_was_lost_is_seen_by_whoever_looks_often(tmp_path: Path, kind: str) -> None:
+    mapped = Mapped(tmp_path / "erp.db", kind)
+
+    def status_says() -> tuple[str, ...]:
+        with Session(mapped.path, write=False) as session:
+            return facts(
+                session.connection,
+                session.file,
+                mapped.path,
+                columns=mapped.columns,
+                now=mapped.now,
+                ids_never_reused=True,
+            ).outbox_faults
+
+    assert mapped.store.outbox_faults() == status_says() == ()
+    mapped.host.execute("DROP INDEX by_seq")
+    mapped.row("a")
+    assert mapped.look() == ["a"], "taken in all the same"
+    (said,) = mapped.store.outbox_faults()
+    assert said.startswith("the next start of `webhookd run` would be refused: ")
+    assert "outboxevent.seq has no index" in said
+    assert said.endswith('CREATE INDEX NAME ON "outboxevent" ("seq")')
+    assert status_says() == (said,)
+    mapped.host.execute('CREATE INDEX by_seq ON "outboxevent" ("seq")')
+    assert mapped.store.outbox_faults() == status_says() == ()
+    mapped.close()

@@ -24,7 +24,11 @@ def prospects(delivery: dict[str, Any]) -> Iterator[str]:
 
 def remedy(delivery: dict[str, Any], *, removed: bool) -> Iterator[str]:
     """How one that ended without success is sent after all."""
-    if delivery["state"] in (DeliveryState.FAILED, DeliveryState.CANCELLED) and not removed:
+    if removed or delivery["state"] not in (DeliveryState.FAILED, DeliveryState.CANCELLED):
+        return
+    if delivery["unsendable"]:
+        yield f"it cannot be sent again: {delivery['unsendable']}"
+    else:
         yield f"`webhookd deliveries retry {delivery['delivery_id']}` sends it again"
 
 

@@ -30,6 +30,7 @@ LARGEST_PAYLOAD: Final = 1_000_000_000
 MOST_IN_FLIGHT: Final = 10_000
 """Attempts at once: each holds a socket, and one process has only so many."""
 MOST_UNRECORDED: Final = 1_000_000
+MOST_FAILED: Final = 1_000_000_000
 """Outcomes in memory: at about 1 KiB each, as much as a small machine has."""
 LEAST_KEPT: Final[Millis] = 300_000
 """Longer than any attempt takes: nothing is taken away while its request is under way."""
@@ -190,6 +191,15 @@ def _number(least: int, most: int, value: object) -> int:
     return value
 
 
+def _number_or_off(value: object) -> int | None:
+    if value == "off":
+        return None
+    try:
+        return _number(0, MOST_FAILED, value)
+    except ValueError as error:
+        raise ValueError(f'{error}; or "off"') from error
+
+
 def _size(value: object) -> int:
     amount = value
     if isinstance(value, str):
@@ -309,7 +319,11 @@ _KEYS: Final[dict[str, Any]] = {
         "format": partial(_choice, ("json", "text")),
         "level": partial(_choice, ("debug", "info", "warning", "error")),
     },
-    "status": {"max_lag": partial(_span, 1), "max_owed_age": partial(_span, 1)},
+    "status": {
+        "max_lag": partial(_span, 1),
+        "max_owed_age": partial(_span, 1),
+        "max_failed": _number_or_off,
+    },
     "retention": dict.fromkeys((field.name for field in fields(Retention)), _kept),
     declared.KEY: _later,
 }

@@ -69,6 +69,8 @@ class Status:
     """How long the oldest outbox row may wait for ingest."""
     max_owed_age: Millis = 3_600_000
     """How long the oldest delivery that is owed may wait."""
+    max_failed: int | None = None
+    """How many deliveries may fail within an hour; None for any number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ OWN_TYPES: Final = "webhookd."
 
 _EVENT_TYPE: Final = re.compile(rb"[!-~]{1,%d}" % MAX_TYPE)
 _EVENT_ID: Final = re.compile(rb"[A-Za-z0-9_:-]{1,128}")
+EMPTY_ID: Final = b"\0"
+"""What a capture puts into `aggregate_id` for a row of the host's whose id is an empty text."""
 _CONTROL: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
 
 _ID_DOMAIN: Final = b"webhookd event id 1\0"
@@ -271,6 +273,8 @@ def _text(raw: bytes | None, column: str, reason: RejectionReason) -> str:
     """A column of free text, `''` if absent."""
     if not raw:
         return ""
+    if raw == EMPTY_ID and reason is RejectionReason.BAD_AGGREGATE_ID:
+        raise _Bad(reason, "aggregate_id: the captured row's id is an empty text")
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:

@@ -90,6 +90,8 @@ class FileFacts:
     """Why `run` would not start on it: moved, restored."""
     captures: tuple[str, ...] = ()
     """What is wrong with captures, each with its remedy."""
+    outbox_faults: tuple[str, ...] = ()
+    """Why `run` would not start on the outbox, though rows may be taken in now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Thresholds:
 
     max_lag: Millis
     max_owed_age: Millis
+    max_failed: int | None = None
+    """In the last hour, over all subscriptions; None for any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +138,15 @@ def compose(
     stalled = held and (heartbeat is None or now - heartbeat > HEARTBEAT_STALE)
     lag_seconds = _lag_seconds(facts.lag_rows, _moment(lock.get("caught_up_at")), now)
     problems = [
+        *(() if held else facts.refusals),  # the first: before that no start helps
         *_daemon_problems(lock, held=held, stalled=stalled),
         *_config_problems(fault, lock, held=held),
-        *(() if held else facts.refusals),
         *_outbox_problems(facts, lock, lag_seconds, thresholds, held=held),
+        *_failed_problems(facts, thresholds),
     ]
     shown, at_work = [], []
     told = lock.get("problems", []) if held else []
-    problems += [one for one in facts.captures if one not in told]
+    problems += [one for one in (*facts.outbox_faults, *facts.captures) if one not in told]
     daemon = holding.seen(lock, held=held)
     if facts.wal_bytes > wal.LARGE and (stalled or not held):
         problems.append(wal.Why.NO_DAEMON.value)  # one at work tells itself, and knows why
@@ -234,6 +239,15 @@ def _outbox_problems(
             f"{format_duration(int(lag) * 1000)}; see whether the daemon can write to the file"
         )
     return problems
+
+
+def _failed_problems(facts: FileFacts, thresholds: Thresholds) -> list[str]:
+    failed = sum(one.recent.failed for one in facts.subscriptions)
+    if thresholds.max_failed is None or failed <= thresholds.max_failed:
+        return []
+    many = f"{counted(failed, 'delivery', 'deliveries')} failed in the last hour"
+    see = "`webhookd deliveries list --state failed` has the errors"
+    return [f"{many}, over {thresholds.max_failed}; {see}"]
 
 
 def _subscription_problems(

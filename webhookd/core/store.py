@@ -188,10 +188,16 @@ class Store(Protocol):
     def owed_since(self, key: SubscriptionKey) -> Millis | None:
         """Since when the subscription is owed what it is owed for the longest; None for nothing."""
 
-    def acted_on(self, after: int, since: Millis, now: Millis, limit: int) -> list[DeliveryId]:
-        """At most `limit` deliveries that operators opened again, cancelled or made due at once.
+    def acted_on(self, after: int, limit: int) -> list[DeliveryId]:
+        """At most `limit` deliveries that operators opened again or cancelled after a sequence."""
 
-        That was after the sequence `after`, which was the file's at `since`.
+    def hastened(
+        self, beyond: SubscriptionKey, since: Millis, now: Millis, limit: int
+    ) -> tuple[list[DeliveryId], SubscriptionKey | None]:
+        """At most `limit` deliveries that operators made due at once between these moments.
+
+        Of a few subscriptions, by key after `beyond`; also where the next few begin, None at the
+        end.
         """
 
     def latest_due(self, key: SubscriptionKey, again: bool) -> Millis | None:
@@ -211,6 +217,9 @@ class Store(Protocol):
 
     def capture_faults(self) -> tuple[str, ...]:
         """What is wrong with captures, each in one line with its remedy; costs 4 µs mostly."""
+
+    def outbox_faults(self) -> tuple[str, ...]:
+        """Why a daemon would not start on the outbox as the host has made it since; as cheap."""
 
     def outbox_key(self, number: int) -> str | None:
         """The host's own key of an outbox row; None where its outbox id is that."""

@@ -240,6 +240,8 @@ def _check_fixed(before: Settings, new: Settings) -> None:
 
 
 def _shown(name: str, value: object) -> str:
+    if value is None:
+        return "off"
     if str(value) == "":
         return "unset"
     if isinstance(value, tuple):

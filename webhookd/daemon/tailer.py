@@ -10,9 +10,10 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from webhookd.core.model import Millis
+from webhookd.core.model import Millis, SubscriptionKey
 from webhookd.core.storage import Ingested, Outlook
 from webhookd.daemon.clock import Clock
+from webhookd.daemon.rounds import BEFORE_THE_FIRST
 from webhookd.daemon.storage import AsyncStore
 from webhookd.daemon.supervisor import Supervisor
 from webhookd.errors import OutboxUnreadable, StoreBusy
@@ -188,11 +189,11 @@ class Tailer:
                 self._work_is_left = True
             elif outlook.control != before.control:
                 self._supervisor.reread()
-            self._tell_acts(outlook)
+            await self._tell_acts(outlook)
             self._obeyed = outlook, seen_at
         return outlook
 
-    def _tell_acts(self, outlook: Outlook) -> None:
+    async def _tell_acts(self, outlook: Outlook) -> None:
         """Name the single deliveries that operators have changed since they were obeyed last."""
         if self._obeyed is None:
             return
@@ -200,8 +201,13 @@ class Tailer:
         # Every act moves `control`; those on subscriptions move `roll` too.
         acts = outlook.control - before.control - (outlook.roll - before.roll)
         if acts > 0:
-            now = self._clock.now()
-            changed = self._store.store.acted_on(before.sequence, since, now, NAMED)
+            now, store = self._clock.now(), self._store.store
+            changed = store.acted_on(before.sequence, NAMED)
+            place: SubscriptionKey | None = BEFORE_THE_FIRST
+            while place is not None and len(changed) < NAMED:
+                found, place = store.hastened(place, since, now, NAMED - len(changed))
+                changed += found
+                await trio.lowlevel.checkpoint()  # with thousands that wait, others get their turn
             log(Action.DELIVERIES_CHANGED, logging.INFO, acts=acts, deliveries=[*map(int, changed)])
 
     async def obey_forever(self) -> None:

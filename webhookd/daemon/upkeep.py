@@ -57,8 +57,10 @@ class Upkeep:
         self._clock = clock
         self._steadiness = steadiness
         self._announced = -ANNOUNCE_EVERY
-        self.problems: tuple[str, ...] = ()
+        self._captures: tuple[str, ...] = ()
         """What is wrong with captures, one line each."""
+        self._outbox: tuple[str, ...] = ()
+        """Why the next start would be refused."""
         self._judged_by: dict[SubscriptionKey, Policy | None] | None = None
         """By which policy nothing of a subscription is due too late; None: all are to be judged."""
         self._expiry: dict[SubscriptionKey, tuple[Policy, Millis]] = {}
@@ -68,6 +70,11 @@ class Upkeep:
         self._jumped_by: Millis = 0
         """How far it has jumped since the file's moments were moved."""
         self._jump = trio.Event()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What the host's migrations have broken, one line each."""
+        return *self._outbox, *self._captures
 
     async def run(self) -> None:
         """Look every few seconds, until cancelled; soon at first, for much may lie behind.
@@ -81,7 +88,7 @@ class Upkeep:
             for work in (self._bring_forward, self._expire, self._let_pass, self._announce):
                 await self._look(work)
             with suppress(StoreBusy):
-                self._look_at_captures()
+                self._look_at_schema()
             # A round that had to wait for the file is followed by another one at once.
             await trio.sleep(max(0.0, begun + EVERY - trio.current_time()))
 
@@ -108,14 +115,13 @@ class Upkeep:
         with suppress(StoreBusy):
             await work()
 
-    def _look_at_captures(self) -> None:
+    def _look_at_schema(self) -> None:
         """Say what the host's migrations have broken: a change that is not said is not seen."""
-        before, self.problems = self.problems, self._store.store.capture_faults()
-        for one in self.problems:
-            if one not in before:
-                log(Action.CAPTURE_BROKEN, logging.ERROR, detail=one)
-        if before and not self.problems:
-            log(Action.CAPTURE_WHOLE, logging.INFO)
+        store = self._store.store
+        before, self._outbox = self._outbox, store.outbox_faults()
+        _tell(before, self._outbox, Action.OUTBOX_UNFIT, Action.OUTBOX_FIT)
+        before, self._captures = self._captures, store.capture_faults()
+        _tell(before, self._captures, Action.CAPTURE_BROKEN, Action.CAPTURE_WHOLE)
 
     async def _follow_jumps(self) -> None:
         """Write down what follows from a jump, as soon as the file can be had."""
@@ -285,3 +291,12 @@ class Upkeep:
             note(done)
             self._supervisor.wake(done.ready)
         return rows
+
+
+def _tell(before: tuple[str, ...], now: tuple[str, ...], broken: Action, whole: Action) -> None:
+    """A line for each fault that is new, and one when none is left."""
+    for one in now:
+        if one not in before:
+            log(broken, logging.ERROR, detail=one)
+    if before and not now:
+        log(whole, logging.INFO)

@@ -100,8 +100,12 @@ def accept_move(database: Path) -> bool:
         return moved
 
 
-def accept_restore(database: Path) -> Restored:
+def accept_restore(database: Path, *, sure: bool = False) -> Restored | None:
     """Go on from a restored backup, above every number seen so far.
+
+    Does nothing, and returns None, where the mark beside the file bears it out: then a new epoch
+    would only send every poller back to 0. `sure`: do it all the same, for a mark that was restored
+    too, or lost its last words with the power, says nothing.
 
     The ids of webhookd's own outbox went back with the file. A new row with the id and the content
     of one that is no longer there would get the event id that receivers know already, and be
@@ -113,6 +117,8 @@ def accept_restore(database: Path) -> Restored:
     """
     with _locked(database) as (session, lock):
         mark = lockfile.read(session.path)
+        if not sure and _is_borne_out(session, mark):
+            return None
         with session.write() as transaction:
             before, connection = transaction.file, transaction.connection
             transaction.file = files.accept_restore(connection, before, mark)
@@ -241,6 +247,17 @@ def _locked(database: Path, columns: Columns = OWN) -> Iterator[tuple[Session, l
             yield session, lock
     finally:
         lock.release()
+
+
+def _is_borne_out(session: Session, mark: dict[str, object]) -> bool:
+    """Whether there is a mark, and nothing in it says that the file was restored."""
+    if not mark.get("uuid"):
+        return False
+    try:
+        files.check_mark(session.file, session.path, mark)
+    except DatabaseError:
+        return False
+    return True
 
 
 def _at_home(session: Session) -> bool:

@@ -1,9 +1,12 @@
-"""What has become of captures, for those who look often: `status`, and the daemon all the time.
+"""What the host's migrations have broken, for those who look often: `status`, and the daemon all
+the time: captures, and what the daemon needs of the outbox table.
 
 What is whole is broken by a change of the schema alone. SQLite numbers its states, and to ask for
 the number costs some microseconds; nothing more is read while that stays as it is. What is broken
 is looked at each time: a capture whose table is gone is removed without a change of the schema.
 """
+
+from collections.abc import Callable
 
 from webhookd.core.findings import Level
 from webhookd.store import captures
@@ -19,19 +22,21 @@ def faults(connection: Connection, file: FileRow) -> tuple[str, ...]:
     return tuple(f"{one.place}: {one.text}" for one in found if one.level is Level.FAULT)
 
 
-class CaptureWatch:
-    """The faults of captures, looked for when the schema has changed or there were any. Not
+class SchemaWatch:
+    """Faults of one kind, looked for when the schema has changed or there were any. Not
     thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, find: Callable[[Connection, FileRow], tuple[str, ...]]) -> None:
+        """`find` is given a connection that is in no transaction."""
+        self._find = find
         self._version: int | None = None
         self._faults: tuple[str, ...] = ()
 
     def look(self, connection: Connection, file: FileRow) -> tuple[str, ...]:
-        """See `faults`; `connection` is in no transaction."""
+        """What `find` finds, or found while the schema was as it is; `connection` as there."""
         # Taken first: what changes while this looks is looked at the next time.
         version = connection.execute("PRAGMA schema_version").fetchone()[0]
         if version != self._version or self._faults:
-            self._faults = faults(connection, file)
+            self._faults = self._find(connection, file)
             self._version = version
         return self._faults

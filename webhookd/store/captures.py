@@ -5,7 +5,9 @@ there exactly when the change is. So they are plain SQL of SQLite 3.8.3, call no
 `strftime`, and can fail in one way only: the outbox is gone.
 
 A row whose id (or tenant) changes is another aggregate from then on: the old one was deleted, the
-new one created. A row whose id is NULL is none, and nothing is said of it.
+new one created. A row whose id is NULL is none, and nothing is said of it. One whose id is empty
+makes a row that ingest rejects: to ingest no text at all means that the host has no id to give, and
+an event without one would be sent and tell nobody anything.
 
 What was asked for stands in `webhookd_captures`, because a host that makes a table anew (and that
 is how most tools change one) drops its triggers with the old one: `repair` makes them again.
@@ -19,6 +21,7 @@ from typing import Final
 from webhookd.core.capture import Action, Capture, fault
 from webhookd.core.findings import Finding, Level
 from webhookd.core.model import Millis
+from webhookd.core.rows import EMPTY_ID
 from webhookd.core.times import to_text
 from webhookd.errors import NotFound, Refused, UsageError
 from webhookd.store import host_table
@@ -45,6 +48,7 @@ _TRIGGERS: Final = (
     "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger'"
     " AND substr(name, 1, ?) = ?"
 )
+_EMPTY: Final = f"x'{EMPTY_ID.hex()}'"
 _NOW: Final = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 
 
@@ -200,7 +204,8 @@ def standing(connection: Connection, file: FileRow, stored: Stored) -> Standing:
             repairable=True,
         )
     if wanted != have:
-        return Standing(stored, names, "its triggers are not those of today's columns", True)
+        wrong = "its triggers are not those of today's columns, or of this webhookd"
+        return Standing(stored, names, wrong, repairable=True)
     return Standing(stored, names, "", repairable=False)
 
 
@@ -322,9 +327,11 @@ def _has_id(capture: Capture, row: str) -> str:
 
 def _row(outbox: str, capture: Capture, action: Action, row: str) -> str:
     tenant = f"{row}.{quoted(capture.tenant_column)}" if capture.tenant_column else "NULL"
+    own = f"{row}.{quoted(capture.id_column)}"
+    number = f"CASE WHEN {own} COLLATE BINARY IN ('', x'') THEN {_EMPTY} ELSE {own} END"
     return (
         f"INSERT INTO {quoted(outbox)} (event_type, aggregate_id, tenant, occurred_at)"
-        f" SELECT {literal(capture.event_type(action))}, {row}.{quoted(capture.id_column)},"
+        f" SELECT {literal(capture.event_type(action))}, {number},"
         f" {tenant}, {_NOW} WHERE {_has_id(capture, row)};"
     )
 

@@ -32,6 +32,10 @@ class Prepared:
     outbox_ours: bool
     begins_after: int | None
     """The outbox id after which ingest begins, when it was fixed now; None: the very beginning."""
+    outbox_made: bool = False
+    """webhookd's own outbox was absent, and is there now."""
+    key_renamed: str = ""
+    """What the host calls its key column now, where that was accepted; '' for no other name."""
 
 
 def prepare(
@@ -160,12 +164,14 @@ def _prepare(
     absent = host_table.inspect(connection, table) is None
     if known is not None:
         files.check_outbox(known, path, table)
-        if known.outbox_ours and absent:
+        again = bool(known.outbox_ours and absent)
+        if again:
             connection.execute(schema.OUTBOX.format(table=host_table.quoted(table)))
             _go_on_after(connection, table, known.cursor)
         host_table.check_table(connection, table, path, columns, ids_never_reused=ids_never_reused)
-        sources.renew(connection, path, known, columns)
-        return Prepared(path, False, applied, table, bool(known.outbox_ours), None)
+        renamed = sources.renew(connection, path, known, columns)
+        ours = bool(known.outbox_ours)
+        return Prepared(path, False, applied, table, ours, None, again, renamed)
     ours = absent and not columns.mapped
     if ours:
         connection.execute(schema.OUTBOX.format(table=host_table.quoted(table)))
@@ -176,7 +182,7 @@ def _prepare(
     after = _fix_start(connection, path, columns, begin)
     if ours and after is not None:
         _go_on_after(connection, table, after)
-    return Prepared(path, False, applied, table, ours, after)
+    return Prepared(path, False, applied, table, ours, after, ours)
 
 
 def _go_on_after(connection: Connection, table: str, number: int) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from webhookd.core.delivery import Happening, IllegalTransition, Move, Standing
 from webhookd.core.model import DeliveryId, DeliveryState, Event, Millis, Reason
+from webhookd.core.profiles import Known
 from webhookd.core.storage import StoredSubscription
 from webhookd.core.times import to_text
 from webhookd.errors import NotFound, Refused
@@ -252,6 +253,31 @@ def standing(transaction: Transaction, delivery: int, now: Millis) -> Standing:
     """How a delivery stands within this transaction. Raises NotFound."""
     with transaction.book(now) as book:
         return _read(book, delivery).standing
+
+
+ERASED_FOR: Final = (
+    "SELECT s.profile FROM webhookd_deliveries AS d"
+    " CROSS JOIN webhookd_events AS e ON e.sequence = d.event"
+    " CROSS JOIN webhookd_subscriptions AS s ON s.key = d.subscription"
+    " WHERE d.id = ? AND length(e.payload) = 0"
+)
+
+
+def unsendable(connection: Connection, known: Known, delivery: int) -> str:
+    """Why nothing is left of it to send, ever; `''` where there is, or nobody can tell.
+
+    Its event was erased, and its profile sends the payload.
+    """
+    row = connection.execute(ERASED_FOR, (delivery,)).fetchone()
+    if row is None:
+        return ""
+    try:
+        profile = known.get(row[0])
+    except ValueError:  # gone from the configuration
+        return ""
+    if profile.id_only:
+        return ""
+    return f"its event was erased, and profile {profile.name} sends what the event said"
 
 
 def delivered_at(one: Standing) -> str | None:

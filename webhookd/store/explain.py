@@ -5,6 +5,7 @@ the one that it waits for.
 """
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -70,7 +71,9 @@ ONE_OWED: Final = f"{OWED} AND id = ?"
 OF_DELIVERY: Final = "SELECT event, subscription FROM webhookd_deliveries WHERE id = ?"
 _INNER: Final = frozenset({"subscription", "order_key", "since"})
 """Of `OWED`, what is shown to nobody."""
-_SURROUNDINGS: Final = ("behind_delivery", "expires_at", "max_age", "superseded_by", "waits_for")
+_SURROUNDINGS: Final = (
+    *("behind_delivery", "expires_at", "max_age", "superseded_by", "unsendable", "waits_for"),
+)
 """Of a delivery, what it does not know itself."""
 
 
@@ -96,6 +99,8 @@ def event(session: Session, wanted: str, now: Millis) -> dict[str, Any]:
             found = connection.execute(EVENT_AT, (int(wanted),)).fetchone()
         if found is None:
             hint = f"; `--outbox-id {wanted}` asks by the outbox's own id" if is_number else ""
+            if sources.read(connection).kind == "ledger":  # nobody knows a row by its number
+                hint = f"; `--outbox-key {shlex.quote(wanted)}` asks by the host's own key"
             newest = aggregates.newest_events(connection, wanted, NEWEST_NAMED)
             if newest:
                 named = ", ".join(newest)
@@ -177,7 +182,7 @@ def _explained(
         judged = judge(happened, asked, owed=delivery is not None)
         said = _subscription(one, asked, judged)
         if delivery is not None:
-            said["delivery"] = _delivery(connection, one, delivery, daemon, now)
+            said["delivery"] = _delivery(connection, known, one, delivery, daemon, now)
         subscriptions.append(said)
     return {
         **rows_of(connection, SHOWN_EVENT, sequence)[0],
@@ -204,7 +209,12 @@ def _subscription(one: dict[str, Any], asked: Asked, judged: Judgement) -> dict[
 
 
 def _delivery(
-    connection: Connection, one: dict[str, Any], row: dict[str, Any], daemon: Daemon, now: Millis
+    connection: Connection,
+    known: Known,
+    one: dict[str, Any],
+    row: dict[str, Any],
+    daemon: Daemon,
+    now: Millis,
 ) -> dict[str, Any]:
     head, found = waiting.waits(connection, one, row, daemon=daemon, now=now)
     shown = {name: value for name, value in row.items() if name not in _INNER}
@@ -218,6 +228,7 @@ def _delivery(
         "expires_at": expires,
         "max_age": format_duration(one["max_age"]) if one["max_age"] else None,
         "superseded_by": None if superseder is None else superseder[0],
+        "unsendable": deliveries.unsendable(connection, known, row["delivery_id"]) or None,
         "waits_for": [{"cause": wait.cause.value, "text": wait.text} for wait in found],
         "attempts_made": deliveries.attempts_of(connection, row["delivery_id"]),
     }
@@ -236,7 +247,7 @@ def delivery(session: Session, number: int, now: Millis) -> dict[str, Any]:
         (row,) = rows_of(connection, ONE_OWED, event, number)
         one = waiting.one(connection, session.profiles, key, now)
         happened = rows_of(connection, SHOWN_EVENT, event)[0]
-        told = _delivery(connection, one, row, daemon, now)
+        told = _delivery(connection, session.profiles, one, row, daemon, now)
         coming = waiting.upcoming(connection, session.profiles, (number,), daemon=daemon, now=now)
     return {
         **{name: value for name, value in found.items() if name != "attempts_made"},

@@ -80,7 +80,7 @@ def page(
     if after > 0 and max(after, floor) < minimum:
         raise FeedReset(
             f"{feed}: rows up to {minimum} have been pruned and cursor {after} lies below; "
-            "start again with --after 0"
+            f"start again with --after 0 --epoch {current}"
         )
     highest = max(head[1] for head in heads.values())
     reached = rows[-1]["sequence"] if rows else after

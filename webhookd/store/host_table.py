@@ -169,8 +169,9 @@ def check_table(
     columns: Columns = OWN,
     *,
     ids_never_reused: bool,
+    ours: bool = False,
 ) -> None:
-    """Refuse a table that cannot serve as an outbox.
+    """Refuse a table that cannot serve as an outbox; `ours`: `init` made it.
 
     Raises:
         DatabaseError: missing, no table, lacking a column, or with keys that can come back.
@@ -179,9 +180,9 @@ def check_table(
     facts = inspect(connection, table)
     if facts is None:
         more = (
-            "name the host's table with `table` in [outbox]"
-            if columns.mapped
-            else ("`webhookd init` creates it")
+            "`webhookd init` makes it again"
+            if ours
+            else "name the host's table with `table` in [outbox], or let the host make it"
         )
         raise DatabaseError(f"{path}: there is no table {table}; {more}")
     for name, setting in columns.needed.items():

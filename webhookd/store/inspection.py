@@ -176,7 +176,12 @@ def _outbox(
         )
     try:
         host_table.check_table(
-            connection, row.outbox_table, path, columns, ids_never_reused=ids_never_reused
+            connection,
+            row.outbox_table,
+            path,
+            columns,
+            ids_never_reused=ids_never_reused,
+            ours=bool(row.outbox_ours),
         )
         sources.check(connection, path, row, columns)
         source = sources.open_outbox(connection, path, row, columns, 0)

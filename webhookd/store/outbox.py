@@ -112,9 +112,21 @@ class Outbox:
     has_numbers: ClassVar = True
     """Rows have their outbox ids from the host, so that `fresh` writes nothing."""
 
-    def __init__(self, path: Path, table: str, max_payload: int, columns: Columns = OWN) -> None:
-        """For a table whose `columns.order_column`, or `columns.id`, is its INTEGER PRIMARY KEY."""
+    def __init__(
+        self,
+        path: Path,
+        table: str,
+        max_payload: int,
+        columns: Columns = OWN,
+        *,
+        ours: bool = False,
+    ) -> None:
+        """For a table whose `columns.order_column`, or `columns.id`, is its INTEGER PRIMARY KEY.
+
+        `ours`: `init` made it, and makes it again where it is gone.
+        """
         self.path = path
+        self.ours = ours
         self.table = table
         self.columns = columns
         self.key = columns.order_column or columns.id
@@ -124,7 +136,7 @@ class Outbox:
 
     def limited(self, max_payload: int) -> "Outbox":
         """The same outbox, with another limit to payloads."""
-        return Outbox(self.path, self.table, max_payload, self.columns)
+        return Outbox(self.path, self.table, max_payload, self.columns, ours=self.ours)
 
     def probe(self, connection: Connection) -> None:
         """Pass if the outbox can be read. Raises OutboxUnreadable as `batch` does."""
@@ -273,7 +285,9 @@ class _Explained:
                 name = text.removeprefix(gone).removeprefix("t.").removeprefix("main.")
                 if name.startswith(("webhookd_", "l.")):  # not the host's doing: see `translated`
                     break
-                raise OutboxUnreadable(f"schema: {what}{name} missing") from error
+                again = self._outbox.ours and what == "table "
+                remedy = "; `webhookd init` makes it again" if again else ""
+                raise OutboxUnreadable(f"schema: {what}{name} missing{remedy}") from error
         with translated(self._outbox.path):
             raise error
 

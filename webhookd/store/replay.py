@@ -43,6 +43,7 @@ NEXT_EVENT: Final = (
     "SELECT sequence, ingested_at FROM webhookd_events WHERE sequence >= ? ORDER BY sequence"
     " LIMIT 1"
 )
+EVENTS_PRUNED: Final = "SELECT minimum_cursor FROM webhook_feeds WHERE feed = 'events'"
 ENDS: Final = (
     "SELECT (SELECT min(sequence) FROM webhookd_events),"
     " (SELECT max(sequence) FROM webhookd_events)"
@@ -134,6 +135,18 @@ def has_lost_deliveries(connection: Connection, span: Span) -> bool:
     """Whether retention may have taken a delivery of an event in there: it counts as missing."""
     pruned: int = connection.execute(PRUNED).fetchone()[0]
     return not span.is_empty and pruned > span.position + 1
+
+
+def has_lost_events(connection: Connection, since: Millis, span: Span) -> tuple[bool, str | None]:
+    """Whether retention has taken events that may belong to `span`, which begins at `since`.
+
+    Also when the oldest event that is kept was taken in; None where none is kept.
+    """
+    pruned: int = connection.execute(EVENTS_PRUNED).fetchone()[0]
+    oldest = connection.execute(NEXT_EVENT, (0,)).fetchone()
+    if oldest is None:
+        return pruned > 0, None
+    return pruned > 0 and (pruned > span.position or to_text(since) < oldest[1]), oldest[1]
 
 
 def order(transaction: Transaction, key: SubscriptionKey, span: Span, now: Millis) -> int | None:

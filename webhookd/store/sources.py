@@ -12,6 +12,7 @@ from webhookd.store.file import FileRow
 from webhookd.store.host_table import inspect, key_column, kind_of_key, same
 from webhookd.store.ledger import LedgerOutbox
 from webhookd.store.outbox import Outbox
+from webhookd.store.transaction import snapshot
 
 OWN_KEY: Final = "id"
 
@@ -40,7 +41,8 @@ def open_outbox(
 ) -> Outbox:
     """The outbox of a prepared file; whether it can be read is another question."""
     if read(connection).kind == "integer":
-        return Outbox(path, file.outbox_table, max_payload, columns)
+        ours = bool(file.outbox_ours)
+        return Outbox(path, file.outbox_table, max_payload, columns, ours=ours)
     facts = inspect(connection, file.outbox_table)
     return LedgerOutbox(path, file.outbox_table, max_payload, columns, facts)
 
@@ -83,20 +85,24 @@ def check(connection: Connection, path: Path, file: FileRow, columns: Columns) -
     )
 
 
-def renew(connection: Connection, path: Path, file: FileRow, columns: Columns) -> None:
+def renew(connection: Connection, path: Path, file: FileRow, columns: Columns) -> str:
     """Accept that the host has given its key column another name; for `init`, which is asked to.
+
+    Returns the new name; '' where nothing was to be changed.
 
     Raises:
         DatabaseError: as `check`, for all else.
     """
     _check_own(path, file, columns)
     facts = inspect(connection, file.outbox_table)
-    source = read(connection)
+    source, renewed = read(connection), ""
     if facts is not None and not facts.has(source.key_column):
         key = key_column(facts, columns)
         if facts.has(key) and kind_of_key(facts, columns) == source.kind:
             connection.execute(_FIX, (source.kind, key))
+            renewed = key
     check(connection, path, file, columns)
+    return renewed
 
 
 def _check_own(path: Path, file: FileRow, columns: Columns) -> None:
@@ -105,6 +111,21 @@ def _check_own(path: Path, file: FileRow, columns: Columns) -> None:
             f"{path}: {file.outbox_table} is the table that `webhookd init` made, and its columns "
             "have the names that it gave them; take [outbox.columns] and `order_column` out"
         )
+
+
+def unfit(
+    connection: Connection, path: Path, file: FileRow, columns: Columns, *, ids_never_reused: bool
+) -> tuple[str, ...]:
+    """Why `run` would not start on this outbox, as `check_ready` has it: one line, or none.
+
+    To be called often: the host may have changed its table since a daemon started on it.
+    """
+    try:
+        with snapshot(connection):
+            check_ready(connection, path, file, columns, ids_never_reused=ids_never_reused)
+    except DatabaseError as error:
+        return (f"the next start of `webhookd run` would be refused: {error}",)
+    return ()
 
 
 def check_ready(

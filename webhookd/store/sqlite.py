@@ -25,6 +25,7 @@ from webhookd.store import (
     acted,
     announce,
     bulk,
+    capture_watch,
     checkup,
     create,
     keys,
@@ -37,7 +38,6 @@ from webhookd.store import (
 )
 from webhookd.store import declared as declarations
 from webhookd.store import file as files
-from webhookd.store.capture_watch import CaptureWatch
 from webhookd.store.driver import connect, translated
 from webhookd.store.file import FileRow
 from webhookd.store.intake import Intake
@@ -129,7 +129,12 @@ class SqliteStore(Intake):
         self._data_version = -1
         self._shift_from = self._shifted = 0
         self._turns = bulk.Turns()
-        self._captures = CaptureWatch()
+        self._captures = capture_watch.SchemaWatch(capture_watch.faults)
+        self._fitness = capture_watch.SchemaWatch(
+            lambda connection, file: sources.unfit(
+                connection, path, file, columns, ids_never_reused=ids_never_reused
+            )
+        )
 
     @property
     def journal_mode(self) -> str:
@@ -296,10 +301,17 @@ class SqliteStore(Intake):
         with translated(self.path):
             return upkeep.owed_since(self._reader, key)
 
-    def acted_on(self, after: int, since: Millis, now: Millis, limit: int) -> list[DeliveryId]:
-        """Single deliveries that operators changed after that sequence: see `acted.find`."""
+    def acted_on(self, after: int, limit: int) -> list[DeliveryId]:
+        """Single deliveries that operators opened or cancelled since then: see `acted.find`."""
         with translated(self.path):
-            return acted.find(self._reader, after, since, now, limit)
+            return acted.find(self._reader, after, limit)
+
+    def hastened(
+        self, beyond: SubscriptionKey, since: Millis, now: Millis, limit: int
+    ) -> tuple[list[DeliveryId], SubscriptionKey | None]:
+        """Those that operators made due at once, of a few subscriptions: see `acted.hastened`."""
+        with translated(self.path):
+            return acted.hastened(self._reader, beyond, since, now, limit)
 
     def latest_due(self, key: SubscriptionKey, again: bool) -> Millis | None:
         """The latest due time of the subscription's first attempts, or of its further ones."""
@@ -310,6 +322,11 @@ class SqliteStore(Intake):
         """What is wrong with captures: see `webhookd.store.capture_watch`."""
         with translated(self.path):
             return self._captures.look(self._reader, self._known)
+
+    def outbox_faults(self) -> tuple[str, ...]:
+        """What keeps a daemon from starting on the outbox: see `webhookd.store.sources.unfit`."""
+        with translated(self.path):
+            return self._fitness.look(self._reader, self._known)
 
     def outbox_key(self, number: int) -> str | None:
         """The host's own key of an outbox row: see `webhookd.store.keys`."""

@@ -46,6 +46,7 @@ def facts(
     columns: Columns = OWN,
     *,
     now: Millis,
+    ids_never_reused: bool | None = None,
 ) -> FileFacts:
     """Everything that `status` says of the file.
 
@@ -56,6 +57,8 @@ def facts(
         known: by which policies.
         columns: where in the outbox its columns are.
         now: the end of the last hour.
+        ids_never_reused: the host vouches for its keys; None where the configuration is not known,
+            and so neither is whether `run` would start on the outbox.
     """
     lag, fault = _lag(connection, file, path, columns)
     totals = connection.execute(_TOTALS).fetchone()
@@ -77,6 +80,9 @@ def facts(
         free_bytes=free_bytes(connection),
         refusals=tuple(_refusals(file, path)),
         captures=capture_watch.faults(connection, file),
+        outbox_faults=()
+        if ids_never_reused is None
+        else sources.unfit(connection, path, file, columns, ids_never_reused=ids_never_reused),
     )
 
 

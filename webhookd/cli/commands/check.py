@@ -43,7 +43,8 @@ from webhookd.store.inspection import inspect
 @click.option(
     "--yes",
     is_flag=True,
-    help="With --online: send one signed test event to each enabled subscription, and do not ask.",
+    help="With --online: send one signed test event to each enabled subscription, and do not ask. "
+    "With --accept-restore: the file was restored, though the lock file does not show it.",
 )
 @json_option
 @pass_app
@@ -67,8 +68,8 @@ def check(
     """
     if accept_clone and (accept_move or accept_restore):
         raise click.UsageError("--accept-clone stands alone: a copy is neither moved nor restored")
-    if yes and not asks:
-        raise UsageError("--yes: goes with --online")
+    if yes and not (asks or accept_restore):
+        raise UsageError("--yes: goes with --online or --accept-restore")
     settings = app.settings
     read = "defaults (no file named)" if app.config is None else f"{app.config} was read"
     found = [Finding(Level.OK, "config", f"{read}; the database is {settings.database}")]
@@ -77,7 +78,7 @@ def check(
     if accept_move:
         found.append(_move(app))
     if accept_restore:
-        found += _restore(app)
+        found += _restore(app, sure=yes and not asks)
     found += inspect(
         settings.database,
         table=settings.outbox.table,
@@ -167,8 +168,17 @@ def _clone(app: App) -> Finding:
     )
 
 
-def _restore(app: App) -> Iterator[Finding]:
-    done = acceptance.accept_restore(app.settings.database)
+def _restore(app: App, *, sure: bool) -> Iterator[Finding]:
+    done = acceptance.accept_restore(app.settings.database, sure=sure)
+    if done is None:
+        yield Finding(
+            Level.WARNING,
+            "restore",
+            "nothing was done: by the lock file beside it the file was not restored; if it was, "
+            "and the lock file with it, or after a power cut: `webhookd check --accept-restore "
+            "--yes`",
+        )
+        return
     said = (
         f"accepted: epoch {done.epoch} begins, so pollers start again at 0; "
         f"{counted(done.owed, 'delivery', 'deliveries')} owed by it"

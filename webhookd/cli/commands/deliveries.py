@@ -29,7 +29,7 @@ from webhookd.store import deliveries as stored_ones
 from webhookd.store import explain, lockfile, subscriptions, waiting
 from webhookd.store.blocking import blocking as blocking_ones
 from webhookd.store.deliveries import Filter
-from webhookd.store.transaction import Session
+from webhookd.store.transaction import Session, Transaction
 
 COLUMNS: Final = {
     "delivery_id": "DELIVERY",
@@ -56,7 +56,7 @@ BLOCKING: Final = {
     "last_error": "ERROR",
 }
 
-TOLD: Final = frozenset({"attempts_made", "waits_for", "behind_delivery", "max_age"})
+TOLD: Final = frozenset({"attempts_made", "waits_for", "behind_delivery", "max_age", "unsendable"})
 """Fields of one delivery that are told in words."""
 
 
@@ -241,13 +241,14 @@ def retry(app: App, delivery: tuple[int, ...], delivered: bool, as_json: bool) -
 
     The schedule of retries starts again, attempts go on counting. One that is opened again goes
     before the pending ones of its aggregate. One that was delivered, perhaps a moment ago, is
-    refused without --delivered.
+    refused without --delivered; and one whose event was erased, where its payload would be sent.
     """
 
     def open_again(session: Session, number: int) -> dict[str, Any]:
         with session.write() as transaction:
             now = app.now()
             before = stored_ones.standing(transaction, number, now)
+            _check_sendable(transaction, number, before)
             after = stored_ones.retry(transaction, number, now, delivered=delivered)
         _warn_of_newer(session, number, opened=before.state is not DeliveryState.PENDING)
         return _shown(number, after) | {"delivered_at": stored_ones.delivered_at(before)}
@@ -296,6 +297,21 @@ def _each(
     else:
         lines(*map(_in_words, done))
     return code
+
+
+def _check_sendable(transaction: Transaction, number: int, before: Standing) -> None:
+    """Refuse to open again what would only fail: what became of it would be forgotten for that.
+
+    Raises:
+        Refused: nothing is left of it to send.
+    """
+    if before.state is DeliveryState.PENDING:
+        return
+    why = stored_ones.unsendable(transaction.connection, transaction.profiles, number)
+    if why:
+        raise Refused(
+            f"delivery {number}: {why}: nothing is left to send, so it stays {before.state}"
+        )
 
 
 def _shown(number: int, standing: Standing) -> dict[str, Any]:

@@ -191,6 +191,9 @@ def retry_rejected(
     Each is read anew and judged as ingest does. What becomes an event is one of now: it comes
     after all that was taken in meanwhile. What is still bad stays rejected, with its new reason;
     what the host has deleted too, unless --forget-gone.
+
+    Exit code 1: not one of them could be taken in (or off the list), or one that was named is not
+    among the rejected. With --all and none rejected it is 0.
     """
     if bool(outbox_id or outbox_key) == everything:
         raise UsageError(
@@ -219,7 +222,10 @@ def retry_rejected(
     for number in found["unknown"]:
         explained = f"`webhookd events explain --outbox-id {number}` says what became of it"
         complain(f"outbox row {number} is not among the rejected ones; {explained}")
-    return EXIT_WRONG if found["unknown"] else EXIT_OK
+    nothing_came_of_it = (found["rejected"] or found["gone"]) and not (
+        found["events"] or found["forgotten"]
+    )
+    return EXIT_WRONG if found["unknown"] or nothing_came_of_it else EXIT_OK
 
 
 def _retry(app: App, session: Session, *, forget_gone: bool) -> Retry:

@@ -44,6 +44,7 @@ def init(app: App, existing: bool, as_json: bool) -> None:
                 "migrations": list(done.migrations),
                 "outbox": done.outbox_table,
                 "outbox_ours": done.outbox_ours,
+                "outbox_made": done.outbox_made,
                 "begins_after": ingested,
             }
         )
@@ -72,13 +73,23 @@ def _beginning(ingested: int | None, kind: str) -> str:
     return f"with rows that are new: {counted(ingested, 'row')} {verb} done with"
 
 
+def _mended(done: Prepared) -> str:
+    """What was put right in a file that was prepared already; '' for nothing."""
+    if done.outbox_made:
+        return (
+            f"its outbox {done.outbox_table} was gone and was made again, empty: rows that had not "
+            "been taken in are lost"
+        )
+    return f"the host's key is {done.key_renamed} now" if done.key_renamed else ""
+
+
 def _words(done: Prepared, start: str) -> list[str]:
     if done.created_file:
         what = "created, and prepared for webhookd"
     elif done.migrations:
         what = f"prepared for webhookd ({', '.join(done.migrations)})"
     else:
-        what = "was prepared already; nothing was changed"
+        what = "was prepared already; " + (_mended(done) or "nothing was changed")
     whose = "webhookd's own" if done.outbox_ours else "the host's own"
     return [
         f"{done.path}: {what}",

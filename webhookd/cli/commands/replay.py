@@ -7,7 +7,7 @@ import click
 
 from webhookd.cli.bulk import complete, progress
 from webhookd.cli.context import App, pass_app
-from webhookd.cli.output import document, is_asked, json_option, lines
+from webhookd.cli.output import document, is_asked, json_option, lines, say
 from webhookd.cli.types import MOMENT
 from webhookd.core.model import Millis
 from webhookd.core.storage import StoredSubscription
@@ -76,6 +76,7 @@ def replay(
                 connection, since, until, failed_only=failed_only, include_stale=include_stale
             )
             lost = stored.has_lost_deliveries(connection, span)
+            pruned, oldest = stored.has_lost_events(connection, since, span)
         if not (dry_run or yes) and is_asked():
             _confirm(found, _count(session, found, span), lost=lost)
         came = _count(session, found, span) if dry_run else _do(app, session, found, span)
@@ -86,6 +87,7 @@ def replay(
         "since": to_text(since),
         "until": None if until is None else to_text(until),
         "dry_run": dry_run,
+        "events_pruned": pruned,
         **{verdict.value: came[verdict.value] for verdict in Verdict},
     }
     if not dry_run:
@@ -93,6 +95,9 @@ def replay(
     if as_json:
         document(shown)
         return
+    if pruned:
+        kept = "none is kept" if oldest is None else f"the oldest that is kept came in at {oldest}"
+        say(f"events that retention has taken cannot be sent again; {kept} ([retention] events)")
     lines(*_in_words(found, came, dry_run=dry_run, runs=runs, lost=lost))
 
 

@@ -3,6 +3,8 @@
 import os
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import click
@@ -10,7 +12,7 @@ import click
 from webhookd.cli.board import SHOWN, Colour, Line, board, fitted, has_colours, is_dumb, wrapped
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.output import document, json_line, json_option, lines
-from webhookd.cli.types import Whole
+from webhookd.cli.types import HIGHEST, Whole
 from webhookd.core.status import Status, Thresholds, compose
 from webhookd.core.text import counted, printable
 from webhookd.errors import EXIT_NOT_RUNNING, EXIT_OK, EXIT_WRONG, WebhookdError
@@ -46,9 +48,17 @@ BELOW: Final = "\x1b[J"
     show_default=True,
     help="Show so many subscriptions, the worst first, and so many problems.",
 )
+@click.option(
+    "--max-failed",
+    type=Whole(0, HIGHEST),
+    metavar="N",
+    help="Degraded when more than N deliveries failed in the last hour; wins over [status].",
+)
 @json_option
 @pass_app
-def status(app: App, watch: bool, nagios: bool, limit: int, as_json: bool) -> int:
+def status(
+    app: App, watch: bool, nagios: bool, limit: int, max_failed: int | None, as_json: bool
+) -> int:
     """Say whether the daemon runs, how far behind it is, and what each subscription is owed.
 
     Works with no daemon running. Exit codes: 0 fine, 1 degraded, 6 not running or stalled. With
@@ -59,11 +69,12 @@ def status(app: App, watch: bool, nagios: bool, limit: int, as_json: bool) -> in
     """
     if nagios and (watch or as_json):
         raise click.UsageError("--nagios stands alone")
+    look = partial(_look, app, max_failed)
     if nagios:
-        return _nagios(app)
+        return _nagios(look)
     if watch:
-        return _watch(app, limit, as_json=as_json)
-    found = _look(app)
+        return _watch(look, limit, as_json=as_json)
+    found, _ = look()
     if as_json:
         document(found.document)
     else:
@@ -71,15 +82,30 @@ def status(app: App, watch: bool, nagios: bool, limit: int, as_json: bool) -> in
     return _code(found)
 
 
-def _look(app: App) -> Status:
+Look = Callable[[], tuple[Status, Thresholds]]
+"""One look, and what it was judged by."""
+
+
+def _look(app: App, max_failed: int | None) -> tuple[Status, Thresholds]:
     settings, now = app.readable, app.now()
     with app.session(write=False, tell=False) as session, session.read() as connection:
         file = facts(
-            connection, session.file, session.path, settings.profiles, session.columns, now=now
+            connection,
+            session.file,
+            session.path,
+            settings.profiles,
+            session.columns,
+            now=now,
+            ids_never_reused=None if app.fault else settings.outbox.ids == "never-reused",
         )
         lock, held = lockfile.read(session.path), lockfile.is_held(session.path)
-    limits = Thresholds(settings.status.max_lag, settings.status.max_owed_age)
-    return compose(file, lock, held=held, thresholds=limits, now=now, fault=app.fault)
+    configured = settings.status
+    limits = Thresholds(
+        configured.max_lag,
+        configured.max_owed_age,
+        configured.max_failed if max_failed is None else max_failed,
+    )
+    return compose(file, lock, held=held, thresholds=limits, now=now, fault=app.fault), limits
 
 
 def _code(found: Status) -> int:
@@ -88,9 +114,9 @@ def _code(found: Status) -> int:
     return EXIT_WRONG if found.problems else EXIT_OK
 
 
-def _nagios(app: App) -> int:
+def _nagios(look: Look) -> int:
     try:
-        found = _look(app)
+        found, limits = look()
     except (WebhookdError, OSError) as error:
         lines(f"WEBHOOKD UNKNOWN - {_beside_figures(str(error))}")
         return NAGIOS_UNKNOWN
@@ -100,7 +126,7 @@ def _nagios(app: App) -> int:
     if more > 0:
         said.append(f"and {counted(more, 'problem')} more")
     words = "; ".join(said) or "the daemon runs"
-    lines(f"WEBHOOKD {word} - {words} | {_figures(app, found)}")
+    lines(f"WEBHOOKD {word} - {words} | {_figures(found, limits)}")
     return code
 
 
@@ -109,12 +135,13 @@ def _beside_figures(text: str) -> str:
     return printable(text, NAGIOS_WORDS).replace("|", "/")
 
 
-def _figures(app: App, found: Status) -> str:
+def _figures(found: Status, limits: Thresholds) -> str:
     """Nagios's performance data: `label=value[unit];warn;crit;min`."""
-    said, limits = found.document, app.readable.status
+    said = found.document
     outbox, deliveries, daemon = said["outbox"], said["deliveries"], said["daemon"]
     hours = [one["last_hour"] for one in said["subscriptions"]]
     behind = "U" if outbox["lag_seconds"] is None else f"{outbox['lag_seconds']:.1f}s"
+    most = "" if limits.max_failed is None else f";{limits.max_failed}"
     figures = {
         "lag": outbox["lag_rows"],
         "owed": deliveries["pending"],
@@ -124,7 +151,7 @@ def _figures(app: App, found: Status) -> str:
         "oldest_due": f"{said['due']['oldest_seconds']:.1f}s",
         "write_wait": f"{daemon['write_wait_seconds']}s",
         "delivered_1h": sum(hour["delivered"] for hour in hours),
-        "failed_1h": sum(hour["failed"] for hour in hours),
+        "failed_1h": f"{sum(hour['failed'] for hour in hours)}{most}",
     }
     return " ".join(f"{label}={value}" for label, value in figures.items())
 
@@ -136,7 +163,7 @@ def _print(shown: list[Line]) -> None:
         lines(*(line.text for line in shown))
 
 
-def _watch(app: App, limit: int, *, as_json: bool) -> int:
+def _watch(look: Look, limit: int, *, as_json: bool) -> int:
     in_place = sys.stdout.isatty() and not is_dumb(os.environ) and not as_json
     before: os.terminal_size | None = None
     try:
@@ -146,9 +173,9 @@ def _watch(app: App, limit: int, *, as_json: bool) -> int:
                 # In another window nothing stands where it stood.
                 sys.stdout.write(HOME if size == before else CLEAR)
                 before = size
-                _show_in_place(app, limit, size)
+                _show_in_place(look, limit, size)
             else:
-                _show(app, limit, as_json=as_json)
+                _show(look, limit, as_json=as_json)
             sys.stdout.flush()
             time.sleep(REFRESH)
     except KeyboardInterrupt:
@@ -166,9 +193,9 @@ def _size() -> os.terminal_size:
     return size if size.columns and size.lines else os.terminal_size((80, 24))
 
 
-def _show_in_place(app: App, limit: int, size: os.terminal_size) -> None:
+def _show_in_place(look: Look, limit: int, size: os.terminal_size) -> None:
     try:
-        shown = board(_look(app), limit, size)
+        shown = board(look()[0], limit, size)
     except (WebhookdError, OSError) as error:
         shown = wrapped(f"webhookd: {error}", Colour.RED, size)
     shown = fitted(_fit_to_print(shown), size)
@@ -177,9 +204,9 @@ def _show_in_place(app: App, limit: int, size: os.terminal_size) -> None:
     sys.stdout.write("".join(f"{text}{END_OF_LINE}\n" for text in texts) + BELOW)
 
 
-def _show(app: App, limit: int, *, as_json: bool) -> None:
+def _show(look: Look, limit: int, *, as_json: bool) -> None:
     try:
-        found = _look(app)
+        found, _ = look()
     except (WebhookdError, OSError) as error:
         if as_json:
             json_line({"problems": [str(error)]})
