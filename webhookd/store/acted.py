@@ -26,7 +26,7 @@ LAST: Final = (
 )
 
 PAGE: Final = 250
-"""Subscriptions that one call looks at: some 70 µs where all of them are owed something."""
+"""Subscriptions that one call looks at: some 0.1 ms where all of them are owed something."""
 
 _COMMIT: Final = 1_000
 """Milliseconds by which a command's time may lie before its commit: both are under the lock."""
