@@ -27,6 +27,7 @@ from webhookd.store import (
     bulk,
     checkup,
     create,
+    health,
     keys,
     preflight,
     queue,
@@ -287,7 +288,7 @@ class SqliteStore(Intake):
     def health(self, key: SubscriptionKey) -> Health:
         """The subscription's health as recorded."""
         with translated(self.path):
-            return checkup.read(self._reader, key)
+            return health.read(self._reader, key)
 
     def owed_since(self, key: SubscriptionKey) -> Millis | None:
         """Since when the subscription is owed what it is owed for the longest; None for nothing."""
