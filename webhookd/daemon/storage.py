@@ -123,6 +123,11 @@ class AsyncStore:
         commits = since is not None and trio.current_time() - since < LONGEST_COMMIT
         return commits or self._waiting_since is not None
 
+    @property
+    def is_committing(self) -> bool:
+        """Whether a commit is under way: until it has ended nobody else's can be."""
+        return self._committing_since is not None
+
     async def write(self, work: Callable[[], T]) -> T:
         """Run `work` in a transaction of its own and make it durable.
 

@@ -21,8 +21,13 @@ from webhookd.logs.actions import Action, log
 POLL: Final = 0.250
 """Seconds between two looks when no hint comes."""
 
-RE_READ: Final = (0.0, 0.0003, 0.001, 0.002, 0.004)
-"""Seconds before each look after a hint: inotify fires before the row is visible."""
+AT_ONCE: Final = 32
+"""Turns of the loop, half a millisecond, in each of which it is looked after a hint: inotify fires
+before the row is visible, by what a sync of the disk takes, and no sleep here is below 1 ms."""
+
+LEAST_PAUSE: Final = 0.001
+RE_READ: Final = (0.0, 0.001, 0.003)
+"""Seconds before the looks after these; all but the first millisecond end with another hint."""
 
 LONGEST_BREATH: Final = 0.050
 """Seconds: the most that passes between two batches. It is as long as the batch before it took,
@@ -72,14 +77,18 @@ class Tailer:
         self._supervisor = supervisor
         self._clock = clock
         self._hints = hints
-        self._obeyed: tuple[Outlook, Millis] | None = None
-        """What was seen, and when, at the last time that operators were obeyed."""
+        self._obeyed: Outlook | None = None
+        """What was seen at the last time that operators were obeyed."""
+        self._obeyed_at: Millis = 0
+        """When it was seen last that this is still so."""
         self._obeying = trio.Lock()
         self._load_from = self._read_from = float("-inf")
         """The times from which on subscriptions, and a broken outbox, are read again."""
         self._is_behind = False
         """What operators changed is not obeyed yet: subscriptions were read a moment ago."""
         self._broken: str = ""
+        self._is_settled = False
+        """The last look found nothing to do: the next one would not, unless the file changes."""
         self._work_is_left = False
         """A removed subscription may still be owed something, which is to be cancelled."""
         self.turns = 0
@@ -119,10 +128,15 @@ class Tailer:
         """
         self.turns += 1
         try:
-            self._store.store.changed()  # only what comes after this is news to the next hint
-            begun = trio.current_time()
-            while await self._step():
-                begun = await _breathe(begun)
+            # Only what comes after this is news to the next hint.
+            if self._has_changed() or not self._is_settled or self._supervisor.is_stale:
+                self._is_settled = False
+                begun = trio.current_time()
+                while await self._step():
+                    begun = await _breathe(begun)
+            else:
+                self._store.store.check_file()
+                self.caught_up_at = self._obeyed_at = self._clock.now()
         except StoreBusy:
             self.is_kept_out = True
             return False
@@ -155,7 +169,9 @@ class Tailer:
         end = outlook.outbox_end
         try:
             # What the sweep found broken is whole only once a whole row could be asked for.
-            if self._broken or (end is not None and end > outlook.cursor):
+            waits = self._broken or (end is not None and end > outlook.cursor)
+            self._is_settled = not (waits or self._is_behind)
+            if waits:
                 done = await self._store.write_after(
                     lambda: store.fresh(self._clock.now()),
                     lambda ahead: store.ingest(self._clock.now(), ahead),
@@ -175,8 +191,7 @@ class Tailer:
         """Let the lanes know what operators changed, if they did."""
         async with self._obeying:
             seen_at = self._clock.now()
-            outlook = self._store.store.outlook()
-            before = None if self._obeyed is None else self._obeyed[0]
+            outlook, before = self._store.store.outlook(), self._obeyed
             if before is None or outlook.roll != before.roll or self._supervisor.is_stale:
                 begun = trio.current_time()
                 self._is_behind = begun < self._load_from
@@ -189,19 +204,19 @@ class Tailer:
             elif outlook.control != before.control:
                 self._supervisor.reread()
             self._tell_acts(outlook)
-            self._obeyed = outlook, seen_at
+            self._obeyed, self._obeyed_at = outlook, seen_at
         return outlook
 
     def _tell_acts(self, outlook: Outlook) -> None:
         """Name the single deliveries that operators have changed since they were obeyed last."""
-        if self._obeyed is None:
+        before = self._obeyed
+        if before is None:
             return
-        before, since = self._obeyed
         # Every act moves `control`; those on subscriptions move `roll` too.
         acts = outlook.control - before.control - (outlook.roll - before.roll)
         if acts > 0:
             now = self._clock.now()
-            changed = self._store.store.acted_on(before.sequence, since, now, NAMED)
+            changed = self._store.store.acted_on(before.sequence, self._obeyed_at, now, NAMED)
             log(Action.DELIVERIES_CHANGED, logging.INFO, acts=acts, deliveries=[*map(int, changed)])
 
     async def obey_forever(self) -> None:
@@ -256,17 +271,33 @@ class Tailer:
                 await trio.sleep_forever()
             else:
                 await self._hints.wait()
-            for pause in RE_READ:
-                await trio.sleep(pause)
+            turns, pauses = AT_ONCE, [*RE_READ]
+            while not await self._is_visible(turns) and pauses:
+                # A host that writes much gives hints without end: they are not to keep us busy.
+                turns = max(turns // 2, 1)
+                await trio.sleep(LEAST_PAUSE)
+                with trio.move_on_after(pauses.pop(0)):
+                    await self._hints.wait()
+                    pauses = [*RE_READ]
+
+    async def _is_visible(self, turns: int) -> bool:
+        """Whether anything was committed, looked for in so many turns of the loop."""
+        if self._store.is_committing:
+            turns = 1  # while we do nobody else can
+        for _ in range(turns):
+            await trio.lowlevel.checkpoint()
+            # A writer outside WAL mode does not let us see yet.
+            with contextlib.suppress(StoreBusy):
                 if self._has_changed():
-                    return
+                    return True
+        return False
 
     def _has_changed(self) -> bool:
-        """Whether something was committed; a writer outside WAL mode does not let us see yet."""
-        try:
-            return self._store.store.changed()
-        except StoreBusy:
-            return False
+        """Whether something was committed, which is to be looked at then."""
+        changed = self._store.store.changed()
+        if changed:
+            self._is_settled = False
+        return changed
 
     def _tell(self, done: Ingested) -> None:
         if done.events:

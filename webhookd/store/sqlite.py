@@ -252,12 +252,13 @@ class SqliteStore(Intake):
             )
 
     def changed(self) -> bool:
-        """Whether another connection (our own writer's too) has committed since the last call."""
+        """Whether another connection (our own writer's too) has committed since the last call, or
+        the outbox is still being gone through because of one before."""
         with translated(self.path):
             version = self._reader.execute("PRAGMA data_version").fetchone()[0]
         moved: bool = version != self._data_version
         self._data_version = version
-        return moved
+        return moved or not self._outbox.rests(version)
 
     def due(
         self,
