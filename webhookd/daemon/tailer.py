@@ -12,7 +12,7 @@ import trio
 
 from webhookd.core.model import Millis
 from webhookd.core.storage import Ingested, Outlook
-from webhookd.daemon.clock import Clock
+from webhookd.daemon.clock import Clock, next_tick
 from webhookd.daemon.storage import AsyncStore
 from webhookd.daemon.supervisor import Supervisor
 from webhookd.errors import OutboxUnreadable, StoreBusy
@@ -266,7 +266,7 @@ class Tailer:
         if self._broken:
             await trio.sleep(POLL)  # operators are obeyed as ever
             return
-        with trio.move_on_after(POLL):
+        with trio.move_on_at(next_tick(POLL)):
             if self._hints is None:
                 await trio.sleep_forever()
             else:

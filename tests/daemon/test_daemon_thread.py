@@ -1,0 +1,28 @@
+"""The worker thread that is kept at hand for the next commit."""
+
+import itertools
+
+import trio
+from trio._core._thread_cache import IDLE_TIMEOUT
+
+from webhookd.daemon import storage
+
+
+async def test_a_thread_is_called_more_often_than_trio_ends_idle_ones(autojump_clock, monkeypatch):
+    called: list[float] = []
+
+    async def in_thread(_work: object) -> None:
+        called.append(trio.current_time())
+
+    monkeypatch.setattr(storage, "in_thread", in_thread)
+    with trio.move_on_after(60):
+        await storage.keep_thread()
+    assert len(called) > 6
+    assert max(later - one for one, later in itertools.pairwise(called)) < IDLE_TIMEOUT
+
+
+async def test_it_ends_when_it_is_cancelled():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(storage.keep_thread)
+        await trio.sleep(0)
+        nursery.cancel_scope.cancel()
