@@ -24,5 +24,5 @@ async def test_a_thread_is_called_more_often_than_trio_ends_idle_ones(autojump_c
 async def test_it_ends_when_it_is_cancelled():
     async with trio.open_nursery() as nursery:
         nursery.start_soon(storage.keep_thread)
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
