@@ -1,6 +1,7 @@
-"""The worker thread that is kept at hand for the next commit."""
+"""The worker thread that is kept at hand for the next commit, and what is told of that commit."""
 
 import itertools
+from collections.abc import Callable
 
 import trio
 from trio._core._thread_cache import IDLE_TIMEOUT
@@ -26,3 +27,16 @@ async def test_it_ends_when_it_is_cancelled():
         nursery.start_soon(storage.keep_thread)
         await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
+
+
+async def test_it_is_told_while_a_commit_is_under_way(world):
+    told: list[bool] = []
+
+    async def commit(work: Callable[[], None]) -> None:
+        told.append(store.is_committing)
+        await storage.inline(work)
+
+    store = storage.AsyncStore(world.store(), commit=commit)
+    await store.write(lambda: told.append(store.is_committing))
+    assert told == [False, True]
+    assert not store.is_committing
