@@ -355,6 +355,7 @@ class Tailer:
 
     def _is_broken(self, why: str) -> None:
         self._read_from = trio.current_time() + OUTBOX_RETRY
+        self._is_settled = False
         if self._broken != why:
             self._broken = why
             log(Action.INGEST_STOPPED, logging.ERROR, detail=why)
