@@ -23,7 +23,7 @@ from bench.processes import Receiver, host_commits, receiver, running, wait_for_
 from bench.progress import LOOK_EVERY, Progress, until
 from bench.report import BenchFailed, Result, Scale
 from webhookd.store.driver import connect
-from webhookd.store.housekeeping import wal_bytes
+from webhookd.store.sizes import wal_bytes
 
 PER_SECOND: Final = 100
 GOAL: Final = 2.0

@@ -14,7 +14,6 @@ from webhookd.core.explaining import (
     Waiting,
     Why,
     judge,
-    upcoming,
     waits,
 )
 from webhookd.core.matching import Interest, Matcher
@@ -272,30 +271,3 @@ def test_a_rate_limit_is_named_where_only_its_turn_is_missing() -> None:
     ((cause, text),) = said(replace(READY, rate_limit="10/s"))
     assert cause is Cause.PLACE
     assert text.endswith("as soon as a place is free, within the rate limit of 10/s")
-
-
-@pytest.mark.parametrize(
-    ("due_at", "sends", "failing", "held_until", "said"),
-    [
-        (MADE, True, False, None, "due"),
-        (MADE, True, True, None, "probing"),
-        (MADE, True, True, LATER, f"held until {LATER}"),
-        (MADE, True, False, MADE, "due"),
-        (LATER, True, False, LATER, f"held until {LATER}"),
-        (LATER, True, True, None, LATER),
-        (LATER, False, True, LATER, None),
-        (None, True, True, LATER, "waits"),
-        (None, False, False, None, None),
-    ],
-)
-def test_when_the_next_attempt_is_made(
-    due_at: str | None, sends: bool, failing: bool, held_until: str | None, said: str | None
-) -> None:
-    word = upcoming(
-        due_at, TAKEN, sends=sends, failing=failing, held_until=held_until, held_back=False
-    )
-    assert word == said
-    held_back = upcoming(
-        due_at, TAKEN, sends=sends, failing=failing, held_until=held_until, held_back=True
-    )
-    assert held_back == (said if said in (None, "waits") else "held back")

@@ -317,6 +317,7 @@ async def test_a_stuck_ingest_stops_the_signs_of_life(
             await trio.sleep_forever()
 
         monkeypatch.setattr(daemon.tailer, "_take_in", hang)
+        world.insert("x")
         await trio.sleep(3 * PATIENCE)
         assert list(daemon.stuck()) == ["ingest"]
         assert notifier.silence() > PATIENCE

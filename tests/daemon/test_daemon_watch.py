@@ -11,6 +11,7 @@ import trio.testing
 
 from webhookd.daemon.inotify import IN_MODIFY, IN_Q_OVERFLOW, Watch
 from webhookd.daemon.tailer import POLL
+from webhookd.daemon.upkeep import EVERY
 
 
 @pytest.fixture
@@ -144,6 +145,46 @@ async def test_a_hint_before_the_row_is_visible_is_looked_after(world, autojump_
         world.insert("x")
         await trio.sleep(0.01)
         assert [one.at - asked < 0.008 for one in world.sender.seen] == [True]
+
+
+async def test_another_hint_ends_the_pause_between_two_looks(world, autojump_clock):
+    hints = Hints()
+    world.subscribe("a")
+    async with world.running(hints=hints):
+        await trio.sleep(1.1)
+        hints.lot.unpark_all()
+        await trio.sleep(0.0025)
+        world.insert("x")
+        asked = trio.current_time()
+        hints.lot.unpark_all()
+        await trio.sleep(0.01)
+        assert [one.at - asked < 0.0005 for one in world.sender.seen] == [True]
+
+
+async def test_while_the_file_stays_as_it_is_a_poll_reads_nothing_more(
+    world, autojump_clock, monkeypatch
+):
+    world.subscribe("a")
+    async with world.running(hints=None) as daemon:
+        await trio.sleep(5.1)
+        looks: list[float] = []
+        store, turns = daemon.store.store, daemon.tailer.turns
+        real = store.outlook
+
+        def outlook():
+            looks.append(trio.current_time())
+            return real()
+
+        monkeypatch.setattr(store, "outlook", outlook)
+        await trio.sleep(60)
+        assert len(looks) == 60 / EVERY  # upkeep's own
+        looks.clear()
+        assert daemon.tailer.turns - turns >= 60 / POLL - 1
+        assert daemon.clock.now() - daemon.tailer.caught_up_at <= POLL * 1000
+        world.insert("x")
+        asked = trio.current_time()
+        await trio.sleep(1)
+        assert looks[0] - asked <= POLL
 
 
 async def test_B23_hints_that_lie_or_stay_away_change_nothing(world, autojump_clock):

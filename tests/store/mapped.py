@@ -110,8 +110,11 @@ class Mapped(Box):
         )
 
     def look(self, looks: int = 30) -> list[str]:
-        """What the daemon does at so many looks; returns the event ids of all events, in order."""
+        """What the daemon does at so many looks, as long as there is anything to look for; returns
+        the event ids of all events, in order."""
         for _ in range(looks):
+            if not self.store.changed():
+                break
             seen = self.store.outlook()
             while seen.outbox_end is not None and seen.outbox_end > seen.cursor:
                 self.ingest_all()

@@ -18,7 +18,7 @@ from webhookd.core.model import (
 from webhookd.core.outcomes import Signs
 from webhookd.core.storage import Notice, Record, Recorded
 from webhookd.core.times import to_text
-from webhookd.store import checkup, subscriptions
+from webhookd.store import checkup, health, subscriptions
 
 ILL = Signs(ill=True)
 GONE = Signs(gone=True)
@@ -92,7 +92,7 @@ def test_E4_a_jump_of_the_clock_shifts_all_health_once_in_batches(
     keys = [box.subscribe(f"s{number}").key for number in range(8)]
     unwell = [key for key in keys if key != 4]
     for key in unwell:
-        box.command(lambda t, key=key: checkup.write(t.connection, key, Health(failing_since=NOW)))
+        box.command(lambda t, key=key: health.write(t.connection, key, Health(failing_since=NOW)))
     hour = 3_600_000
     box.now += hour + 60_000
 

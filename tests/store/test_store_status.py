@@ -13,7 +13,7 @@ from webhookd.core.outcomes import Signs
 from webhookd.core.status import FileFacts
 from webhookd.core.times import to_text
 from webhookd.store import status, subscriptions
-from webhookd.store.housekeeping import wal_bytes
+from webhookd.store.sizes import file_bytes, wal_bytes
 from webhookd.store.transaction import Session
 
 
@@ -129,6 +129,20 @@ def test_it_costs_no_scan(box: Box, owed: int) -> None:
     assert ticks[0] <= 20
 
 
+def test_it_takes_the_same_few_statements_however_many_subscriptions_there_are(box: Box) -> None:
+    counts = []
+    for number in range(5):
+        box.subscribe(f"s{number}")
+        box.put(aggregate_id=f"S-{number}")
+        box.ingest()
+        said: list[str] = []
+        with Session(box.path, write=False) as session:
+            session.connection.set_trace_callback(said.append)
+            facts_of(session, box)
+        counts.append(len(said))
+    assert len(set(counts)) == 1
+
+
 def test_nothing_owed(box: Box) -> None:
     box.subscribe()
     (one,) = facts(box).subscriptions
@@ -159,8 +173,8 @@ def test_A22_A23_the_fault_of_an_outbox(box: Box) -> None:
 
 def test_a_size_without_a_wal(box: Box, tmp_path: Path) -> None:
     box.put()
-    assert status._size(tmp_path / "none") == 0
-    assert status._size(box.path) == box.path.stat().st_size
+    assert file_bytes(tmp_path / "none") == 0
+    assert file_bytes(box.path) == box.path.stat().st_size
     assert wal_bytes(tmp_path / "none") == 0
     found = facts(box)
     assert found.wal_bytes == wal_bytes(box.path) > 0

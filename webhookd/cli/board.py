@@ -8,11 +8,11 @@ from textwrap import wrap
 from typing import Any, Final
 
 from webhookd.cli.output import table
-from webhookd.core.explaining import upcoming
 from webhookd.core.model import SubscriptionState
 from webhookd.core.status import WELL, Status, Urgency
 from webhookd.core.text import counted
 from webhookd.core.times import format_duration, from_text
+from webhookd.core.upcoming import upcoming
 
 SHOWN: Final = 20
 """Subscriptions, and problems, that are shown where nothing else was asked for."""

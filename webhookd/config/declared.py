@@ -12,6 +12,7 @@ from typing import Final
 
 from webhookd.config.faults import advice, line, shown
 from webhookd.config.references import SecretMissing, is_reference, resolve
+from webhookd.config.settings import SUBSCRIPTIONS
 from webhookd.core import registration
 from webhookd.core.declaration import Declared
 from webhookd.core.egress import EgressPolicy
@@ -19,8 +20,6 @@ from webhookd.core.policy import PARSERS
 from webhookd.core.profiles import Headers, Known, Profile
 from webhookd.core.registration import Unfit, Wanted
 from webhookd.errors import ConfigError
-
-KEY: Final = "subscriptions"
 
 FIELDS: Final = (
     *("name", "url", "events", "tenant", "profile", "mode"),
@@ -41,7 +40,7 @@ def read(value: object, source: str, egress: EgressPolicy, known: Known) -> tupl
     """The declared subscriptions, in their order.
 
     Args:
-        value: what the file has under `KEY`.
+        value: what the file has under `SUBSCRIPTIONS`.
         source: the file, for errors; blocks in it are counted from 1.
         egress: by which their URLs are judged.
         known: the profiles that a block may name: the same file's own among them.
@@ -50,20 +49,20 @@ def read(value: object, source: str, egress: EgressPolicy, known: Known) -> tupl
         ConfigError: the first fault of each block; no value that may be a secret is in it.
     """
     if not isinstance(value, list) or not all(isinstance(block, dict) for block in value):
-        fault = f"is a list of tables: write [[{KEY}]] above the keys of each"
-        raise ConfigError(line(source, KEY, fault))
+        fault = f"is a list of tables: write [[{SUBSCRIPTIONS}]] above the keys of each"
+        raise ConfigError(line(source, SUBSCRIPTIONS, fault))
     found: dict[str, Declared] = {}
     faults: list[str] = []
     for number, block in enumerate(value, 1):
         try:
-            one = _block(block, source, f"{KEY}[{number}]", egress, known)
+            one = _block(block, source, f"{SUBSCRIPTIONS}[{number}]", egress, known)
         except ConfigError as error:
             faults.append(str(error))
             continue
         if one.name in found:
             other = found[one.name].place.rpartition(": ")[2]
             fault = f"{shown(one.name)} is the name of {other} already; give each its own"
-            faults.append(line(source, f"{KEY}[{number}].name", fault))
+            faults.append(line(source, f"{SUBSCRIPTIONS}[{number}].name", fault))
         else:
             found[one.name] = one
     if faults:

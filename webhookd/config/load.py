@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from webhookd.config import columns, declared, profiles
+from webhookd.config import columns, profiles
 from webhookd.config.faults import advice, line, shown
-from webhookd.config.settings import SYSTEMS, Delivery, Log, Settings, Status
+from webhookd.config.settings import SUBSCRIPTIONS, SYSTEMS, Delivery, Log, Settings, Status
 from webhookd.core import proxies
 from webhookd.core.egress import EgressPolicy, parse_policy
 from webhookd.core.model import Millis, Proxy
@@ -19,6 +19,9 @@ from webhookd.core.retention import Retention, Span
 from webhookd.core.text import printable
 from webhookd.core.times import format_duration, parse_duration
 from webhookd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from webhookd.core.declaration import Declared
 
 Reader = Callable[[object], Any]
 """Makes a setting of a TOML value, or raises ValueError with the fault and the remedy."""
@@ -79,8 +82,7 @@ def load(
         found.get(profiles.KEY, {}), found.pop("cloudevents", {}).get("source", ""), place
     )
     if path is not None:
-        blocks = found.get(declared.KEY, [])
-        found[declared.KEY] = declared.read(blocks, place, found["egress"], found[profiles.KEY])
+        found[SUBSCRIPTIONS] = _declared(found, place)
     return Settings(**found)
 
 
@@ -150,6 +152,15 @@ def _policy(found: Mapping[str, Any], place: str) -> EgressPolicy:
         fault = f"{error}; name an address, a range or a host"
         raise ConfigError(line(place, "", fault)) from error
     return replace(policy, source=place)
+
+
+def _declared(found: Mapping[str, Any], place: str) -> tuple["Declared", ...]:
+    blocks = found.get(SUBSCRIPTIONS, [])
+    if blocks == []:
+        return ()
+    from webhookd.config import declared  # what judges them is a tenth of `status`
+
+    return declared.read(blocks, place, found["egress"], found[profiles.KEY])
 
 
 def _text(value: object) -> str:
@@ -325,5 +336,5 @@ _KEYS: Final[dict[str, Any]] = {
         "max_failed": _number_or_off,
     },
     "retention": dict.fromkeys((field.name for field in fields(Retention)), _kept),
-    declared.KEY: _later,
+    SUBSCRIPTIONS: _later,
 }

@@ -17,6 +17,8 @@ from webhookd.core.retention import Retention
 
 SYSTEMS: Final = ("ntropy", "floriday", "onestock")
 """Those whose event types are known: see `webhookd.config.catalog`."""
+SUBSCRIPTIONS: Final = "subscriptions"
+"""The key that they are declared under: see `webhookd.config.declared`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,12 @@ A name is the identity: a block under another name is another subscription.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from webhookd.core.registration import Definition
 from webhookd.core.text import counted
+
+if TYPE_CHECKING:  # most commands declare nothing
+    from webhookd.core.registration import Definition
 
 BY_CONFIG: Final = "config"
 """`managed_by` of a subscription that a configuration declares; all others are `cli`."""
@@ -20,7 +22,7 @@ class Declared:
     place: str
     """Where it stands, for errors: `/etc/webhookd/config.toml: subscriptions[2]`."""
     name: str
-    definition: Definition
+    definition: "Definition"
     secret: str
     """The reference to it (`env:NAME`, `file:PATH`); `''` where the profile does without."""
 

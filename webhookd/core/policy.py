@@ -48,6 +48,8 @@ def apply(preset: Policy, overrides: Mapping[str, Any]) -> Policy:
     Raises:
         ValueError: a key or an ordering that there is not, or delays that are no list.
     """
+    if not overrides:
+        return preset  # as most have it, and there may be ten thousand
     values = dict(overrides)
     try:
         for name in ("retry_delays", "permanent_statuses", "tls_pin"):

@@ -11,8 +11,6 @@ import re
 import unicodedata
 from typing import Final, NoReturn
 
-import idna
-
 from webhookd.core.model import Url
 
 MAX_URL: Final = 8_000
@@ -22,6 +20,8 @@ MAX_LABEL: Final = 63
 MAX_PORT: Final = 65_535
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
+_PLAIN = re.compile(r'[!"$-\[\]-~]*')
+"""What most are made of: nothing in it is odd."""
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\Z")
@@ -94,6 +94,8 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _check_characters(text: str) -> None:
+    if _PLAIN.fullmatch(text):
+        return
     for character in text:
         if character == "\\":
             _refuse("it holds a backslash")
@@ -162,6 +164,8 @@ def _label(label: str) -> str:
     lowered = label.lower()
     try:
         if not lowered.isascii() or lowered.startswith("xn--"):
+            import idna  # its tables are large, and few hosts need them
+
             # IDNA 2008, without any mapping of its own: the standard library's codec is IDNA
             # 2003, which leads names with a sharp s or a final sigma to somebody else's domain.
             lowered = idna.alabel(unicodedata.normalize("NFC", lowered)).decode("ascii")

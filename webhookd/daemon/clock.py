@@ -22,6 +22,14 @@ DOUBT: Final = 60.0
 """Seconds for which a wall clock that has jumped ahead is doubted."""
 
 
+def next_tick(every: float) -> float:
+    """The next moment of Trio's clock that is a multiple of `every` seconds.
+
+    Who looks at something again and again does so then: one wake-up serves them all.
+    """
+    return (trio.current_time() // every + 1) * every
+
+
 class Clock(Protocol):
     """Where moments come from."""
 

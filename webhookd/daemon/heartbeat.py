@@ -6,7 +6,7 @@ import trio
 
 from webhookd.core.model import SubscriptionKey
 from webhookd.core.times import to_text
-from webhookd.daemon.clock import Clock
+from webhookd.daemon.clock import Clock, next_tick
 from webhookd.daemon.recorder import Recorder
 from webhookd.daemon.storage import AsyncStore
 from webhookd.daemon.tailer import Tailer
@@ -60,7 +60,7 @@ async def beat(daemon: Beating, lock: lockfile.LockFile) -> None:
             held_back=runs(daemon.held_back),
             **daemon.store.store.mark(),
         )
-        await trio.sleep(EVERY)
+        await trio.sleep_until(next_tick(EVERY))
 
 
 def _shortened(problems: list[str]) -> list[str]:

@@ -22,7 +22,7 @@ from webhookd.daemon.inotify import Watch
 from webhookd.daemon.notify import Notifier
 from webhookd.daemon.reload import Load, Reloader
 from webhookd.daemon.service import Service
-from webhookd.daemon.storage import AsyncStore
+from webhookd.daemon.storage import AsyncStore, keep_thread
 from webhookd.errors import EXIT_BUG, EXIT_OK, DatabaseError, WebhookdError
 from webhookd.http.channel import Sender as HttpSender
 from webhookd.logs.actions import Action, log
@@ -158,6 +158,7 @@ async def _serve(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(beat, daemon, lock, name="heartbeat")
+            nursery.start_soon(keep_thread, name="thread")
             nursery.start_soon(reloader.run, name="reload")
             nursery.start_soon(service.run, name="service")
             with signals.received() as received:

@@ -16,6 +16,7 @@ import trio.to_thread
 
 from webhookd.core.storage import Checkpointed
 from webhookd.core.store import Stale, Store
+from webhookd.daemon.clock import next_tick
 from webhookd.errors import StoreBusy, StoreUnwritable
 from webhookd.logs.actions import Action, log
 
@@ -35,6 +36,9 @@ UNWRITABLE_PAUSE: Final = 1.0
 
 SAID_AFTER: Final = 5.0
 """Seconds of waiting after which the log says so, once a wait."""
+
+THREAD_EVERY: Final = 5.0
+"""Seconds between two calls of a thread that do nothing."""
 
 LONGEST_COMMIT: Final = 300.0
 """Seconds after which a commit that has not come back is no longer the disk's slowness."""
@@ -62,6 +66,17 @@ async def in_thread(commit: Callable[[], None]) -> None:
         if begun:
             raise
         await inline(commit)
+
+
+async def keep_thread() -> None:
+    """Have a worker thread at hand, until cancelled.
+
+    Trio ends one that was idle for ten seconds, and to start another one takes longer than a
+    commit: the first event after a silence would wait for that.
+    """
+    while True:
+        await in_thread(lambda: None)
+        await trio.sleep_until(next_tick(THREAD_EVERY))
 
 
 async def inline(commit: Callable[[], None]) -> None:
@@ -122,6 +137,11 @@ class AsyncStore:
         since = self._committing_since
         commits = since is not None and trio.current_time() - since < LONGEST_COMMIT
         return commits or self._waiting_since is not None
+
+    @property
+    def is_committing(self) -> bool:
+        """Whether a commit is under way: until it has ended nobody else's can be."""
+        return self._committing_since is not None
 
     async def write(self, work: Callable[[], T]) -> T:
         """Run `work` in a transaction of its own and make it durable.

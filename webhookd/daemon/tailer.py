@@ -12,7 +12,7 @@ import trio
 
 from webhookd.core.model import Millis, SubscriptionKey
 from webhookd.core.storage import Ingested, Outlook
-from webhookd.daemon.clock import Clock
+from webhookd.daemon.clock import Clock, next_tick
 from webhookd.daemon.rounds import BEFORE_THE_FIRST
 from webhookd.daemon.storage import AsyncStore
 from webhookd.daemon.supervisor import Supervisor
@@ -22,8 +22,13 @@ from webhookd.logs.actions import Action, log
 POLL: Final = 0.250
 """Seconds between two looks when no hint comes."""
 
-RE_READ: Final = (0.0, 0.0003, 0.001, 0.002, 0.004)
-"""Seconds before each look after a hint: inotify fires before the row is visible."""
+AT_ONCE: Final = 32
+"""Turns of the loop, half a millisecond, in each of which it is looked after a hint: inotify fires
+before the row is visible, by what a sync of the disk takes, and no sleep here is below 1 ms."""
+
+LEAST_PAUSE: Final = 0.001
+RE_READ: Final = (0.0, 0.001, 0.003)
+"""Seconds before the looks after these; all but the first millisecond end with another hint."""
 
 LONGEST_BREATH: Final = 0.050
 """Seconds: the most that passes between two batches. It is as long as the batch before it took,
@@ -73,14 +78,18 @@ class Tailer:
         self._supervisor = supervisor
         self._clock = clock
         self._hints = hints
-        self._obeyed: tuple[Outlook, Millis] | None = None
-        """What was seen, and when, at the last time that operators were obeyed."""
+        self._obeyed: Outlook | None = None
+        """What was seen at the last time that operators were obeyed."""
+        self._obeyed_at: Millis = 0
+        """When it was seen last that this is still so."""
         self._obeying = trio.Lock()
         self._load_from = self._read_from = float("-inf")
         """The times from which on subscriptions, and a broken outbox, are read again."""
         self._is_behind = False
         """What operators changed is not obeyed yet: subscriptions were read a moment ago."""
         self._broken: str = ""
+        self._is_settled = False
+        """The last look found nothing to do: the next one would not, unless the file changes."""
         self._work_is_left = False
         """A removed subscription may still be owed something, which is to be cancelled."""
         self.turns = 0
@@ -120,10 +129,15 @@ class Tailer:
         """
         self.turns += 1
         try:
-            self._store.store.changed()  # only what comes after this is news to the next hint
-            begun = trio.current_time()
-            while await self._step():
-                begun = await _breathe(begun)
+            # Only what comes after this is news to the next hint.
+            if self._has_changed() or not self._is_settled or self._supervisor.is_stale:
+                self._is_settled = False
+                begun = trio.current_time()
+                while await self._step():
+                    begun = await _breathe(begun)
+            else:
+                self._store.store.check_file()
+                self.caught_up_at = self._obeyed_at = self._clock.now()
         except StoreBusy:
             self.is_kept_out = True
             return False
@@ -156,7 +170,9 @@ class Tailer:
         end = outlook.outbox_end
         try:
             # What the sweep found broken is whole only once a whole row could be asked for.
-            if self._broken or (end is not None and end > outlook.cursor):
+            waits = self._broken or (end is not None and end > outlook.cursor)
+            self._is_settled = not (waits or self._is_behind)
+            if waits:
                 done = await self._store.write_after(
                     lambda: store.fresh(self._clock.now()),
                     lambda ahead: store.ingest(self._clock.now(), ahead),
@@ -176,8 +192,7 @@ class Tailer:
         """Let the lanes know what operators changed, if they did."""
         async with self._obeying:
             seen_at = self._clock.now()
-            outlook = self._store.store.outlook()
-            before = None if self._obeyed is None else self._obeyed[0]
+            outlook, before = self._store.store.outlook(), self._obeyed
             if before is None or outlook.roll != before.roll or self._supervisor.is_stale:
                 begun = trio.current_time()
                 self._is_behind = begun < self._load_from
@@ -190,14 +205,14 @@ class Tailer:
             elif outlook.control != before.control:
                 self._supervisor.reread()
             await self._tell_acts(outlook)
-            self._obeyed = outlook, seen_at
+            self._obeyed, self._obeyed_at = outlook, seen_at
         return outlook
 
     async def _tell_acts(self, outlook: Outlook) -> None:
         """Name the single deliveries that operators have changed since they were obeyed last."""
-        if self._obeyed is None:
+        before = self._obeyed
+        if before is None:
             return
-        before, since = self._obeyed
         # Every act moves `control`; those on subscriptions move `roll` too.
         acts = outlook.control - before.control - (outlook.roll - before.roll)
         if acts > 0:
@@ -205,7 +220,7 @@ class Tailer:
             changed = store.acted_on(before.sequence, NAMED)
             place: SubscriptionKey | None = BEFORE_THE_FIRST
             while place is not None and len(changed) < NAMED:
-                found, place = store.hastened(place, since, now, NAMED - len(changed))
+                found, place = store.hastened(place, self._obeyed_at, now, NAMED - len(changed))
                 changed += found
                 await trio.lowlevel.checkpoint()  # with thousands that wait, others get their turn
             log(Action.DELIVERIES_CHANGED, logging.INFO, acts=acts, deliveries=[*map(int, changed)])
@@ -257,22 +272,38 @@ class Tailer:
         if self._broken:
             await trio.sleep(POLL)  # operators are obeyed as ever
             return
-        with trio.move_on_after(POLL):
+        with trio.move_on_at(next_tick(POLL)):
             if self._hints is None:
                 await trio.sleep_forever()
             else:
                 await self._hints.wait()
-            for pause in RE_READ:
-                await trio.sleep(pause)
+            turns, pauses = AT_ONCE, [*RE_READ]
+            while not await self._is_visible(turns) and pauses:
+                # A host that writes much gives hints without end: they are not to keep us busy.
+                turns = max(turns // 2, 1)
+                await trio.sleep(LEAST_PAUSE)
+                with trio.move_on_after(pauses.pop(0)):
+                    await self._hints.wait()
+                    pauses = [*RE_READ]
+
+    async def _is_visible(self, turns: int) -> bool:
+        """Whether anything was committed, looked for in so many turns of the loop."""
+        if self._store.is_committing:
+            turns = 1  # while we do nobody else can
+        for _ in range(turns):
+            await trio.lowlevel.checkpoint()
+            # A writer outside WAL mode does not let us see yet.
+            with contextlib.suppress(StoreBusy):
                 if self._has_changed():
-                    return
+                    return True
+        return False
 
     def _has_changed(self) -> bool:
-        """Whether something was committed; a writer outside WAL mode does not let us see yet."""
-        try:
-            return self._store.store.changed()
-        except StoreBusy:
-            return False
+        """Whether something was committed, which is to be looked at then."""
+        changed = self._store.store.changed()
+        if changed:
+            self._is_settled = False
+        return changed
 
     def _tell(self, done: Ingested) -> None:
         if done.events:
@@ -330,6 +361,7 @@ class Tailer:
 
     def _is_broken(self, why: str) -> None:
         self._read_from = trio.current_time() + OUTBOX_RETRY
+        self._is_settled = False
         if self._broken != why:
             self._broken = why
             log(Action.INGEST_STOPPED, logging.ERROR, detail=why)

@@ -25,7 +25,7 @@ from webhookd.core.model import Millis, Policy, SubscriptionKey
 from webhookd.core.retry import longest_wait
 from webhookd.core.storage import NO_STEP, Step
 from webhookd.core.times import LATEST
-from webhookd.daemon.clock import Clock, Steadiness
+from webhookd.daemon.clock import Clock, Steadiness, next_tick
 from webhookd.daemon.rounds import A_BREATH, BEFORE_THE_FIRST
 from webhookd.daemon.storage import AsyncStore
 from webhookd.daemon.supervisor import Supervisor
@@ -101,7 +101,7 @@ class Upkeep:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._follow_jumps, name="jumps")
             while True:
-                await trio.sleep(CLOCK_EVERY)
+                await trio.sleep_until(next_tick(CLOCK_EVERY))
                 by = self._steadiness.jumped()
                 if by:
                     log(Action.CLOCK_JUMPED, logging.WARNING, by_ms=by)

@@ -1,4 +1,4 @@
-"""The health of subscriptions in the file: moved with the outcomes that move it."""
+"""The health of subscriptions, moved with outcomes that move it, and by a clock that jumps."""
 
 from typing import Final
 
@@ -8,19 +8,11 @@ from webhookd.core.health import Change, Health, Rule
 from webhookd.core.model import Millis, SubscriptionKey
 from webhookd.core.outcomes import Signs
 from webhookd.core.storage import Notice, Step
-from webhookd.core.times import from_text, to_text
+from webhookd.core.times import to_text
 from webhookd.store.driver import Connection
+from webhookd.store.health import read, write
 from webhookd.store.recipients import Terms
 
-SELECT: Final = (
-    "SELECT ill, failing_since, failures, failures_since, no_success_since, held_until"
-    " FROM webhookd_counters WHERE subscription = ?"
-)
-UPDATE: Final = (
-    "UPDATE webhookd_counters SET ill = ?1, failing_since = ?2, failures = ?3, failures_since = ?4,"
-    " no_success_since = ?5, held_until = ?6,"
-    " failures_from = CASE WHEN ?3 = 0 THEN 0 ELSE failures_from END WHERE subscription = ?7"
-)
 FAILURES_FROM: Final = "SELECT failures_from FROM webhookd_counters WHERE subscription = ?"
 SET_FAILURES_FROM: Final = "UPDATE webhookd_counters SET failures_from = ? WHERE subscription = ?"
 UNWELL: Final = (
@@ -35,33 +27,6 @@ DISABLE: Final = (
     "UPDATE webhookd_subscriptions SET state = 'disabled', state_reason = ?, disabled_at = ?"
     " WHERE key = ? AND state = 'enabled' AND removed_at IS NULL"
 )
-
-
-def read(connection: Connection, key: SubscriptionKey) -> Health:
-    """The subscription's health as recorded; well where nothing is known of it."""
-    row = connection.execute(SELECT, (key,)).fetchone()
-    if row is None:
-        return health.WELL
-    ill, failing, failures, failed, no_success, held = row
-    return Health(
-        ill, _moment(failing), failures, _moment(failed), _moment(no_success), _moment(held)
-    )
-
-
-def write(connection: Connection, key: SubscriptionKey, found: Health) -> None:
-    """Put a subscription's health into the file."""
-    connection.execute(
-        UPDATE,
-        (
-            found.ill,
-            _text(found.failing_since),
-            found.failures,
-            _text(found.failures_since),
-            _text(found.no_success_since),
-            _text(found.held_until),
-            key,
-        ),
-    )
 
 
 def failures_from(connection: Connection, key: SubscriptionKey) -> int:
@@ -136,11 +101,3 @@ class Checkup:
     def _disable(self, key: SubscriptionKey, rule: Rule, at: Millis) -> bool:
         """Returns whether it was enabled: one that an operator paused meanwhile stays paused."""
         return self._connection.execute(DISABLE, (rule.value, to_text(at), key)).rowcount > 0
-
-
-def _moment(text: str | None) -> Millis | None:
-    return None if text is None else from_text(text)
-
-
-def _text(moment: Millis | None) -> str | None:
-    return None if moment is None else to_text(moment)

@@ -7,7 +7,7 @@ from typing import Final
 from webhookd.core.model import Millis, SubscriptionKey, SubscriptionState
 from webhookd.core.profiles import Known
 from webhookd.core.times import to_text
-from webhookd.store import checkup, instructions, recipients, subscriptions
+from webhookd.store import checkup, health, instructions, recipients, subscriptions
 from webhookd.store.driver import Connection
 from webhookd.store.instructions import Kind
 from webhookd.store.transaction import Transaction
@@ -61,7 +61,7 @@ def enable(
     """
     connection = transaction.connection
     owed = connection.execute(OWED, (key,)).fetchone()[0]
-    since = checkup.read(connection, key).failures_since
+    since = health.read(connection, key).failures_since
     failures_from = checkup.failures_from(connection, key)
     subscriptions.set_state(transaction, key, SubscriptionState.ENABLED, "")
     last = transaction.file.sequence

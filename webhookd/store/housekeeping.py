@@ -6,7 +6,7 @@ from typing import Final
 from webhookd.core.model import Millis
 from webhookd.core.retention import Retention, Work
 from webhookd.core.storage import NO_STEP, Checkpointed, Pruned, Step
-from webhookd.store import retention
+from webhookd.store import retention, sizes
 from webhookd.store.driver import Connection, connect, has_wal_reset_bug, translated
 from webhookd.store.file import FileRow
 from webhookd.store.forgetting import Forgetting
@@ -80,7 +80,7 @@ class Housekeeping:
 
     def wal_bytes(self) -> int:
         """What the write-ahead log takes on disk."""
-        return wal_bytes(self.path)
+        return sizes.wal_bytes(self.path)
 
     def checkpoint(self, *, truncate: bool) -> Checkpointed | None:
         """Bring the write-ahead log into the database file, as far as nobody is in the way.
@@ -100,27 +100,12 @@ class Housekeeping:
             busy, log, done = self._keeper.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         if log < 0:
             return None
-        return Checkpointed(wal_bytes(self.path), is_whole=not busy and log == done)
+        return Checkpointed(sizes.wal_bytes(self.path), is_whole=not busy and log == done)
 
     def close(self) -> None:
         """Close the connection for checkpoints."""
         if self._keeper is not None:
             self._keeper.close()
-
-
-def wal_bytes(path: Path) -> int:
-    """The size of the write-ahead log beside the database at `path`; 0 where there is none."""
-    try:
-        return path.with_name(f"{path.name}-wal").stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def free_bytes(connection: Connection) -> int:
-    """What the file holds free for what comes: from its first page, without a look at others."""
-    pages = connection.execute("PRAGMA freelist_count").fetchone()[0]
-    size = connection.execute("PRAGMA page_size").fetchone()[0]
-    return int(pages) * int(size)
 
 
 def _spare(connection: Connection) -> int:

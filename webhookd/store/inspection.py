@@ -6,7 +6,8 @@ from typing import Final
 
 from webhookd.core.columns import Columns
 from webhookd.core.egress import EgressPolicy
-from webhookd.core.findings import Finding, Level, Resolve, of_subscription
+from webhookd.core.examination import Resolve, of_subscription
+from webhookd.core.findings import Finding, Level
 from webhookd.core.model import Millis, SubscriptionState
 from webhookd.core.profiles import Known
 from webhookd.core.storage import StoredSubscription
@@ -15,7 +16,7 @@ from webhookd.core.times import to_text
 from webhookd.errors import DatabaseError, OutboxUnreadable, StoreBusy, StoreUnwritable
 from webhookd.store import (
     captures,
-    checkup,
+    health,
     host_table,
     lockfile,
     preflight,
@@ -271,7 +272,7 @@ def _subscriptions(
 
 def _health(connection: Connection, one: StoredSubscription) -> Iterator[Finding]:
     place = f"subscription {one.name}"
-    since = checkup.read(connection, one.key).failing_since
+    since = health.read(connection, one.key).failing_since
     if one.state is SubscriptionState.DISABLED:
         again = f"`webhookd subscriptions enable {one.name}` sends what it is owed"
         said = f"was disabled by a rule ({one.state_reason})"

@@ -214,6 +214,11 @@ class LedgerOutbox(Outbox):
             raise
         return highest + 1 if found else highest or None
 
+    def rests(self, version: int) -> bool:
+        """Whether a round in the rear, which is longer than what is in front, has come to its end
+        in this version of the file."""
+        return self._rested == version
+
     def fresh(self, connection: Connection, cursor: int) -> tuple[list[RawRow | Rejection], bool]:
         """Give new rows their numbers, and read those that ingest takes in next.
 

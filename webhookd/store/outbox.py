@@ -143,6 +143,10 @@ class Outbox:
         with self._explained():
             connection.execute(self._rows.select, (0, -1, 0)).close()
 
+    def rests(self, version: int) -> bool:  # noqa: ARG002 - for those that take more than one look
+        """Whether `end` has nothing more to find in this version of the file."""
+        return True
+
     def adopt(self, connection: Connection) -> int:
         """Give every row its outbox id, taken in or not; returns the highest, or 0 for none.
 

@@ -54,9 +54,8 @@ BEGIN: Final = (
     f" VALUES ({', '.join('?' * (len(_COUNTS) + 3))})"
 )
 READ: Final = (
-    f"SELECT {', '.join(f'coalesce(sum({name}), 0)' for name in _COUNTS)} FROM webhookd_recent"
-    f" WHERE slot IN ({', '.join(map(str, range(SLOTS)))}) AND subscription = ?"
-    " AND period BETWEEN ? AND ?"
+    f"SELECT subscription, {', '.join(f'sum({name})' for name in _COUNTS)} FROM webhookd_recent"
+    " WHERE period BETWEEN ? AND ? GROUP BY subscription"
 )
 FORGET: Final = (
     f"DELETE FROM webhookd_recent WHERE slot IN ({', '.join(map(str, range(SLOTS)))})"
@@ -102,11 +101,14 @@ class Tally:
 _NONE: Final = (0,) * CLASSES
 
 
-def read(connection: Connection, key: SubscriptionKey, now: Millis) -> Recent:
-    """What the subscription did in the last hour, give or take five minutes."""
+def read(connection: Connection, now: Millis) -> dict[SubscriptionKey, Recent]:
+    """What each subscription did in the last hour, give or take five minutes, if it did anything.
+
+    The whole table is read: `SLOTS` rows a subscription at most.
+    """
     _, period = slot_of(now)
-    found = connection.execute(READ, (key, period - SLOTS + 1, period)).fetchone()
-    return Recent(found[0], found[1], tuple(found[2:]))
+    found = connection.execute(READ, (period - SLOTS + 1, period)).fetchall()
+    return {row[0]: Recent(row[1], row[2], row[3:]) for row in found}
 
 
 def forget(connection: Connection, key: SubscriptionKey) -> None:

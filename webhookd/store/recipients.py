@@ -2,10 +2,9 @@
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from webhookd.core import policy
-from webhookd.core.matching import Matcher
 from webhookd.core.model import (
     Ordering,
     Policy,
@@ -14,8 +13,11 @@ from webhookd.core.model import (
     SubscriptionState,
 )
 from webhookd.core.profiles import Known
-from webhookd.core.structure import Validation
 from webhookd.store.driver import Connection
+
+if TYPE_CHECKING:  # commands that only look need no matching
+    from webhookd.core.matching import Matcher
+    from webhookd.core.structure import Validation
 
 WHOLE_SUBSCRIPTION: Final = -1
 """The order key of deliveries that stand in one line a subscription."""
@@ -51,13 +53,13 @@ class Recipient:
 class Terms:
     """By what rules rows are judged and matched; made anew whenever subscriptions change."""
 
-    matcher: Matcher
+    matcher: "Matcher"
     recipients: dict[SubscriptionKey, Recipient]
     profiles: Known
     """By which their policies are known."""
     default_tenant: str
     max_payload: int
-    validation: Validation | None = None
+    validation: "Validation | None" = None
     """What payloads are held against; None where they are not."""
 
 

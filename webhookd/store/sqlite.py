@@ -28,6 +28,7 @@ from webhookd.store import (
     capture_watch,
     checkup,
     create,
+    health,
     keys,
     preflight,
     queue,
@@ -258,12 +259,13 @@ class SqliteStore(Intake):
             )
 
     def changed(self) -> bool:
-        """Whether another connection (our own writer's too) has committed since the last call."""
+        """Whether another connection (our own writer's too) has committed since the last call, or
+        the outbox is still being gone through because of one before."""
         with translated(self.path):
             version = self._reader.execute("PRAGMA data_version").fetchone()[0]
         moved: bool = version != self._data_version
         self._data_version = version
-        return moved
+        return moved or not self._outbox.rests(version)
 
     def due(
         self,
@@ -294,7 +296,7 @@ class SqliteStore(Intake):
     def health(self, key: SubscriptionKey) -> Health:
         """The subscription's health as recorded."""
         with translated(self.path):
-            return checkup.read(self._reader, key)
+            return health.read(self._reader, key)
 
     def owed_since(self, key: SubscriptionKey) -> Millis | None:
         """Since when the subscription is owed what it is owed for the longest; None for nothing."""

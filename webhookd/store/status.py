@@ -3,38 +3,51 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from webhookd.core import urls
 from webhookd.core.columns import OWN, Columns
 from webhookd.core.model import DeliveryState, Millis, SubscriptionState
 from webhookd.core.profiles import BUILT_IN, Known
+from webhookd.core.recent import IDLE
 from webhookd.core.status import FileFacts, SubscriptionFacts
-from webhookd.core.times import to_text
 from webhookd.errors import DatabaseError, OutboxUnreadable
-from webhookd.store import capture_watch, checkup, lockfile, queue, recent, recipients, sources
+from webhookd.store import (
+    capture_watch,
+    health,
+    lockfile,
+    recent,
+    recipients,
+    sizes,
+    sources,
+)
 from webhookd.store import file as files
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
-from webhookd.store.housekeeping import free_bytes, wal_bytes
 
 LAG_COUNTED: Final = 1_000
 """A lag up to this is counted; above, it is the span of the ids."""
 
-_SUBSCRIPTIONS: Final = (
-    "SELECT s.key, s.id, s.name, s.url, s.state, s.state_reason, c.pending, c.delivered, c.failed,"
-    " c.last_status, c.last_error, c.last_attempt_at, c.last_success_at, s.disabled_at,"
-    " s.profile, s.policy"
+_DUE: Final = (
+    "(SELECT min(due_at) FROM webhookd_deliveries INDEXED BY webhookd_deliveries_{index}"
+    " WHERE subscription = s.key AND due_at IS NOT NULL AND {kind})"
+)
+SUBSCRIPTIONS: Final = (
+    "SELECT s.key, s.id, s.name, s.url, s.state, s.state_reason, s.disabled_at, s.profile,"
+    " s.policy, c.pending, c.delivered, c.failed, c.last_status, c.last_error, c.last_attempt_at,"
+    " c.last_success_at,"
+    " (SELECT created_at FROM webhookd_deliveries INDEXED BY webhookd_deliveries_owed"
+    " WHERE subscription = s.key AND state = 'pending' ORDER BY id LIMIT 1),"
+    f" {_DUE.format(index='first', kind='tries = 0')},"
+    f" {_DUE.format(index='again', kind='tries > 0')},"
+    f" {health.COLUMNS}"
     " FROM webhookd_subscriptions AS s CROSS JOIN webhookd_counters AS c ON c.subscription = s.key"
     " WHERE s.removed_at IS NULL ORDER BY s.key"
 )
+"""All that there is to say of subscriptions, in one statement: there may be ten thousand."""
 _TOTALS: Final = (
     "SELECT coalesce(sum(pending), 0), coalesce(sum(delivered), 0), coalesce(sum(failed), 0),"
     " coalesce(sum(cancelled), 0), coalesce(sum(superseded), 0) FROM webhookd_counters"
-)
-OLDEST_OWED: Final = (
-    "SELECT created_at FROM webhookd_deliveries INDEXED BY webhookd_deliveries_owed"
-    " WHERE subscription = ? AND state = 'pending' ORDER BY id LIMIT 1"
 )
 
 
@@ -62,7 +75,7 @@ def facts(
     """
     lag, fault = _lag(connection, file, path, columns)
     totals = connection.execute(_TOTALS).fetchone()
-    log = wal_bytes(path)
+    log = sizes.wal_bytes(path)
     return FileFacts(
         path=str(path),
         epoch=file.epoch,
@@ -71,13 +84,10 @@ def facts(
         rejected=file.rejected,
         outbox_fault=fault,
         totals=dict(zip((state.value for state in DeliveryState), totals, strict=True)),
-        subscriptions=tuple(
-            _subscription(connection, row, known, now)
-            for row in connection.execute(_SUBSCRIPTIONS).fetchall()
-        ),
-        size=_size(path) + log,
+        subscriptions=tuple(_subscriptions(connection, known, now)),
+        size=sizes.file_bytes(path) + log,
         wal_bytes=log,
-        free_bytes=free_bytes(connection),
+        free_bytes=sizes.free_bytes(connection),
         refusals=tuple(_refusals(file, path)),
         captures=capture_watch.faults(connection, file),
         outbox_faults=()
@@ -86,35 +96,32 @@ def facts(
     )
 
 
-def _subscription(
-    connection: Connection, row: tuple[Any, ...], known: Known, now: Millis
-) -> SubscriptionFacts:
-    key, pending = row[0], row[6]
-    oldest = following = None
-    if pending:
-        oldest = connection.execute(OLDEST_OWED, (key,)).fetchone()
-        following = queue.next_due(connection, key)
-    return SubscriptionFacts(
-        key=key,
-        id=row[1],
-        name=row[2],
-        url_shown=urls.parse(row[3]).shown,
-        state=SubscriptionState(row[4]),
-        state_reason=row[5],
-        disabled_at=row[13],
-        owed=pending,
-        delivered=row[7],
-        failed=row[8],
-        oldest_owed_at=oldest and oldest[0],
-        next_attempt_at=None if following is None else to_text(following),
-        last_status=row[9],
-        last_error=row[10],
-        last_attempt_at=row[11],
-        last_success_at=row[12],
-        health=checkup.read(connection, key),
-        policy=recipients.effective(known, row[14], json.loads(row[15])),
-        recent=recent.read(connection, key, now),
-    )
+def _subscriptions(
+    connection: Connection, known: Known, now: Millis
+) -> Iterator[SubscriptionFacts]:
+    lately = recent.read(connection, now)
+    for row in connection.execute(SUBSCRIPTIONS).fetchall():
+        yield SubscriptionFacts(
+            key=row[0],
+            id=row[1],
+            name=row[2],
+            url_shown=urls.parse(row[3]).shown,
+            state=SubscriptionState(row[4]),
+            state_reason=row[5],
+            disabled_at=row[6],
+            owed=row[9],
+            delivered=row[10],
+            failed=row[11],
+            last_status=row[12],
+            last_error=row[13],
+            last_attempt_at=row[14],
+            last_success_at=row[15],
+            oldest_owed_at=row[16],
+            next_attempt_at=min(filter(None, row[17:19]), default=None),
+            health=health.of(row[19:]),
+            policy=recipients.effective(known, row[7], json.loads(row[8])),
+            recent=lately.get(row[0], IDLE),
+        )
 
 
 def _lag(connection: Connection, file: FileRow, path: Path, columns: Columns) -> tuple[int, str]:
@@ -136,11 +143,3 @@ def _refusals(file: FileRow, path: Path) -> Iterator[str]:
         files.check_home(file, path, files.machine_id())
     except DatabaseError as error:
         yield str(error)
-
-
-def _size(path: Path) -> int:
-    """Its bytes; none where it is not there."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from webhookd.core import health
+from webhookd.core.health import enabled
 from webhookd.core.model import (
     Millis,
     Policy,
@@ -16,7 +16,7 @@ from webhookd.core.model import (
 from webhookd.core.storage import StoredSecret, StoredSubscription
 from webhookd.core.times import from_text, to_text
 from webhookd.errors import NotFound, Refused
-from webhookd.store import checkup, instructions, realign, recent, recipients
+from webhookd.store import health, instructions, realign, recent, recipients
 from webhookd.store.driver import Connection
 from webhookd.store.transaction import Transaction
 
@@ -196,8 +196,8 @@ def set_state(
         (state, reason, since, key),
     )
     if state is SubscriptionState.ENABLED:
-        found = checkup.read(transaction.connection, key)
-        checkup.write(transaction.connection, key, health.enabled(found))
+        found = health.read(transaction.connection, key)
+        health.write(transaction.connection, key, enabled(found))
     transaction.bump(roll=True)
 
 

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from webhookd.core.columns import OWN, Columns
 from webhookd.core.model import Millis
@@ -17,8 +17,10 @@ from webhookd.core.profiles import BUILT_IN, Known
 from webhookd.errors import DatabaseError
 from webhookd.store import file as files
 from webhookd.store import lockfile, preflight
-from webhookd.store.book import Book
 from webhookd.store.driver import CLI_BUSY_SECONDS, Connection, connect, translated
+
+if TYPE_CHECKING:
+    from webhookd.store.book import Book
 
 BULK_ROWS: Final = 100
 """Rows that one transaction of a bulk change moves: some milliseconds of the write lock."""
@@ -51,8 +53,10 @@ class Transaction:
         self.file = replace(file, control=file.control + 1, roll=file.roll + roll)
 
     @contextlib.contextmanager
-    def book(self, now: Millis) -> Iterator[Book]:
+    def book(self, now: Millis) -> Iterator["Book"]:
         """The deliveries' rows, to be moved; their sums are written down at the end."""
+        from webhookd.store.book import Book  # a fifth of what `status` would import
+
         book = Book(self.connection, self.file, now, self.profiles)
         yield book
         self.file = book.close()

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from webhookd.core import explaining, policy
+from webhookd.core import upcoming as coming
 from webhookd.core.explaining import Head, Line, Wait, Waiting
 from webhookd.core.holding import Daemon
 from webhookd.core.model import DeliveryState, Millis, SubscriptionState
 from webhookd.core.profiles import Known
 from webhookd.core.times import from_text, to_text
-from webhookd.store import book, checkup, recipients
+from webhookd.store import book, health, recipients
 from webhookd.store.driver import Connection
 from webhookd.store.recipients import WHOLE_SUBSCRIPTION
 
@@ -56,7 +57,7 @@ def one(connection: Connection, known: Known, key: int, now: Millis) -> Surround
 
 def _judged(connection: Connection, known: Known, one: Surroundings, now: Millis) -> Surroundings:
     in_force = recipients.effective(known, one["profile"], json.loads(one["policy"]))
-    held = checkup.read(connection, one["key"]).holds(now, in_force)
+    held = health.read(connection, one["key"]).holds(now, in_force)
     return one | {
         "held_until": None if held is None else to_text(held),
         "rate_limit": str(policy.show(in_force)["rate_limit"]) if in_force.rate_limit else "",
@@ -130,7 +131,7 @@ def upcoming(
             if key not in met:
                 met[key] = one(connection, known, key, now)
             its = met[key]
-            found[delivery] = explaining.upcoming(
+            found[delivery] = coming.upcoming(
                 row["due_at"],
                 to_text(now),
                 sends=its["state"] == SubscriptionState.ENABLED and its["removed_at"] is None,

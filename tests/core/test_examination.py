@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from webhookd.core.egress import parse_policy
-from webhookd.core.findings import Finding, Level, of_subscription
+from webhookd.core.examination import of_subscription
+from webhookd.core.findings import Finding, Level
 from webhookd.core.model import SubscriptionId, SubscriptionKey, SubscriptionState
 from webhookd.core.profiles import BUILT_IN
 from webhookd.core.storage import StoredSecret, StoredSubscription
