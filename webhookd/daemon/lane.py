@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from webhookd.core.model import DeliveryId
+from webhookd.core.model import DeliveryId, SubscriptionKey
 from webhookd.core.storage import Due, Record
 from webhookd.daemon.attempt import READ_AGAIN, Channel, Shared, make
 from webhookd.daemon.pace import Pace
@@ -256,18 +256,22 @@ class Lane:
 
     async def _deliver(self, channel: Channel, due: Due) -> None:
         shared, edition, news = self._shared, self._edition, self._news
+        key, host = self.member.subscription.key, self.member.subscription.url.host
         recorded: Record | None = None
-        placed = False
+        placed = may_go = self._place_now(key, host)
         try:
-            with ExitStack() as places:
-                placed = await self._place(places)
+            if not placed:
+                placed = await self._place(key, host)
                 # What was changed while this waited for its turn is read again first.
-                unchanged = edition == self._edition
-                unchanged = unchanged and (news == self._news or self._is_still_due(due))
-                if placed and not self.stopping and unchanged and self._may_go:
-                    self._call_the_next()
-                    recorded = await self._attempt(channel, due)
+                may_go = placed and not self.stopping and edition == self._edition
+                may_go = may_go and (news == self._news or self._is_still_due(due)) and self._may_go
+            if may_go:
+                self._call_the_next()
+                recorded = await self._attempt(channel, due)
         finally:
+            if placed:
+                shared.places.give_back(key)
+                shared.hosts.give_back(host, key)
             if recorded is not None:
                 self._unrecorded += 1
                 shared.recorder.put(Outcome(recorded, self._recorded))
@@ -293,20 +297,28 @@ class Lane:
         if self._window:
             self._employ()
 
-    async def _place(self, places: ExitStack) -> bool:
-        """Wait for all that an attempt needs; False when that is not worth waiting for any more.
+    def _place_now(self, key: SubscriptionKey, host: str) -> bool:
+        """Take all that an attempt needs, if nothing of it has to be waited for."""
+        places, recorder = self._shared.places, self._shared.recorder
+        if not (
+            recorder.has_room and places.has_one(key) and self._shared.hosts.take_now(host, key)
+        ):
+            return False
+        places.take_now(key)
+        recorder.place_now()
+        return True
 
-        What `places` keeps then is given back at its end, but for the recorder's place.
-        """
-        shared, subscription = self._shared, self.member.subscription
-        key, host = subscription.key, subscription.url.host
+    async def _place(self, key: SubscriptionKey, host: str) -> bool:
+        """Wait for all that an attempt needs; False when that is not worth waiting for any more."""
+        shared = self._shared
         try:
-            with trio.CancelScope() as self._asking:
+            with trio.CancelScope() as self._asking, ExitStack() as taken:
                 await shared.hosts.take(host, key)
-                places.callback(shared.hosts.give_back, host, key)
+                taken.callback(shared.hosts.give_back, host, key)
                 await shared.places.take(key)
-                places.callback(shared.places.give_back, key)
+                taken.callback(shared.places.give_back, key)
                 await shared.recorder.place()
+                taken.pop_all()
                 return True
         finally:
             self._asking = None
@@ -333,7 +345,7 @@ class Lane:
         policy = self.member.subscription.policy
         number = self._shared.under_way.begin(policy.timeout)
         try:
-            made = await make(lambda: self.member, self._spend, self._shared, channel, due)
+            made = await make(lambda: self.member, self._shared, channel, due)
         finally:
             self._shared.under_way.end(number)
             self._sending -= 1
@@ -347,10 +359,6 @@ class Lane:
                 self._disabled = True
                 self.stop()
         return made.record
-
-    def _spend(self) -> None:
-        """A request goes out: it counts against the rate limit, and perhaps it is a probe."""
-        self._pace.spend(self.member.subscription.policy)
 
     def _recorded(self, delivery: DeliveryId) -> None:
         self._unrecorded -= 1

@@ -71,12 +71,22 @@ class Recorder:
         """Outcomes that the file does not have yet."""
         return len(self._outcomes)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room for one more attempt: `place` returns at once."""
+        return self._room > 0
+
+    def place_now(self) -> None:
+        """Take room for one attempt, where `has_room` says so; as `place` in all else."""
+        self._room -= 1
+        self._attempts += 1
+
     async def place(self) -> None:
         """Wait for room for one more attempt; its `put` (or `leave`) gives the room back."""
         if self._room > 0:
-            self._room -= 1
-        else:
-            await self._waiting.park()
+            self.place_now()
+            return
+        await self._waiting.park()
         self._attempts += 1
 
     def leave(self) -> None:
