@@ -27,7 +27,6 @@ class Due:
     tries: int
     order_key: int
     """What it is in line with: an aggregate's key, -1 for the whole subscription, 0 for nothing."""
-    due_at: Millis
     event: EventSequence
     since: str
     """When it was taken in, or re-opened since then: what `max_age` counts from."""

@@ -33,7 +33,7 @@ def both(template: str) -> Both:
 
 
 DUE: Final = both(
-    "SELECT id, number, attempts, tries, order_key, due_at, event, since"
+    "SELECT id, number, attempts, tries, order_key, event, since"
     " FROM webhookd_deliveries INDEXED BY {index}"
     " WHERE subscription = ? AND due_at IS NOT NULL AND {kind} AND due_at <= ?"
     " ORDER BY due_at, id LIMIT ?"
@@ -142,7 +142,6 @@ def _due(row: tuple[Any, ...]) -> Due:
         attempts=row[2],
         tries=row[3],
         order_key=row[4],
-        due_at=from_text(row[5]),
-        event=Sequence(row[6]),
-        since=row[7],
+        event=Sequence(row[5]),
+        since=row[6],
     )
