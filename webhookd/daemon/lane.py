@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from webhookd.core.model import DeliveryId, SubscriptionKey
+from webhookd.core.model import DeliveryId, Millis, SubscriptionKey
 from webhookd.core.storage import Due, Record
 from webhookd.daemon.attempt import READ_AGAIN, Channel, Shared, make
 from webhookd.daemon.pace import Pace
@@ -40,6 +40,8 @@ class Lane:
         self._of_old_lines: set[DeliveryId] = set()
         """Under way since before the ordering was changed: their lines are not known any more."""
         self._may_be_more = True
+        self._read_until: Millis | None = None
+        """The wall time up to which all that was due has been read; None: nobody knows."""
         self._passed_over = False
         self._workers = 0
         self._resting = trio.lowlevel.ParkingLot()
@@ -88,7 +90,7 @@ class Lane:
 
     def wake(self) -> None:
         """Something may have become due."""
-        self._may_be_more = True
+        self._look_again()
         self._employ()
 
     def news(self) -> None:
@@ -125,6 +127,10 @@ class Lane:
         self._window.clear()
         self._resting.unpark_all()
         self._finish_if_idle()
+
+    def _look_again(self) -> None:
+        self._may_be_more = True
+        self._read_until = None
 
     def _stop_asking(self) -> None:
         """What waits for a place may be out of date, or its place be on another host."""
@@ -196,7 +202,7 @@ class Lane:
         if self._pace.is_probing and self._window:
             # Few requests go out, so each is chosen anew: what came in meanwhile may go before.
             self._window.clear()
-            self._may_be_more = True
+            self._look_again()
         if self._of_old_lines:
             self._passed_over = True  # whichever line they closed: all wait until they are recorded
             return None
@@ -216,15 +222,20 @@ class Lane:
         now = shared.clock.now()
         try:
             while True:
-                self._passed_over = False
-                self._window.extend(shared.store.due(key, now, WINDOW, self._under_way))
-                due = self._next_in_window()
-                if due is not None:
-                    return due
-                seen, now = now, shared.clock.now()
+                seen = self._read_until
+                if seen is None:
+                    seen, self._passed_over = now, False
+                    found = shared.store.due(key, now, WINDOW, self._under_way)
+                    self._read_until = now if len(found) < WINDOW else None
+                    self._window.extend(found)
+                    due = self._next_in_window()
+                    if due is not None:
+                        return due
+                    now = shared.clock.now()
                 due_at = shared.store.next_due(key, seen)
                 if due_at is None or due_at > now:
                     break
+                self._read_until = None
         except StoreBusy:
             shared.alarm(key, now + READ_AGAIN)
             return None
@@ -279,7 +290,7 @@ class Lane:
                 # Not attempted, or cut off: it is due in the file as before.
                 if placed:
                     shared.recorder.leave()
-                self._may_be_more = True
+                self._look_again()
                 self._let_go(due.id)
 
     def _call_the_next(self) -> None:
