@@ -4,7 +4,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -123,8 +123,7 @@ class Shared:
         self.hosts.forget(key)
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """What became of the wish to make an attempt."""
 
     record: Record | None = None
@@ -205,8 +204,7 @@ async def make(
     return Made(_record(attempt, current().subscription.policy, shared, result))
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
+class _Attempt(NamedTuple):
     """One that was made, and all that belongs to it."""
 
     member: Member

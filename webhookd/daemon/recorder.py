@@ -7,8 +7,7 @@ lane keeps a delivery's line closed until then. At `max_unrecorded` outcomes no 
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -25,8 +24,7 @@ BATCH: Final = 100
 """Outcomes a transaction: about 2 ms of the write lock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """An outcome and whom to tell once it is in the file."""
 
     record: Record
