@@ -133,7 +133,7 @@ def test_what_each_profile_sends_is_genuine(tmp_path, name, mode, secret):
         to = made(profile, url=url, mode=mode, secret=secret)
         statuses = []
         for payload in (b'{"n": 1.10, "u": "\xc3\xbc"}', None):
-            event = replace(EVENT, payload=payload)
+            event = EVENT._replace(payload=payload)
             now = time.time_ns() // 1_000_000
             request = Renderer(profile, to).render(event, number=7, attempt=1, now=now)
             altered = replace(request, body=request.body.replace(b"1", b"2"))

@@ -49,7 +49,7 @@ def test_columns_say_what_differs() -> None:
 
 def test_a_made_id_goes_by_the_key_where_there_is_one() -> None:
     def made(number: int, key: bytes | None, occurred: int | None = None) -> str:
-        return made_event_id(replace(BARE, outbox_id=number, key=key), "file", occurred)
+        return made_event_id(BARE._replace(outbox_id=number, key=key), "file", occurred)
 
     assert made(1, b"k") == made(2, b"k")
     assert made(1, b"k") != made(1, b"l")

@@ -1,7 +1,6 @@
 """The state machine against a second writing of it: every pair, every reason, any history."""
 
 import itertools
-from dataclasses import replace
 
 import pytest
 from hypothesis import strategies as st
@@ -76,7 +75,7 @@ def bare(happening: Happening) -> Move:
 
 def attempted(happening: Happening) -> Move:
     status, error = (202, "") if happening is Happening.SUCCEEDED else (None, "timeout: late")
-    return replace(bare(happening), attempted_at=AT - 250, status=status, error=error)
+    return bare(happening)._replace(attempted_at=AT - 250, status=status, error=error)
 
 
 def test_every_pair_is_named_here() -> None:
@@ -128,7 +127,7 @@ def test_illegal_pairs(happening: Happening, state: DeliveryState) -> None:
 )
 def test_each_ending_has_its_own_reasons(happening: Happening, reason: Reason | None) -> None:
     state = DeliveryState.FAILED if happening is Happening.REOPENED else DeliveryState.PENDING
-    happened = replace(bare(happening), reason=reason)
+    happened = bare(happening)._replace(reason=reason)
     expected = WHY[happening].split() if happening in WHY else [None]
     if reason in expected:
         assert move(standing(state), happened).reason is reason
@@ -146,13 +145,13 @@ def test_a_time_to_try_again_goes_with_a_retry_alone(happening: Happening) -> No
     state = DeliveryState.FAILED if happening is Happening.REOPENED else DeliveryState.PENDING
     wrong = None if happening is Happening.RETRY else AT
     with pytest.raises(IllegalTransition, match="retry_at"):
-        move(standing(state), replace(bare(happening), retry_at=wrong))
+        move(standing(state), bare(happening)._replace(retry_at=wrong))
 
 
 def test_an_attempt_of_an_opening_that_is_over_uses_up_nothing_of_the_new_one() -> None:
     before = standing(DeliveryState.PENDING)
     moved = move(before, attempted(Happening.NOTED))
-    assert moved == replace(before, attempts=8, last_status=None, last_error="timeout: late")
+    assert moved == before._replace(attempts=8, last_status=None, last_error="timeout: late")
 
 
 @pytest.mark.parametrize("state", DeliveryState)
@@ -196,8 +195,8 @@ def test_E12_any_other_outcome_of_a_cancelled_row_only_adds_the_attempt(
 ) -> None:
     cancelled = standing(DeliveryState.CANCELLED)
     moved = move(cancelled, attempted(happening))
-    assert moved == replace(
-        cancelled, attempts=8, tries=3, last_status=None, last_error="timeout: late"
+    assert moved == cancelled._replace(
+        attempts=8, tries=3, last_status=None, last_error="timeout: late"
     )
 
 
@@ -207,12 +206,12 @@ def test_E12_what_was_not_attempted_changes_nothing_of_what_is_finished(
     happening: Happening, state: DeliveryState
 ) -> None:
     finished = standing(state)
-    assert move(finished, replace(bare(happening), error="no network")) == finished
+    assert move(finished, bare(happening)._replace(error="no network")) == finished
 
 
 @pytest.mark.parametrize("happening", [Happening.RETRY, Happening.FAILED])
 def test_what_was_not_attempted_says_why_of_what_is_pending(happening: Happening) -> None:
-    moved = move(opened(0), replace(bare(happening), error="no network"))
+    moved = move(opened(0), bare(happening)._replace(error="no network"))
     assert (moved.attempts, moved.last_error) == (0, "no network")
 
 
@@ -229,8 +228,7 @@ def test_reopened_the_schedule_starts_again_and_attempts_go_on_counting(
 ) -> None:
     before = standing(state)
     moved = move(before, Move(Happening.REOPENED, at=AT))
-    assert moved == replace(
-        before,
+    assert moved == before._replace(
         state=DeliveryState.PENDING,
         reason=None,
         tries=0,
@@ -290,7 +288,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(happening=st.sampled_from([Happening.CANCELLED, Happening.SUPERSEDED]))
     def is_taken_back(self, happening: Happening) -> None:
-        happened = replace(bare(happening), at=self._step())
+        happened = bare(happening)._replace(at=self._step())
         if self.standing.state is DeliveryState.PENDING:
             self.standing = move(self.standing, happened)
             assert self.standing.reason is happened.reason

@@ -127,7 +127,7 @@ def test_B32_a_fault_of_this_machine_is_no_attempt(tries: int) -> None:
     assert happened == Move(
         Happening.RETRY, at=NOW, error="local: too many open files", retry_at=NOW
     )
-    before = replace(opened(0), attempts=tries, tries=tries)
+    before = opened(0)._replace(attempts=tries, tries=tries)
     after = move(before, happened)
     assert (after.attempts, after.tries, after.first_attempt_at) == (tries, tries, None)
     assert signs(fault, POLICY, NOW) is None

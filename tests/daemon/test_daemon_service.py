@@ -324,12 +324,12 @@ async def test_a_stuck_ingest_stops_the_signs_of_life(
 
 
 async def test_lanes_that_wait_for_a_place_nobody_holds_are_stuck(
-    world, autojump_clock, served, expected_logs, monkeypatch
+    world, autojump_clock, served, expected_logs
 ):
     world.subscribe("a")
     async with served() as (daemon, _, _):
         await trio.sleep(1)
-        monkeypatch.setattr(daemon.recorder, "place", trio.sleep_forever)
+        daemon.recorder.resize(0)
         world.insert("x")
         await trio.sleep(3 * PATIENCE)
         assert list(daemon.stuck()) == ["lanes"]

@@ -104,7 +104,7 @@ async def test_what_falls_due_between_two_looks_has_its_alarm(world, autojump_cl
     def due(key, now, limit, without):
         found = real(key, now, limit, without)
         ahead = store.next_due(key, now)
-        if not found and ahead is not None and ahead - now <= 40:
+        if ahead is not None and ahead - now <= 40:
             missed.append(ahead)
             world.clock.offset += ahead - world.clock.now()
         return found

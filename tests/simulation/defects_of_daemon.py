@@ -22,7 +22,7 @@ def result_recorded_before_the_answer(stack: ExitStack) -> None:
     """What has not failed within 50 ms is taken for a success."""
 
     def make(right: Any) -> Any:
-        async def attempt(current: Any, spend: Any, shared: Any, channel: Any, due: Any) -> Any:
+        async def attempt(current: Any, shared: Any, channel: Any, due: Any) -> Any:
             started = shared.clock.now()
             with trio.move_on_after(0.05):
                 return await right(current, shared, channel, due)

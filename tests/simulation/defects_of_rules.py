@@ -25,7 +25,7 @@ def gone_ends_the_delivery(stack: ExitStack) -> None:
         def judge(result: Any, policy: Any, **rest: Any) -> Move:
             found: Move = right(result, policy, **rest)
             if found.status == outcomes.GONE and policy.gone_disables:
-                return replace(found, happening=Happening.FAILED, reason=Reason.GONE, retry_at=None)
+                return found._replace(happening=Happening.FAILED, reason=Reason.GONE, retry_at=None)
             return found
 
         return judge

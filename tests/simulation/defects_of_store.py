@@ -123,7 +123,7 @@ def feed_changed_in_place(stack: ExitStack) -> None:
 
     def make(right: Any) -> Any:
         def seen(standing: Any) -> Any:
-            return right(replace(standing, attempts=0, last_status=None, last_error=""))
+            return right(standing._replace(attempts=0, last_status=None, last_error=""))
 
         return seen
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -160,7 +159,7 @@ def fill(box: Box, *aggregates: str | None) -> list[int]:
 def fail(box: Box, delivery: int, reason: Reason = Reason.EXHAUSTED, status: int = 500) -> Recorded:
     """Its last attempt failed, and that speaks of ill health."""
     made = box.outcome(delivery, Happening.FAILED, reason=reason, status=status)
-    return box.record(replace(made, signs=Signs(ill=True)))
+    return box.record(made._replace(signs=Signs(ill=True)))
 
 
 def is_done(box: Box, key: int) -> bool:

@@ -1,7 +1,6 @@
 """webhookd's own events: to whom they go, what they say, and in which feeds they stand."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,7 +31,7 @@ def outcome(box: Box, delivery: int, happening: Happening) -> Record:
     signs = None if happening is Happening.SUCCEEDED else Signs(ill=True)
     status = 200 if happening is Happening.SUCCEEDED else 500
     made = box.outcome(delivery, happening, status=status, reason=reason, retry_at=at)
-    return replace(made, signs=signs)
+    return made._replace(signs=signs)
 
 
 def own(box: Box) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """After a partner was down: what is skipped, kept and opened again of what it was owed."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -314,7 +313,7 @@ def test_a_streak_in_one_batch_begins_with_its_first_failure(box: Box) -> None:
     box.subscribe(policy={"ordering": "none"})
     first, second, third, fourth = fill(box, "A", "B", "C", "D")
     failed_ = [
-        replace(late(box, one, Happening.FAILED), signs=Signs(ill=True))
+        late(box, one, Happening.FAILED)._replace(signs=Signs(ill=True))
         for one in (first, third, fourth)
     ]
     box.record(failed_[0], late(box, second, Happening.SUCCEEDED), *failed_[1:])
@@ -323,7 +322,7 @@ def test_a_streak_in_one_batch_begins_with_its_first_failure(box: Box) -> None:
     assert states(box) == ["failed exhausted", "delivered", PENDING, PENDING]
     assert enable(box, retry_failed=True).given == [], "enabling ends the streak"
     # One that begins with a batch and ends in it leaves nothing to go by.
-    again = replace(late(box, third, Happening.FAILED), signs=Signs(ill=True))
+    again = late(box, third, Happening.FAILED)._replace(signs=Signs(ill=True))
     box.record(again, late(box, fourth, Happening.SUCCEEDED))
     assert enable(box, retry_failed=True).given == []
 

@@ -1,6 +1,5 @@
 """The health of subscriptions as outcomes move it, and what a rule does in the same transaction."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,12 +36,12 @@ def owing(box: Box, count: int, name: str = "one", **policy: Any) -> Subscriptio
 
 def failure(box: Box, delivery: int, signs: Signs | None = ILL) -> Record:
     made = box.outcome(delivery, Happening.FAILED, reason=Reason.EXHAUSTED)
-    return replace(made, signs=signs)
+    return made._replace(signs=signs)
 
 
 def retry(box: Box, delivery: int, signs: Signs | None = ILL, number: int | None = None) -> Record:
     made = box.outcome(delivery, Happening.RETRY, retry_at=box.now, number=number)
-    return replace(made, signs=signs)
+    return made._replace(signs=signs)
 
 
 def success(box: Box, delivery: int) -> Record:

@@ -9,7 +9,6 @@ import pkgutil
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -152,7 +151,7 @@ def upkeep_and_health(box: Box) -> None:
     for happening in (Happening.RETRY, Happening.SUCCEEDED):
         again = box.now if happening is Happening.RETRY else None
         made = box.outcome(box.due(key)[0], happening, retry_at=again)
-        box.record(replace(made, signs=Signs(ill=True)))
+        box.record(made._replace(signs=Signs(ill=True)))
         box.now += 1_000
         store.begin()
         store.let_pass(box.now)
@@ -162,7 +161,7 @@ def upkeep_and_health(box: Box) -> None:
     box.put(aggregate_id="S-3")
     box.ingest()
     made = box.outcome(box.due(key)[0], Happening.FAILED, reason=Reason.EXHAUSTED)
-    box.record(replace(made, signs=Signs(ill=True, held_until=NOW)))
+    box.record(made._replace(signs=Signs(ill=True, held_until=NOW)))
     box.put(aggregate_id="S-3")
     box.ingest()
     store.next_due(key, box.now)

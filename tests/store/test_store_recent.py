@@ -1,7 +1,5 @@
 """What each subscription did in the last hour, as the file keeps it."""
 
-from dataclasses import replace
-
 from tests.store.conftest import Box
 from webhookd.core.delivery import Happening
 from webhookd.core.model import Reason, SubscriptionKey
@@ -19,7 +17,7 @@ def of(box: Box, key: int = 1) -> Recent:
 def took(box: Box, delivery: int, happening: Happening, duration: int, **changes: object) -> Record:
     made = box.outcome(delivery, happening, **changes)  # type: ignore[arg-type]
     assert made.attempt is not None
-    return replace(made, attempt=replace(made.attempt, duration=duration))
+    return made._replace(attempt=made.attempt._replace(duration=duration))
 
 
 def test_what_ended_and_how_long_it_took(box: Box) -> None:

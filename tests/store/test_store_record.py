@@ -1,7 +1,5 @@
 """Outcomes on their way into the file."""
 
-from dataclasses import replace
-
 import pytest
 
 from tests.store.conftest import NOW, Box
@@ -91,7 +89,7 @@ def test_a_delivery_that_is_put_off_does_not_move_in_the_feed(one: Box) -> None:
 
 def test_a_delivery_that_is_gone_is_passed_over(one: Box) -> None:
     gone = one.outcome(2, Happening.SUCCEEDED, status=200)
-    done = one.record(replace(gone, delivery=DeliveryId(99)), gone)
+    done = one.record(gone._replace(delivery=DeliveryId(99)), gone)
     assert list(done.standings) == [2]
 
 
@@ -154,7 +152,7 @@ def test_another_body_than_at_the_first_attempt_is_noted(one: Box) -> None:
     assert one.one("SELECT note FROM webhookd_attempts WHERE number = 2") == BODY_CHANGED
     made = one.outcome(2, Happening.RETRY, retry_at=NOW + 1, body=b"x" * 32)
     assert made.attempt is not None
-    one.record(replace(made, attempt=replace(made.attempt, note="body cut")))
+    one.record(made._replace(attempt=made.attempt._replace(note="body cut")))
     noted = one.one("SELECT note FROM webhookd_attempts WHERE number = 3")
     assert noted == f"body cut; {BODY_CHANGED}"
     made = one.outcome(2, Happening.SUCCEEDED, status=200, body=b"")
@@ -188,7 +186,7 @@ def test_a_removed_subscription_is_owed_nothing_more(box: Box) -> None:
 
 def test_an_outcome_from_before_it_was_opened_again_is_only_counted(one: Box) -> None:
     (was,) = one.store.due(SubscriptionKey(1), NOW, 10, ())
-    late = replace(one.outcome(2, Happening.FAILED, reason=Reason.EXHAUSTED), since=was.since)
+    late = one.outcome(2, Happening.FAILED, reason=Reason.EXHAUSTED)._replace(since=was.since)
     one.now += 1_000
     one.cancel(2)
     one.reopen_delivery(2)
@@ -212,7 +210,7 @@ def test_what_expired_before_it_was_opened_again_has_not_ended(one: Box) -> None
 
 def test_a_success_from_before_it_was_opened_again_is_a_success(one: Box) -> None:
     (was,) = one.store.due(SubscriptionKey(1), NOW, 10, ())
-    made = replace(one.outcome(2, Happening.SUCCEEDED, status=200), since=was.since)
+    made = one.outcome(2, Happening.SUCCEEDED, status=200)._replace(since=was.since)
     one.now += 1_000
     one.cancel(2)
     one.reopen_delivery(2)

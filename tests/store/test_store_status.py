@@ -1,6 +1,5 @@
 """The facts for `status`, from the file."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,7 +74,7 @@ def test_health_as_recorded(box: Box) -> None:
     box.put(aggregate_id="S-1")
     box.ingest()
     made = box.outcome(2, Happening.RETRY, retry_at=NOW)
-    box.record(replace(made, signs=Signs(ill=True, held_until=NOW + 60_000)))
+    box.record(made._replace(signs=Signs(ill=True, held_until=NOW + 60_000)))
     (found,) = facts(box).subscriptions
     assert found.health == box.store.health(one.key)
     assert (found.health.failing_since, found.health.held_until) == (NOW, NOW + 60_000)
@@ -89,7 +88,7 @@ def test_disabled_by_a_rule_and_since_when(box: Box) -> None:
     box.ingest()
     box.now += 5_000
     made = box.outcome(2, Happening.RETRY, status=410, retry_at=box.now)
-    box.record(replace(made, signs=Signs(gone=True)))
+    box.record(made._replace(signs=Signs(gone=True)))
     (found,) = facts(box).subscriptions
     assert (found.state, found.state_reason) == (SubscriptionState.DISABLED, "gone")
     assert (found.disabled_at, found.owed) == (to_text(NOW + 5_000), 1)

@@ -33,9 +33,8 @@ for this machine's own sake is no attempt: it is a `RETRY` without `attempted_at
 An illegal happening raises `IllegalTransition` and changes nothing.
 """
 
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
 from webhookd.core.model import DeliveryState, Millis, Reason
 
@@ -105,8 +104,7 @@ class IllegalTransition(ValueError):
     """Something happened to a delivery that cannot happen to one in its state."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """The part of a delivery's row that the state machine moves."""
 
     state: DeliveryState
@@ -123,8 +121,7 @@ class Standing:
     """When the next attempt may be made; None once it is finished."""
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """One thing that happened, with what it brought along."""
 
     happening: Happening

@@ -84,6 +84,9 @@ class Verdict:
     """With `Change.DISABLED` alone."""
 
 
+_STAYS_WELL: Final = Verdict(WELL)
+
+
 def after(health: Health, happened: Move, signs: Signs | None, policy: Policy) -> Verdict:
     """The health after one delivery's move.
 
@@ -95,9 +98,12 @@ def after(health: Health, happened: Move, signs: Signs | None, policy: Policy) -
         policy: of the subscription, as it is now.
     """
     if happened.happening is Happening.SUCCEEDED:
+        if health is WELL:
+            return _STAYS_WELL  # as nearly all
         recovered = (Change.RECOVERED,) if health.failing_since is not None else ()
         # One that was under way while the receiver asked to be left alone does not take that back.
-        return Verdict(Health(held_until=health.holds(happened.at, policy)), recovered)
+        held = health.holds(happened.at, policy)
+        return Verdict(WELL if held is None else Health(held_until=held), recovered)
     if signs is None:
         return Verdict(health)
     now = happened.at

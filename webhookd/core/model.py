@@ -9,7 +9,7 @@ Two conventions hold everywhere:
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 
 Millis = int
 """Milliseconds: since the epoch (UTC) where it names a moment, else a span."""
@@ -65,8 +65,7 @@ class Ordering(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One outbox row as webhookd keeps it: its own copy, never changed again."""
 
     sequence: Sequence

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from webhookd.core import jsontext
 from webhookd.core.model import Millis
@@ -40,8 +40,7 @@ _LAST_48_BITS: Final = (1 << 48) - 1
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
+class RawRow(NamedTuple):
     """One outbox row as SQLite gave it: text as bytes, numbers cast to text, NULL as None."""
 
     outbox_id: int
@@ -59,8 +58,7 @@ class RawRow:
     """What tells the row from others where `outbox_id` is a number that webhookd gave it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """An event but for its sequence: what ingest writes if its event id was not seen before."""
 
     outbox_id: int

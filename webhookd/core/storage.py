@@ -1,7 +1,7 @@
 """What the daemon and a store say to each other, as plain values: see `webhookd.core.store`."""
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from webhookd.core.delivery import Move, Standing
 from webhookd.core.health import Change, Rule
@@ -16,8 +16,7 @@ from webhookd.core.model import Sequence as EventSequence
 from webhookd.core.outcomes import Signs
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """A delivery whose time has come. Its event is read when there is a place to send from."""
 
     id: DeliveryId
@@ -27,14 +26,12 @@ class Due:
     tries: int
     order_key: int
     """What it is in line with: an aggregate's key, -1 for the whole subscription, 0 for nothing."""
-    due_at: Millis
     event: EventSequence
     since: str
     """When it was taken in, or re-opened since then: what `max_age` counts from."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptNote:
+class AttemptNote(NamedTuple):
     """One HTTP request and what came of it, as `webhookd_attempts` keeps it."""
 
     number: int
@@ -53,8 +50,7 @@ class AttemptNote:
     """SHA-256 of the body that was sent; `b''` where none could be built."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """An outcome on its way into the file."""
 
     delivery: DeliveryId

@@ -70,8 +70,7 @@ def to_text(ms: Millis) -> str:
     """
     if not EARLIEST <= ms <= LATEST:
         raise ValueError("a moment outside the years 1 to 9999 has no text")
-    seconds, rest = divmod(ms, 1000)
-    return f"{_to_second(seconds)}.{rest:03d}Z"
+    return f"{_to_second(ms // 1000)}.{ms % 1000:03d}Z"
 
 
 def from_text(text: str) -> Millis:

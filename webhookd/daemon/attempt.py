@@ -4,7 +4,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -123,8 +123,7 @@ class Shared:
         self.hosts.forget(key)
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """What became of the wish to make an attempt."""
 
     record: Record | None = None
@@ -135,7 +134,6 @@ class Made:
 
 async def make(
     current: Callable[[], Member],
-    spend: Callable[[], None],
     shared: Shared,
     channel: Channel,
     due: Due,
@@ -147,8 +145,6 @@ async def make(
     Args:
         current: the subscription as it is now: it may be edited while the request is under way,
             and what comes after this attempt is by what it is then.
-        spend: called as a request goes out, and for nothing else: what has expired meanwhile must
-            not use up the rate of those that can still be sent.
         shared: what all lanes share.
         channel: the worker's.
         due: what is to be sent.
@@ -174,7 +170,8 @@ async def make(
             event, number=due.number, attempt=due.attempts + 1, now=started
         )
         url = member.subscription.url
-        spend()
+        # For nothing but a request: what expired must not use up the rate of what can be sent.
+        shared.brakes.spend(member.subscription.key, policy)
         sent = await channel.send(url, request.wire(), policy.timeout, member.terms)
         ended = trio.current_time()
         result = await shared.brakes.outage.judge(url.host, _redacted(member, request, sent))
@@ -207,8 +204,7 @@ async def make(
     return Made(_record(attempt, current().subscription.policy, shared, result))
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
+class _Attempt(NamedTuple):
     """One that was made, and all that belongs to it."""
 
     member: Member
@@ -223,7 +219,6 @@ class _Attempt:
 def _record(attempt: _Attempt, policy: Policy, shared: Shared, result: Answer | Fault) -> Record:
     """Judge the result of an attempt, tell it, and make its record."""
     subscription, due = attempt.member.subscription, attempt.due
-    shared.report(subscription, healthy=not outcomes.is_ill(result))
     if isinstance(result, Answer) and (date := date_of(result)):
         shared.other_clocks.hear(subscription.url.host, date)
     now = shared.clock.now()
@@ -236,12 +231,13 @@ def _record(attempt: _Attempt, policy: Policy, shared: Shared, result: Answer | 
         jitter=shared.dice.random(),
     )
     succeeded = move.happening is Happening.SUCCEEDED
+    shared.report(subscription, healthy=succeeded or not outcomes.is_ill(result))
     note = AttemptNote(
         number=due.attempts + 1,
         started_at=attempt.started,
         duration=attempt.duration,
         status=move.status,
-        error_class=outcomes.error_class(result),
+        error_class="" if succeeded else outcomes.error_class(result),
         error=move.error,
         note=result.note if isinstance(result, Answer) else "",
         excerpt=result.excerpt if isinstance(result, Answer) else b"",

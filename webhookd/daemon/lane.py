@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from webhookd.core.model import DeliveryId
+from webhookd.core.model import DeliveryId, Millis, SubscriptionKey
 from webhookd.core.storage import Due, Record
 from webhookd.daemon.attempt import READ_AGAIN, Channel, Shared, make
 from webhookd.daemon.pace import Pace
@@ -40,6 +40,8 @@ class Lane:
         self._of_old_lines: set[DeliveryId] = set()
         """Under way since before the ordering was changed: their lines are not known any more."""
         self._may_be_more = True
+        self._read_until: Millis | None = None
+        """The wall time up to which all that was due has been read; None: nobody knows."""
         self._passed_over = False
         self._workers = 0
         self._resting = trio.lowlevel.ParkingLot()
@@ -88,7 +90,7 @@ class Lane:
 
     def wake(self) -> None:
         """Something may have become due."""
-        self._may_be_more = True
+        self._look_again()
         self._employ()
 
     def news(self) -> None:
@@ -125,6 +127,10 @@ class Lane:
         self._window.clear()
         self._resting.unpark_all()
         self._finish_if_idle()
+
+    def _look_again(self) -> None:
+        self._may_be_more = True
+        self._read_until = None
 
     def _stop_asking(self) -> None:
         """What waits for a place may be out of date, or its place be on another host."""
@@ -196,7 +202,7 @@ class Lane:
         if self._pace.is_probing and self._window:
             # Few requests go out, so each is chosen anew: what came in meanwhile may go before.
             self._window.clear()
-            self._may_be_more = True
+            self._look_again()
         if self._of_old_lines:
             self._passed_over = True  # whichever line they closed: all wait until they are recorded
             return None
@@ -216,15 +222,20 @@ class Lane:
         now = shared.clock.now()
         try:
             while True:
-                self._passed_over = False
-                self._window.extend(shared.store.due(key, now, WINDOW, self._under_way))
-                due = self._next_in_window()
-                if due is not None:
-                    return due
-                seen, now = now, shared.clock.now()
+                seen = self._read_until
+                if seen is None:
+                    seen, self._passed_over = now, False
+                    found = shared.store.due(key, now, WINDOW, self._under_way)
+                    self._read_until = now if len(found) < WINDOW else None
+                    self._window.extend(found)
+                    due = self._next_in_window()
+                    if due is not None:
+                        return due
+                    now = shared.clock.now()
                 due_at = shared.store.next_due(key, seen)
                 if due_at is None or due_at > now:
                     break
+                self._read_until = None
         except StoreBusy:
             shared.alarm(key, now + READ_AGAIN)
             return None
@@ -256,18 +267,22 @@ class Lane:
 
     async def _deliver(self, channel: Channel, due: Due) -> None:
         shared, edition, news = self._shared, self._edition, self._news
+        key, host = self.member.subscription.key, self.member.subscription.url.host
         recorded: Record | None = None
-        placed = False
+        placed = may_go = self._place_now(key, host)
         try:
-            with ExitStack() as places:
-                placed = await self._place(places)
+            if not placed:
+                placed = await self._place(key, host)
                 # What was changed while this waited for its turn is read again first.
-                unchanged = edition == self._edition
-                unchanged = unchanged and (news == self._news or self._is_still_due(due))
-                if placed and not self.stopping and unchanged and self._may_go:
-                    self._call_the_next()
-                    recorded = await self._attempt(channel, due)
+                may_go = placed and not self.stopping and edition == self._edition
+                may_go = may_go and (news == self._news or self._is_still_due(due)) and self._may_go
+            if may_go:
+                self._call_the_next()
+                recorded = await self._attempt(channel, due)
         finally:
+            if placed:
+                shared.places.give_back(key)
+                shared.hosts.give_back(host, key)
             if recorded is not None:
                 self._unrecorded += 1
                 shared.recorder.put(Outcome(recorded, self._recorded))
@@ -275,7 +290,7 @@ class Lane:
                 # Not attempted, or cut off: it is due in the file as before.
                 if placed:
                     shared.recorder.leave()
-                self._may_be_more = True
+                self._look_again()
                 self._let_go(due.id)
 
     def _call_the_next(self) -> None:
@@ -293,20 +308,28 @@ class Lane:
         if self._window:
             self._employ()
 
-    async def _place(self, places: ExitStack) -> bool:
-        """Wait for all that an attempt needs; False when that is not worth waiting for any more.
+    def _place_now(self, key: SubscriptionKey, host: str) -> bool:
+        """Take all that an attempt needs, if nothing of it has to be waited for."""
+        places, recorder = self._shared.places, self._shared.recorder
+        if not (
+            recorder.has_room and places.has_one(key) and self._shared.hosts.take_now(host, key)
+        ):
+            return False
+        places.take_now(key)
+        recorder.place_now()
+        return True
 
-        What `places` keeps then is given back at its end, but for the recorder's place.
-        """
-        shared, subscription = self._shared, self.member.subscription
-        key, host = subscription.key, subscription.url.host
+    async def _place(self, key: SubscriptionKey, host: str) -> bool:
+        """Wait for all that an attempt needs; False when that is not worth waiting for any more."""
+        shared = self._shared
         try:
-            with trio.CancelScope() as self._asking:
+            with trio.CancelScope() as self._asking, ExitStack() as taken:
                 await shared.hosts.take(host, key)
-                places.callback(shared.hosts.give_back, host, key)
+                taken.callback(shared.hosts.give_back, host, key)
                 await shared.places.take(key)
-                places.callback(shared.places.give_back, key)
+                taken.callback(shared.places.give_back, key)
                 await shared.recorder.place()
+                taken.pop_all()
                 return True
         finally:
             self._asking = None
@@ -333,7 +356,7 @@ class Lane:
         policy = self.member.subscription.policy
         number = self._shared.under_way.begin(policy.timeout)
         try:
-            made = await make(lambda: self.member, self._spend, self._shared, channel, due)
+            made = await make(lambda: self.member, self._shared, channel, due)
         finally:
             self._shared.under_way.end(number)
             self._sending -= 1
@@ -347,10 +370,6 @@ class Lane:
                 self._disabled = True
                 self.stop()
         return made.record
-
-    def _spend(self) -> None:
-        """A request goes out: it counts against the rate limit, and perhaps it is a probe."""
-        self._pace.spend(self.member.subscription.policy)
 
     def _recorded(self, delivery: DeliveryId) -> None:
         self._unrecorded -= 1

@@ -50,10 +50,12 @@ class Brakes:
 
     def not_before(self, key: SubscriptionKey, policy: Policy, known: Health) -> Millis | None:
         """The wall time before which nothing may be sent to a subscription; None for none."""
-        now = self.clock.now()
         wait = max(self.outage.wait(key), self.pause(key, known))
         if policy.rate_limit:
             wait = max(wait, self._bucket(key).wait(policy.rate_limit, trio.current_time()))
+        if not wait and known.held_until is None:
+            return None
+        now = self.clock.now()
         until = now + math.ceil(wait * 1000) if wait else None
         held = known.holds(now, policy)
         return held if until is None else max(until, held or 0)
@@ -101,8 +103,10 @@ class Brakes:
 
     def pause(self, key: SubscriptionKey, known: Health) -> float:
         """Seconds until the next probe; 0 for none."""
+        if known.failing_since is None or _counts_anew(known):
+            return 0.0
         pause = self.pauses.get(key)
-        if pause is None or known.failing_since is None or _counts_anew(known):
+        if pause is None:
             return 0.0
         return max(0.0, pause.until - trio.current_time())
 
@@ -147,7 +151,7 @@ class Pace:
     @property
     def is_probing(self) -> bool:
         """Whether the subscription is being asked, one request at a time, if it is well again."""
-        return self._opening == health.PROBE
+        return self._opening is health.PROBE
 
     def limit(self, policy: Policy) -> int:
         """Attempts that may be under way at once; one while this machine is at fault."""
@@ -158,10 +162,6 @@ class Pace:
     def not_before(self, policy: Policy) -> Millis | None:
         """The wall time before which nothing may be sent; None if something may be now."""
         return self._brakes.not_before(self._key, policy, self._health)
-
-    def spend(self, policy: Policy) -> None:
-        """Count one attempt."""
-        self._brakes.spend(self._key, policy)
 
     def note(self, due: Due, happened: Move, signs: Signs | None, policy: Policy) -> Rule | None:
         """Follow the outcome of one attempt; returns the rule that disables the subscription.

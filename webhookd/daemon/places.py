@@ -45,12 +45,21 @@ class Places:
         """When each lane that waits was put at the end of its queue: its place between the two."""
         self._ticks = count()
 
+    def has_one(self, key: SubscriptionKey) -> bool:
+        """Whether this lane need not wait for a place: `take` returns at once."""
+        return key not in self._queues(key) and self._may_take(key)
+
+    def take_now(self, key: SubscriptionKey) -> None:
+        """Take a place, where `has_one` says so; `give_back` ends it."""
+        self._wanting.add(key)
+        self._grant(key)
+
     async def take(self, key: SubscriptionKey) -> None:
         """Wait for a place for one attempt of this lane; `give_back` ends it."""
-        self._wanting.add(key)
-        if key not in self._queues(key) and self._may_take(key):
-            self._grant(key)
+        if self.has_one(key):
+            self.take_now(key)
             return
+        self._wanting.add(key)
         turn = trio.Event()
         if key not in self._queues(key):
             self._put_last(key, deque())
@@ -72,7 +81,8 @@ class Places:
         if key in self._troubled:
             self._taken_by_troubled -= 1
         self._leave(key)
-        self._serve()
+        if self._well_waiting or self._ill_waiting:
+            self._serve()
 
     def report(self, key: SubscriptionKey, *, healthy: bool) -> None:
         """How the lane's latest attempt ended: by it the lane counts as troubled or not."""
@@ -121,11 +131,11 @@ class Places:
         free = self._total - self._taken
         if free <= 0 or (key in self._troubled and self._half_is_full):
             return False
-        return self._is_entitled(key, free) or free > self._reserve
+        return free > self._reserve or self._is_entitled(key, free)
 
     def _is_entitled(self, key: SubscriptionKey, free: int) -> bool:
         """Whether it is to have one of so many that are free before those with their share."""
-        held = self._held[key]
+        held = self._held.get(key, 0)
         return held == 0 or (held < self._share and free > self._for_first)
 
     @property
@@ -200,12 +210,17 @@ class HostPlaces:
         self._troubled: set[SubscriptionKey] = set()
         """As in `Places`; kept here because a host's places go when nothing is under way to it."""
 
+    def take_now(self, host: str, key: SubscriptionKey) -> bool:
+        """Take one of the host's places for an attempt of this lane if it need not wait for it."""
+        places = self._of(host, key)
+        has_one = places.has_one(key)
+        if has_one:
+            places.take_now(key)
+        return has_one
+
     async def take(self, host: str, key: SubscriptionKey) -> None:
         """Wait for one of the host's places for an attempt of this lane."""
-        places = self._hosts.get(host)
-        if places is None:
-            places = self._hosts[host] = Places(self._total)
-        places.report(key, healthy=key not in self._troubled)
+        places = self._of(host, key)
         try:
             await places.take(key)
         except trio.Cancelled:
@@ -236,6 +251,14 @@ class HostPlaces:
         self._total = total
         for places in self._hosts.values():
             places.resize(total)
+
+    def _of(self, host: str, key: SubscriptionKey) -> Places:
+        """The host's places, which know of the lane what is known here."""
+        places = self._hosts.get(host)
+        if places is None:
+            places = self._hosts[host] = Places(self._total)
+        places.report(key, healthy=key not in self._troubled)
+        return places
 
     def _forget(self, host: str, places: Places) -> None:
         if places.is_idle:

@@ -7,8 +7,7 @@ lane keeps a delivery's line closed until then. At `max_unrecorded` outcomes no 
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -25,8 +24,7 @@ BATCH: Final = 100
 """Outcomes a transaction: about 2 ms of the write lock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """An outcome and whom to tell once it is in the file."""
 
     record: Record
@@ -71,12 +69,22 @@ class Recorder:
         """Outcomes that the file does not have yet."""
         return len(self._outcomes)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room for one more attempt: `place` returns at once."""
+        return self._room > 0
+
+    def place_now(self) -> None:
+        """Take room for one attempt, where `has_room` says so; as `place` in all else."""
+        self._room -= 1
+        self._attempts += 1
+
     async def place(self) -> None:
         """Wait for room for one more attempt; its `put` (or `leave`) gives the room back."""
         if self._room > 0:
-            self._room -= 1
-        else:
-            await self._waiting.park()
+            self.place_now()
+            return
+        await self._waiting.park()
         self._attempts += 1
 
     def leave(self) -> None:

@@ -90,8 +90,9 @@ class Channel:
         self._kept: Connection | None = None
         self._kept_until = 0.0
         self._origin = ("", "", 0)
+        """Where the newest connection leads."""
         self._judged_by = sender.egress
-        """The policy that the newest connection was dialled under."""
+        """The policy that it was dialled under."""
         self._terms = PLAIN
         """The terms that it was dialled on."""
         self._phase = Phase.RESOLVE
@@ -119,7 +120,7 @@ class Channel:
             return fetched if isinstance(fetched, Fault) else fetched.answer
         kept = self._take(url, terms, now)
         if kept is not None:
-            result, begun = await self._run(kept, url, wire, deadline, timeout)
+            result, begun = await self._run(kept, wire, deadline, timeout)
             if begun or isinstance(result, Answer) or result.kind not in _STALE:
                 return result
         self._phase = Phase.RESOLVE
@@ -130,7 +131,7 @@ class Channel:
             return overdue(timeout, self._phase)
         if isinstance(opened, Fault):
             return opened
-        result, _ = await self._run(opened, url, wire, deadline, timeout)
+        result, _ = await self._run(opened, wire, deadline, timeout)
         return result
 
     async def reach(
@@ -167,7 +168,7 @@ class Channel:
             self._kept = None
 
     async def _run(
-        self, connection: Connection, url: Url, wire: bytes, deadline: float, span: Millis
+        self, connection: Connection, wire: bytes, deadline: float, span: Millis
     ) -> tuple[Answer | Fault, bool]:
         """What the exchange came to, and whether any byte of an answer came."""
         limits = self._sender.limits
@@ -180,13 +181,15 @@ class Channel:
         finally:
             reader.release()
             if may_live:
-                self._keep(connection, url)
+                self._kept = connection
+                self._kept_until = trio.current_time() + limits.idle / 1_000
             else:
                 connection.close()
         return result, reader.begun
 
     async def _open(self, url: Url, terms: Terms) -> Connection | Fault:
         sender = self._sender
+        self._origin = url.scheme, url.host, url.port
         self._judged_by, self._terms = sender.egress, terms
         addresses = await find_addresses(url, self._judged_by, sender.resolver)
         if isinstance(addresses, Fault):
@@ -202,11 +205,6 @@ class Channel:
         self._phase = Phase.TLS
         return await start_tls(connected, url, context)
 
-    def _keep(self, connection: Connection, url: Url) -> None:
-        self._kept = connection
-        self._kept_until = trio.current_time() + self._sender.limits.idle / 1_000
-        self._origin = url.scheme, url.host, url.port
-
     def _take(self, url: Url, terms: Terms, now: float) -> Connection | None:
         """The kept connection, if it is fit for `url`; otherwise it is closed."""
         kept = self._kept
@@ -215,7 +213,7 @@ class Channel:
         if (
             self._origin == (url.scheme, url.host, url.port)
             and self._judged_by is self._sender.egress
-            and self._terms == terms
+            and (self._terms is terms or self._terms == terms)
             and now < self._kept_until
             and kept.is_quiet()
         ):

@@ -134,9 +134,10 @@ class Reader:
         self._parser = None
 
     def _feed_head(self, data: bytes) -> None:
-        room = self._limits.head - len(self._head)
-        part = data if len(data) <= room else data[:room]
         before = len(self._head)
+        room = self._limits.head - before
+        is_too_much = len(data) > room
+        part = data[:room] if is_too_much else data
         if not before:
             self._head = part
         else:
@@ -148,9 +149,9 @@ class Reader:
             # `_head_start` is now where the body begins
             self.body_size = before + len(data) - self._head_start
             self._head = b""
-            if len(part) < len(data) and not self.fault:
+            if is_too_much and not self.fault:
                 self._parse(data[room:])
-        elif len(part) < len(data) and not self.fault:
+        elif is_too_much and not self.fault:
             self.fault = f"the head is longer than {self._limits.head} bytes"
 
     def _parse(self, data: bytes) -> None:

@@ -64,6 +64,8 @@ def setup(stream: TextIO, *, format: Format, level: str) -> None:  # noqa: A002 
     ours = logging.getLogger(LOGGER)
     ours.setLevel(LEVELS[level])
     ours.propagate = False
+    # No line tells these, and each record would find them out.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.getLogger().setLevel(logging.WARNING)
     logging.captureWarnings(True)
 
@@ -211,6 +213,8 @@ def _finite(value: object) -> object:
 
 
 def _as_text(value: Field) -> str:
+    if type(value) is int:
+        return str(value)  # as most are; a bool is written as JSON writes it
     if not isinstance(value, str):
         return printable(_encode(value), WIDEST)
     if not _NEEDS_QUOTES.search(value):

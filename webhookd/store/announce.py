@@ -66,7 +66,7 @@ def rejected(
     draft = _draft(fanout, file, REJECTED, "", content, now)
     fanout.own_event(draft, _those_who_ask(terms, draft), None)
     after = replace(file, sequence=fanout.close(), unannounced=0)
-    return after, Step(fanout.owed.total(), frozenset(fanout.ready))
+    return after, Step(fanout.deliveries, frozenset(fanout.ready))
 
 
 def _those_who_ask(terms: Terms, draft: rows.Draft) -> tuple[SubscriptionKey, ...]:

@@ -12,7 +12,7 @@ than `max_block` leaves its line: the others go on, and it is tried again on its
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from webhookd.core.delivery import Happening, Move, Standing, move
 from webhookd.core.model import DeliveryId, DeliveryState, Millis, Reason, SubscriptionKey
@@ -73,8 +73,7 @@ KIND: Final = (
 about."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A delivery's row as it is moved."""
 
     id: DeliveryId
@@ -178,7 +177,7 @@ class Book:
                 after = self._step_in(row, after)
             elif before.due_at is None:
                 # Another one was put before it while its request was in flight: it waits again.
-                after = replace(after, due_at=None)
+                after = after._replace(due_at=None)
             if after.due_at is not None:
                 self.ready.add(row.subscription)
         self._write(row, after, retry_at, body_hash)
@@ -210,7 +209,7 @@ class Book:
             return row.standing
         self._connection.execute(SET_DUE, (self._now_text, row.id))
         self.ready.add(row.subscription)
-        return replace(row.standing, due_at=self.now)
+        return row.standing._replace(due_at=self.now)
 
     def note(self, delivery: DeliveryId, subscription: SubscriptionKey, made: AttemptNote) -> None:
         """Write an attempt down."""
@@ -256,7 +255,7 @@ class Book:
 
         The feed does not move: no visible field changes.
         """
-        moved = replace(row, order_key=line)
+        moved = row._replace(order_key=line)
         due = _text(row.standing.due_at)
         head = self._head(moved)
         if head is not None and head[3] < row.event:
@@ -350,7 +349,7 @@ class Book:
         self._connection.execute(
             REOPEN, (place.order_key, place.coalesce_key, self._now_text, row.id)
         )
-        return replace(row, order_key=place.order_key)
+        return row._replace(order_key=place.order_key)
 
     def _step_in(self, row: Row, after: Standing) -> Standing:
         """Find a re-opened delivery's place in line; returns its standing there."""
@@ -358,7 +357,7 @@ class Book:
         if head is None:
             return after
         if head[3] < row.event:
-            return replace(after, due_at=None)
+            return after._replace(due_at=None)
         self._connection.execute(SET_DUE, (None, head[0]))
         return after
 

@@ -5,10 +5,8 @@ same file cancel each other's POSIX locks, and so does a plain `open()` and `clo
 database or its `-shm`: nothing here touches those files but through SQLite.
 """
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -97,8 +95,7 @@ _CANTOPEN: Final = 14
 _NOTADB: Final = 26
 
 
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
+class translated:  # noqa: N801 - a context, named like those of contextlib
     """Turn SQLite's errors into webhookd's own; what is none of them passes as the bug it is.
 
     Raises:
@@ -106,10 +103,18 @@ def translated(path: Path) -> Iterator[None]:
         StoreUnwritable: full disk or read-only file.
         DatabaseError: all else that a person must look at.
     """
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise explain(error, path) from error
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise explain(error, self._path) from error
 
 
 def explain(error: Exception, path: Path) -> Exception:

@@ -66,12 +66,15 @@ class Fanout:
     """THE counter, as far as it has been moved."""
     now_text: str
     events: int = 0
+    deliveries: int = 0
     owed: Counter[SubscriptionKey] = field(default_factory=Counter)
     numbers: dict[SubscriptionKey, int] = field(default_factory=dict)
     ready: set[SubscriptionKey] = field(default_factory=set)
     """Subscriptions that have a new delivery at the head of its line."""
     crowded: Counter[Crowd] = field(default_factory=Counter)
     """New deliveries that may make older ones needless, by subscription and aggregate."""
+    crowding: int = 0
+    """How many those are."""
     _event_rows: list[tuple[object, ...]] = field(default_factory=list)
     _delivery_rows: list[tuple[object, ...]] = field(default_factory=list)
     _aggregates: dict[tuple[str, str, str], int] = field(default_factory=dict)
@@ -141,10 +144,12 @@ class Fanout:
                 coalesce_key,
             )
         )
+        self.deliveries += 1
         self.owed[key] += 1
         if not waits:
             self.ready.add(key)
         if coalesce_key:
+            self.crowding += 1
             self.crowded[key, coalesce_key] += 1
 
     def close(self) -> int:

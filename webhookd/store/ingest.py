@@ -111,7 +111,7 @@ def take(
             guessed.append(draft.outbox_id)
         if draft.outbox_id in judged.doubts:
             doubted.append(DoubtedRow(draft.outbox_id, judged.doubts[draft.outbox_id]))
-        if fanout.owed.total() + A_MERGE * fanout.crowded.total() >= DELIVERIES_A_BATCH:
+        if fanout.deliveries + A_MERGE * fanout.crowding >= DELIVERIES_A_BATCH:
             break
     done = judged.drafts[:taken]
     for first, last in () if again else ranges.runs(draft.outbox_id for draft in done):
@@ -125,7 +125,7 @@ def take(
     after, ready = coalesce.supersede(connection, after, terms.profiles, fanout.crowded, now)
     ingested = Ingested(
         events=fanout.events,
-        deliveries=fanout.owed.total(),
+        deliveries=fanout.deliveries,
         rejected=tuple(rejected),
         guessed_times=tuple(guessed),
         ready=frozenset(fanout.ready | ready),

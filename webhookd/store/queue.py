@@ -6,7 +6,7 @@ memory follows the attempts under way and not the subscriptions times what they 
 
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice, zip_longest
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from webhookd.core.model import DeliveryId, Event, Millis, Sequence, SubscriptionKey
 from webhookd.core.rows import made_aggregate_type
@@ -33,11 +33,12 @@ def both(template: str) -> Both:
 
 
 DUE: Final = both(
-    "SELECT id, number, attempts, tries, order_key, due_at, event, since"
+    "SELECT id, number, attempts, tries, order_key, event, since"
     " FROM webhookd_deliveries INDEXED BY {index}"
     " WHERE subscription = ? AND due_at IS NOT NULL AND {kind} AND due_at <= ?"
     " ORDER BY due_at, id LIMIT ?"
 )
+"""The columns in the order of `Due`'s fields."""
 EARLIEST: Final = both(
     "SELECT due_at FROM webhookd_deliveries INDEXED BY {index} WHERE subscription = ?"
     " AND due_at IS NOT NULL AND {kind} AND due_at > ? ORDER BY due_at LIMIT 1"
@@ -75,7 +76,7 @@ def due(
     # What is in flight is still due in the file, so it is asked for too and passed over.
     terms = (key, to_text(now), limit + len(without))
     kinds = [
-        [_due(row) for row in connection.execute(sql, terms).fetchall() if row[0] not in without]
+        [Due(*row) for row in connection.execute(sql, terms).fetchall() if row[0] not in without]
         for sql in DUE
     ]
     in_turn = (one for pair in zip_longest(*kinds) for one in pair if one is not None)
@@ -133,16 +134,3 @@ def _found(connection: Connection, sql: Iterable[str], terms: tuple[object, ...]
 
 def _moment(choose: Callable[[list[str]], str], texts: list[str]) -> Millis | None:
     return from_text(choose(texts)) if texts else None
-
-
-def _due(row: tuple[Any, ...]) -> Due:
-    return Due(
-        id=DeliveryId(row[0]),
-        number=row[1],
-        attempts=row[2],
-        tries=row[3],
-        order_key=row[4],
-        due_at=from_text(row[5]),
-        event=Sequence(row[6]),
-        since=row[7],
-    )

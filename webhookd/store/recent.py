@@ -5,7 +5,7 @@ at any delivery. A slot whose five minutes are long over is written over by the 
 subscription has more than `SLOTS` rows, and nothing has to be pruned.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Final
 
 from webhookd.core.model import DeliveryState, Millis, SubscriptionKey
@@ -69,26 +69,25 @@ class Tally:
     def __init__(self, connection: Connection, now: Millis) -> None:
         self._connection = connection
         self._slot, self._period = slot_of(now)
-        self._ended: dict[SubscriptionKey, Counter[DeliveryState]] = {}
-        self._durations: dict[SubscriptionKey, list[int]] = {}
+        self._ended: dict[SubscriptionKey, Counter[DeliveryState]] = defaultdict(Counter)
+        self._durations: dict[SubscriptionKey, list[int]] = defaultdict(_NONE.copy)
 
     def ended(self, key: SubscriptionKey, state: DeliveryState) -> None:
         """A delivery of the subscription has come to this state."""
-        self._ended.setdefault(key, Counter())[state] += 1
+        self._ended[key][state] += 1
 
     def attempted(self, key: SubscriptionKey, duration: Millis) -> None:
         """An attempt for the subscription has ended."""
-        self._durations.setdefault(key, [0] * CLASSES)[class_of(duration)] += 1
+        self._durations[key][class_of(duration)] += 1
 
     def close(self) -> None:
         """Write it down."""
-        nothing: Counter[DeliveryState] = Counter()
         for key in self._durations.keys() | self._ended.keys():
-            ended = self._ended.get(key, nothing)
+            ended = self._ended[key]
             counts = (
                 ended[DeliveryState.DELIVERED],
                 ended[DeliveryState.FAILED],
-                *self._durations.get(key, _NONE),
+                *self._durations[key],
             )
             if any(counts):
                 self._add((*counts, self._slot, key, self._period))
@@ -98,7 +97,7 @@ class Tally:
             self._connection.execute(BEGIN, values)
 
 
-_NONE: Final = (0,) * CLASSES
+_NONE: Final = [0] * CLASSES
 
 
 def read(connection: Connection, now: Millis) -> dict[SubscriptionKey, Recent]:

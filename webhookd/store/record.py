@@ -85,7 +85,7 @@ def record(
             if attempt is None:
                 book.ready.add(row.subscription)
                 continue
-            happened = replace(happened, happening=Happening.NOTED, reason=None, retry_at=None)
+            happened = happened._replace(happening=Happening.NOTED, reason=None, retry_at=None)
         body_hash = attempt.body_hash if attempt is not None and attempt.body_hash else None
         recipient = terms.recipients.get(row.subscription)
         standings[row.id] = book.apply(
@@ -99,7 +99,7 @@ def record(
         checkup.note(row.subscription, _as_told(row, happened), item.signs, book.sequence)
         if row.body_hash is not None and body_hash is not None and row.body_hash != body_hash:
             changed.append(BodyChanged(row.id, *connection.execute(NAMES, (row.id,)).fetchone()))
-            attempt = replace(attempt, note=f"{attempt.note}; {BODY_CHANGED}".removeprefix("; "))
+            attempt = attempt._replace(note=f"{attempt.note}; {BODY_CHANGED}".removeprefix("; "))
         book.note(row.id, row.subscription, attempt)
     successes.write(connection, book, ended)
     file = book.close()
@@ -115,7 +115,7 @@ def _in_time(happened: Move, recipient: Recipient | None, now: Millis) -> Move:
     if happened.retry_at is None or recipient is None:
         return happened
     latest = now + longest_wait(recipient.policy)
-    return replace(happened, retry_at=min(happened.retry_at, latest))
+    return happened._replace(retry_at=min(happened.retry_at, latest))
 
 
 def _as_told(row: Row, happened: Move) -> Move:
@@ -124,5 +124,5 @@ def _as_told(row: Row, happened: Move) -> Move:
     Its attempt has, all the same.
     """
     if happened.happening is Happening.FAILED and row.standing.state is not DeliveryState.PENDING:
-        return replace(happened, happening=Happening.RETRY, reason=None, retry_at=happened.at)
+        return happened._replace(happening=Happening.RETRY, reason=None, retry_at=happened.at)
     return happened

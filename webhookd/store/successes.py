@@ -6,8 +6,7 @@ then. Every other outcome takes the long way: see `webhookd.store.record`.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from webhookd.core.delivery import Happening, Standing, move
 from webhookd.core.model import DeliveryId, DeliveryState
@@ -27,8 +26,7 @@ FINISH: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Success:
+class Success(NamedTuple):
     """A delivery that ends delivered, if it stands as `row` has it."""
 
     record: Record

@@ -6,7 +6,7 @@ A new format is a module beside this one that makes a `Profile`; nothing here kn
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from webhookd.core.model import Event, Policy, Subscription
 from webhookd.core.signing import Key, Scheme
@@ -25,8 +25,7 @@ TIMESTAMP: Final = "\0timestamp\0"
 """Stands in a header's value for what differs at each attempt. No value can hold it itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """What a profile makes of an event: the same at every attempt."""
 
     content_type: str

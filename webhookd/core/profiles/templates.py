@@ -6,7 +6,6 @@ objects: what an event brings along is not looked at for placeholders again.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -76,12 +75,12 @@ def render(
     fill = partial(_field, subscription, event, number)
     if isinstance(body, tuple):
         written = envelope.members(*(_member(fill, event, key, name) for key, name in body))
-        content = replace(content, content_type=envelope.JSON, body=written)
+        content = content._replace(content_type=envelope.JSON, body=written)
     elif body == PAYLOAD and (payload := envelope.payload(event)) is not None:
-        content = replace(content, content_type=envelope.JSON, body=payload)
+        content = content._replace(content_type=envelope.JSON, body=payload)
     if headers is not None:
         filled = [(name, _filled(template, fill)) for name, template in headers]
-        content = replace(content, headers=tuple((name, text) for name, text in filled if text))
+        content = content._replace(headers=tuple((name, text) for name, text in filled if text))
     return content
 
 
