@@ -55,6 +55,7 @@ class Keeping:
         """The same, by event and subscription."""
         self.events: dict[str, Event] = {}
         """Those that are gone, by their ids."""
+        self._gone_at: dict[str, float] = {}
         self.erased: dict[int, float] = {}
         """Since when the payloads of events are erased, by sequence."""
         self.lowest = {"results": 0, "changes": 0, "events": 0}
@@ -113,9 +114,19 @@ class Keeping:
         every = (*self._model.deliveries.values(), *self.deliveries.values())
         return sum(one.sub.key == key for one in every)
 
+    def went_since(self, event_id: str | None, moment: float) -> bool:
+        """Whether an event with that id was there then, and is gone."""
+        return event_id is not None and self._gone_at.get(event_id, float("-inf")) >= moment
+
     def is_lost(self, request: Request) -> bool:
         """Whether a request's outcome has no row any more to be told in."""
         return request.delivery in self.deliveries
+
+    def lose(self, request: Request) -> None:
+        """It has ended, and nothing tells of it but to the daemon that made it."""
+        sub = self._model.sub(request.who)
+        if request.succeeded and sub is not None:
+            request.life.said_well.add(sub.key)
 
     def _keys(self, sql: str) -> set[Any]:
         return {key for (key,) in self._model.mirror.connection.execute(sql)}
@@ -139,6 +150,7 @@ class Keeping:
         for request in one.requests:
             if request in request.life.unrecorded:
                 request.life.unrecorded.remove(request)
+                self.lose(request)
 
     def _event(self, event: Event) -> None:
         model = self._model
@@ -148,6 +160,7 @@ class Keeping:
             model.wrong("retention", f"{event} is gone, and a delivery of it is there")
         del model.events[event.sequence], model.by_event_id[event.event_id]
         self.events[event.event_id] = event
+        self._gone_at[event.event_id] = trio.current_time()
         self._raise("events", event.sequence)
 
     def _change(self, name: Any) -> None:

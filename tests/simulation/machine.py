@@ -123,6 +123,8 @@ class Life:
         self.requests: list[Request] = []
         self.unrecorded: list[Request] = []
         """Those that were answered, and are not in the file yet."""
+        self.said_well: set[int] = set()
+        """Subscriptions that have answered well while the file still says that they fail."""
         self.rooms: dict[int, int] = {}
         """How many may be under way at once to those that have only just recovered."""
         self.buckets: dict[int, tuple[float, float]] = {}

@@ -158,6 +158,7 @@ class Model:
                 if last is not None and last.id > row.id:
                     self.wrong("G4", f"row {row.id} was taken in after row {last.id}")
                 self._last_in_order = row
+        life = self.world.machine.life
         for outbox_id, reason in seen.rejected.items():
             row = self.rows.get(outbox_id)
             if row is None or (row.judged and row.judged != reason):
@@ -166,7 +167,11 @@ class Model:
                 del self.waiting[outbox_id]
                 row.judged = reason
                 self.rejected += 1
-                duplicate = row.columns.get("event_id") in self.by_event_id
+                event_id = row.columns.get("event_id")
+                # It is looked at before there is a lock, and retention may come between.
+                looked_at = trio.current_time() - (life.grace if life is not None else 0.0)
+                duplicate = event_id in self.by_event_id
+                duplicate |= self.keeping.went_since(event_id, looked_at)
                 if reason != (row.fault or ("duplicate_event_id" if duplicate else "")):
                     self.wrong("G1", f"row {row.id} ({row.columns}) is rejected for {reason}")
 
@@ -326,6 +331,8 @@ class Model:
         if is_ours(result):
             request.life.machine_fault_at = trio.current_time()
         request.void = isinstance(result, Fault) and result.kind is FaultKind.LOCAL
-        if not request.void and not self.keeping.is_lost(request):
+        if self.keeping.is_lost(request):
+            self.keeping.lose(request)
+        elif not request.void:
             sending.learn(self, request)
             request.life.unrecorded.append(request)

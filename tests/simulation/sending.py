@@ -243,6 +243,10 @@ def is_failing(life: "Life", sub: Sub, recent: float) -> bool:
 
     The file tells it by the newest policy, of which its lane need not have known at `recent`.
     """
+    if not sub.health.failing:
+        life.said_well.discard(sub.key)
+    if sub.key in life.said_well:
+        return False  # until a success is recorded, which ends it in the file as well
     limits = {policy["failing_after"] for policy in sub.policy.since(recent)}
     ill, failing = sub.health.ill, sub.health.failing
     failing &= len(limits) == 1 or ill >= max(limits)

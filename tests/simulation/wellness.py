@@ -79,12 +79,11 @@ class Wellness:
         if request.succeeded:
             if health.failing:
                 self._told.append(("recovered", sub.name, None))
-            until = health.held_until
-            soonest = self._soonest.pop(sub.key, until)
-            held = self._outlasts(until, sub, request)
-            if held and not self._outlasts(soonest, sub, request):
+            holds = (health.held_until, self._soonest.pop(sub.key, health.held_until))
+            last = [one for one in holds if one and self._outlasts(one, sub, request)]
+            if last and len(last) < len(holds):
                 self._may_be_free.add(sub.key)
-            sub.health = type(health)(held_until=until if held else None)
+            sub.health = type(health)(held_until=max(last, default=None))
             return
         if isinstance(result, Fault) and result.kind is FaultKind.INTERNAL:
             return
@@ -115,15 +114,17 @@ class Wellness:
         until = [request.ended_wall + wish for wish in wishes if wish is not None]
         if until:
             before = sub.health.held_until or 0
+            if not self._outlasts(before, sub, request):
+                before = 0  # nobody can have asked for that by this clock
             soonest = self._soonest.get(sub.key, before)
             self._soonest[sub.key] = max(soonest, min(until)) if None not in wishes else soonest
             sub.health.held_until = max(before, *until)
 
     @staticmethod
-    def _outlasts(until: int | None, sub: Sub, request: Request) -> bool:
+    def _outlasts(until: int, sub: Sub, request: Request) -> bool:
         """Whether a hold is still one after a success: neither over nor longer than can be."""
         longest: int = sub.policy.now["retry_after_max"]
-        return until is not None and 0 < until - request.ended_wall <= longest
+        return 0 < until - request.ended_wall <= longest
 
     def _rule(self, sub: Sub, request: Request) -> str | None:
         health, policy = sub.health, sub.policy.now
