@@ -12,6 +12,7 @@ import trio.testing
 from webhookd.daemon.inotify import IN_MODIFY, IN_Q_OVERFLOW, Watch
 from webhookd.daemon.tailer import POLL
 from webhookd.daemon.upkeep import EVERY
+from webhookd.store.outbox import Outbox
 
 
 @pytest.fixture
@@ -134,7 +135,11 @@ async def test_a_hint_brings_a_row_at_once(world, autojump_clock):
         assert [one.at - asked < 0.0005 for one in world.sender.seen] == [True]
 
 
-async def test_a_hint_before_the_row_is_visible_is_looked_after(world, autojump_clock):
+@pytest.mark.parametrize("rests", [True, False], ids=["read to its end", "a round under way"])
+async def test_a_hint_before_the_row_is_visible_is_looked_after(
+    world, autojump_clock, monkeypatch, rests
+):
+    monkeypatch.setattr(Outbox, "rests", lambda *_: rests)
     hints = Hints()
     world.subscribe("a")
     async with world.running(hints=hints):
@@ -145,6 +150,29 @@ async def test_a_hint_before_the_row_is_visible_is_looked_after(world, autojump_
         world.insert("x")
         await trio.sleep(0.01)
         assert [one.at - asked < 0.008 for one in world.sender.seen] == [True]
+
+
+async def test_hints_without_end_before_anything_is_visible_keep_nobody_busy(
+    world, autojump_clock, monkeypatch
+):
+    """As of a host that spills a large transaction into the `-wal` long before it commits."""
+    hints, looks = Hints(), 0
+    world.subscribe("a")
+    async with world.running(hints=hints) as daemon:
+        store = daemon.store.store
+        right = store.changed
+
+        def changed():
+            nonlocal looks
+            looks += 1
+            return right()
+
+        await trio.sleep(1.1)
+        monkeypatch.setattr(store, "changed", changed)
+        for _ in range(2_000):
+            hints.lot.unpark_all()
+            await trio.sleep(0.0005)
+        assert 100 < looks < 800
 
 
 async def test_another_hint_ends_the_pause_between_two_looks(world, autojump_clock):

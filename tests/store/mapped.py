@@ -113,7 +113,7 @@ class Mapped(Box):
         """What the daemon does at so many looks, as long as there is anything to look for; returns
         the event ids of all events, in order."""
         for _ in range(looks):
-            if not self.store.changed():
+            if not self.store.changed() and self.store.rests():
                 break
             seen = self.store.outlook()
             while seen.outbox_end is not None and seen.outbox_end > seen.cursor:

@@ -161,8 +161,10 @@ class Store(Protocol):
         """Look whether anything changed; an outbox that cannot be read hides nothing else."""
 
     def changed(self) -> bool:
-        """Whether any connection but this one's has committed since the last call, or the outbox
-        is still being gone through because of that; costs 4 µs."""
+        """Whether any connection but this one's has committed since the last call; costs 4 µs."""
+
+    def rests(self) -> bool:
+        """Whether the outbox was gone through to its end since the file last changed."""
 
     def due(
         self,

@@ -27,6 +27,9 @@ AT_ONCE: Final = 32
 before the row is visible, by what a sync of the disk takes, and no sleep here is below 1 ms."""
 
 LEAST_PAUSE: Final = 0.001
+LONGER_PAUSE: Final = 0.005
+"""Seconds between looks once several were in vain: a host that writes much, and commits late, gives
+hints without end."""
 RE_READ: Final = (0.0, 0.001, 0.003)
 """Seconds before the looks after these; all but the first millisecond end with another hint."""
 
@@ -130,7 +133,8 @@ class Tailer:
         self.turns += 1
         try:
             # Only what comes after this is news to the next hint.
-            if self._has_changed() or not self._is_settled or self._supervisor.is_stale:
+            settled = not self._has_changed() and self._is_settled and self._store.store.rests()
+            if not settled or self._supervisor.is_stale:
                 self._is_settled = False
                 begun = trio.current_time()
                 while await self._step():
@@ -279,9 +283,8 @@ class Tailer:
                 await self._hints.wait()
             turns, pauses = AT_ONCE, [*RE_READ]
             while not await self._is_visible(turns) and pauses:
-                # A host that writes much gives hints without end: they are not to keep us busy.
                 turns = max(turns // 2, 1)
-                await trio.sleep(LEAST_PAUSE)
+                await trio.sleep(LEAST_PAUSE if turns > 1 else LONGER_PAUSE)
                 with trio.move_on_after(pauses.pop(0)):
                     await self._hints.wait()
                     pauses = [*RE_READ]

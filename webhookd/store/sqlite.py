@@ -259,13 +259,16 @@ class SqliteStore(Intake):
             )
 
     def changed(self) -> bool:
-        """Whether another connection (our own writer's too) has committed since the last call, or
-        the outbox is still being gone through because of one before."""
+        """Whether another connection (our own writer's too) has committed since the last call."""
         with translated(self.path):
             version = self._reader.execute("PRAGMA data_version").fetchone()[0]
         moved: bool = version != self._data_version
         self._data_version = version
-        return moved or not self._outbox.rests(version)
+        return moved
+
+    def rests(self) -> bool:
+        """Whether the outbox was gone through to its end, in the version of the last `changed`."""
+        return self._outbox.rests(self._data_version)
 
     def due(
         self,
