@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from tests.simulation.facts import iso, millis
+from tests.simulation.facts import Delivery, iso, millis
 from tests.simulation.sending import held_until
 from tests.simulation.wellness import longest_wait
 from webhookd.daemon import alarms, supervisor, upkeep
@@ -130,12 +130,21 @@ class Auditor:
             policy = sub.policy.now
             if policy["max_age"] and wall - millis(one.since) > policy["max_age"]:
                 model.wrong("G2", f"{one} is too old, and still pending")
-            recorded_at, _ = one.not_before_of
+            recorded_at = max((each.recorded_at for each in one.requests), default=0.0)
             held_up = policy["max_block"] and one.failing_since and not one.passed and one.line
             if held_up and recorded_at < settled and sub.policy.since(recorded_at) == [policy]:
                 head = model.mirror.due_at(one.id) is not None
                 if head and wall - one.failing_since > policy["max_block"] and one.not_before:
+                    if self._stood_behind(one, recorded_at):
+                        continue  # only its next failed attempt tells
                     model.wrong("G4", f"{one} fails since {one.failing_since}, and is not passed")
+
+    def _stood_behind(self, one: Delivery, since: float) -> bool:
+        """Whether another one of its line was put before it since then."""
+        model = self._world.model
+        every = (*model.deliveries.values(), *model.keeping.deliveries.values())
+        mine = [other for other in every if other.line == one.line and other.before(one)]
+        return any(other.reopened_at >= since for other in mine)
 
     def _is_put_off(self) -> bool:
         """Whether the clock went back, and something is still due later than it can be."""

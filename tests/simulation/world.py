@@ -43,7 +43,8 @@ SETTLED: Final = 10
 """Seconds within which a daemon has started again, and its first sweep has been round."""
 A_MINUTE: Final = 60.0
 PATIENCE: Final = 240
-"""Seconds of virtual time in which a healed world must come to rest: the longest delay and more."""
+"""Seconds of virtual time in which a healed world must come to rest: the longest delay and more.
+And one for each delivery that is owed: with few places and a slow disk it goes no faster."""
 
 
 class Clock:
@@ -326,7 +327,8 @@ class World:
             self.violate("E1: the daemon was asked to stop, and does not")
 
     async def _until_rest(self) -> None:
-        for _ in range(PATIENCE):
+        owed = sum(one.pending for one in self.model.deliveries.values())
+        for _ in range(PATIENCE + owed):
             await trio.sleep(1)
             if not reckoning.still_owed(self.model):
                 break
