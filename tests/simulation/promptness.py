@@ -143,8 +143,12 @@ class Auditor:
         """Whether another one of its line was put before it since then."""
         model = self._world.model
         every = (*model.deliveries.values(), *model.keeping.deliveries.values())
-        mine = [other for other in every if other.line == one.line and other.before(one)]
-        return any(other.reopened_at >= since for other in mine)
+        # One that was passed has left the line.
+        mine = [other for other in every if other.sub is one.sub and other.before(one)]
+        return any(
+            other.reopened_at >= since and (other.passed or other.line == one.line)
+            for other in mine
+        )
 
     def _is_put_off(self) -> bool:
         """Whether the clock went back, and something is still due later than it can be."""
