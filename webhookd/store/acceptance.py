@@ -34,10 +34,6 @@ starve without them."""
 GAPS_AT_ONCE: Final = 1_000
 """Gaps between ingested ranges that one transaction looks into."""
 
-UNSURE: Final = 1_000_000
-"""Ids that are passed over above the highest known: the mark is not synced, and after a loss of
-power it tells of a state of half a minute before."""
-
 OWED: Final = "SELECT coalesce(sum(pending), 0) FROM webhookd_counters"
 
 
@@ -123,7 +119,7 @@ def accept_restore(database: Path, *, sure: bool = False) -> Restored | None:
             before, connection = transaction.file, transaction.connection
             transaction.file = files.accept_restore(connection, before, mark)
             ids, reached, above = _raise_ids(connection, before, mark)
-            needed = reached + UNSURE if reached else "N"
+            needed = reached + lockfile.UNSURE if reached else "N"
             by_hand = raising(connection, before.outbox_table, needed)
             owed = connection.execute(OWED).fetchone()[0]
         lock.write(pid=None, **files.as_mark(session.file))
@@ -189,7 +185,7 @@ def _raise_ids(
     connection: Connection, file: files.FileRow, mark: Mapping[str, object]
 ) -> tuple[Ids, int, int]:
     """Keep new rows from ids that were taken in before; also the highest of those, and `above`."""
-    highest = lockfile.highest_id(mark) if mark.get("uuid") == file.uuid else lockfile.BELOW_ALL
+    highest = lockfile.highest_id(mark, of=file.uuid)
     known, reached = highest != lockfile.BELOW_ALL, max(highest, 0)
     if not file.outbox_ours:
         if sources.read(connection).kind == "ledger":
@@ -197,7 +193,7 @@ def _raise_ids(
         return Ids.HOSTS, reached, 0
     if not known:
         return Ids.UNKNOWN, 0, 0
-    above = reached + UNSURE
+    above = reached + lockfile.UNSURE
     raised = raise_ids(connection, file.outbox_table, file.cursor, above)
     return Ids.ABOVE, reached, above if raised else 0
 
