@@ -199,12 +199,26 @@ def test_B9_a_restored_file_is_a_fault_until_it_is_accepted(webhookd):
 def test_B9_without_a_restore_nothing_is_begun(webhookd):
     webhookd.emit("a.b")
     ((level, _, said),) = [
-        one for one in findings(webhookd, "--accept-restore") if one[1] == "restore"
+        one for one in findings(webhookd, "--accept-restore", code=1) if one[1] == "restore"
     ]
-    assert (level, said.partition(":")[0]) == ("warning", "nothing was done")
+    assert (level, said.partition(":")[0]) == ("fault", "nothing was done")
+    assert said.endswith("`webhookd check --accept-restore --yes`")
+    (line,) = [
+        line
+        for line in webhookd("check", "--accept-restore", code=1).stdout.splitlines()
+        if " restore: " in line
+    ]
+    assert line.startswith("fault    restore: nothing was done: ")
     assert webhookd.sql("SELECT epoch FROM webhookd_file") == [(1,)]
     findings(webhookd, "--accept-restore", "--yes")
     assert webhookd.sql("SELECT epoch FROM webhookd_file") == [(2,)]
+
+
+def test_B9_one_yes_does_not_mean_two_things(webhookd):
+    """Who only wants a test event sent is not to begin a new epoch by it."""
+    said = webhookd.fails("check", "--online", "--yes", "--accept-restore", code=2)
+    assert said.endswith("give `--accept-restore --yes` first, then `--online --yes`")
+    assert webhookd.sql("SELECT epoch FROM webhookd_file") == [(1,)]
 
 
 def test_B9_a_restore_says_where_ids_can_come_again(webhookd, tmp_path):

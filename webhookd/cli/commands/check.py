@@ -60,7 +60,7 @@ def check(
     """Check configuration, file, outbox and subscriptions; one line a finding.
 
     Exits with 1 when there is a fault. The --accept options first do what they say, which no
-    daemon may run for, and then check.
+    daemon may run for, and then check. A restore that the lock file does not show is a fault.
 
     With --online each subscription's receiver is connected to. With consent (asked for, or --yes)
     those that are enabled get one signed event of the type webhookd.test, which nothing is recorded
@@ -70,6 +70,11 @@ def check(
         raise click.UsageError("--accept-clone stands alone: a copy is neither moved nor restored")
     if yes and not (asks or accept_restore):
         raise UsageError("--yes: goes with --online or --accept-restore")
+    if yes and asks and accept_restore:
+        raise UsageError(
+            "--yes: is asked for by --accept-restore and by --online, and means another thing to "
+            "each; give `--accept-restore --yes` first, then `--online --yes`"
+        )
     settings = app.settings
     read = "defaults (no file named)" if app.config is None else f"{app.config} was read"
     found = [Finding(Level.OK, "config", f"{read}; the database is {settings.database}")]
@@ -78,7 +83,7 @@ def check(
     if accept_move:
         found.append(_move(app))
     if accept_restore:
-        found += _restore(app, sure=yes and not asks)
+        found += _restore(app, sure=yes)
     found += inspect(
         settings.database,
         table=settings.outbox.table,
@@ -172,11 +177,11 @@ def _restore(app: App, *, sure: bool) -> Iterator[Finding]:
     done = acceptance.accept_restore(app.settings.database, sure=sure)
     if done is None:
         yield Finding(
-            Level.WARNING,
+            Level.FAULT,
             "restore",
-            "nothing was done: by the lock file beside it the file was not restored; if it was, "
-            "and the lock file with it, or after a power cut: `webhookd check --accept-restore "
-            "--yes`",
+            "nothing was done: by the lock file beside it the file was not restored, or that was "
+            "accepted already; if it was restored since, and the lock file with it, or after a "
+            "power cut: `webhookd check --accept-restore --yes`",
         )
         return
     said = (
