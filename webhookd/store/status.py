@@ -91,7 +91,7 @@ def facts(
         refusals=tuple(_refusals(file, path)),
         captures=capture_watch.faults(connection, file),
         outbox_faults=()
-        if ids_never_reused is None
+        if fault or ids_never_reused is None
         else sources.unfit(connection, path, file, columns, ids_never_reused=ids_never_reused),
     )
 
