@@ -194,7 +194,9 @@ def _restore(app: App, *, sure: bool) -> Iterator[Finding]:
         case acceptance.Ids.ABOVE:
             if done.above:
                 said += f"; new rows of {done.table} get ids above {done.above}"
-            yield Finding(Level.OK, "restore", said)
+            yield Finding(Level.OK, "restore", f"{said}; start the ERP only now")
+            if done.doubtful is not None:
+                yield Finding(Level.WARNING, "restore", _in_doubt(done.doubtful, done.table, same))
         case acceptance.Ids.KEYS:
             yield Finding(Level.OK, "restore", said)
         case acceptance.Ids.HOSTS:
@@ -204,7 +206,8 @@ def _restore(app: App, *, sure: bool) -> Iterator[Finding]:
                 Level.WARNING,
                 "restore",
                 f"new rows of {done.table} can get ids{up_to} that were used before, {same}; the "
-                f"table is the host's own, so let the host raise its ids{how}",
+                "table is the host's own, so let the host raise its ids before the ERP is started"
+                f"{how}",
             )
         case acceptance.Ids.UNKNOWN:
             yield Finding(Level.OK, "restore", said)
@@ -212,11 +215,22 @@ def _restore(app: App, *, sure: bool) -> Iterator[Finding]:
                 Level.WARNING,
                 "restore",
                 "the lock file beside it does not say how far the ids of this file went, so new "
-                f"rows of {done.table} can get ids that were used before, {same}; raise them above "
-                f"all that there were{how}",
+                f"rows of {done.table} can get ids that were used before, {same}; before the ERP "
+                f"is started raise them above all that there were{how}",
             )
         case _:
             assert_never(done.ids)
+
+
+def _in_doubt(found: acceptance.Doubtful, table: str, same: str) -> str:
+    rows, ids = counted(found.rows, "row"), f"id {found.first}"
+    if found.last > found.first:
+        ids = f"ids from {found.first} to {found.last}"
+    return (
+        f"{rows} of {table} not taken in yet, {ids}: lost ones that are sent again, or written "
+        f"since the restore with ids that were used before, {same}; look at them before `webhookd "
+        "run`, and delete what is new and insert it again, for new ids"
+    )
 
 
 def _move(app: App) -> Finding:
