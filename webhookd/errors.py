@@ -50,6 +50,10 @@ class DatabaseError(WebhookdError):
     exit_code = EXIT_DATABASE
 
 
+class OutboxUnfit(DatabaseError):
+    """The outbox, with this configuration, is one on which no daemon starts."""
+
+
 class AnotherDaemon(WebhookdError):
     """Another daemon holds the file."""
 

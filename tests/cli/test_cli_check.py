@@ -180,10 +180,13 @@ def test_B9_a_restored_file_is_a_fault_until_it_is_accepted(webhookd):
     webhookd.emit("a.b")
     webhookd.ingest()
     change_lock(webhookd, sequence=500, epoch=3, outbox_id=90)
-    assert "a restored backup" in unwell(webhookd, 1)[0][2]
+    for said in (unwell(webhookd, 1)[0][2], webhookd.json("status", code=6)["problems"][0]):
+        assert "a restored backup: its epoch is 1, but 3 was reached before; " in said
+        assert said.endswith("`webhookd check --accept-restore`; start the ERP only after that")
+    assert webhookd.fails("run", code=4).endswith("; start the ERP only after that")
     accepted = (
         "accepted: epoch 4 begins, so pollers start again at 0; 1 delivery owed by it; new rows "
-        "of outbox get ids above 1000090"
+        "of outbox get ids above 1000090; start the ERP only now"
     )
     assert ("ok", "restore", accepted) in findings(webhookd, "--accept-restore")
     assert webhookd.sql("SELECT epoch, sequence FROM webhookd_file") == [(4, 500)]
@@ -199,12 +202,55 @@ def test_B9_a_restored_file_is_a_fault_until_it_is_accepted(webhookd):
 def test_B9_without_a_restore_nothing_is_begun(webhookd):
     webhookd.emit("a.b")
     ((level, _, said),) = [
-        one for one in findings(webhookd, "--accept-restore") if one[1] == "restore"
+        one for one in findings(webhookd, "--accept-restore", code=1) if one[1] == "restore"
     ]
-    assert (level, said.partition(":")[0]) == ("warning", "nothing was done")
+    assert (level, said.partition(":")[0]) == ("fault", "nothing was done")
+    assert said.endswith("`webhookd check --accept-restore --yes`")
+    (line,) = [
+        line
+        for line in webhookd("check", "--accept-restore", code=1).stdout.splitlines()
+        if " restore: " in line
+    ]
+    assert line.startswith("fault    restore: nothing was done: ")
     assert webhookd.sql("SELECT epoch FROM webhookd_file") == [(1,)]
     findings(webhookd, "--accept-restore", "--yes")
     assert webhookd.sql("SELECT epoch FROM webhookd_file") == [(2,)]
+
+
+def test_B9_rows_that_the_erp_wrote_before_the_restore_was_accepted(webhookd):
+    """They can have the id and the content of a lost event, and receivers drop them."""
+    webhookd.add()
+    webhookd.emit("a.b")
+    webhookd.ingest()
+    change_lock(webhookd, outbox_id=3)
+    for _ in range(3):
+        webhookd.sql("INSERT INTO outbox (event_type) VALUES ('a.b')")
+    warned = [one for one in findings(webhookd, "--accept-restore") if one[1] == "restore"][1]
+    assert warned[0] == "warning"
+    assert warned[2].startswith("2 rows of outbox not taken in yet, ids from 2 to 3: ")
+    webhookd.sql("DELETE FROM outbox WHERE id = 3")
+    said = findings(webhookd, "--accept-restore", "--yes")
+    assert any(text.startswith("1 row of outbox not taken in yet, id 2: ") for _, _, text in said)
+    webhookd.sql("DELETE FROM outbox WHERE id = 2")
+    webhookd.sql("INSERT INTO outbox (event_type) VALUES ('a.b')")
+    assert webhookd.sql("SELECT max(id) FROM outbox") == [(1_000_004,)]
+    said = findings(webhookd, "--accept-restore", "--yes")
+    assert not any("not taken in yet" in text for _, _, text in said)
+
+
+def test_B9_rows_that_nobody_can_name_are_not_counted(webhookd):
+    change_lock(webhookd, outbox_id=3)
+    webhookd.sql("INSERT INTO outbox (event_type) VALUES ('a.b')")
+    webhookd.sql("ALTER TABLE outbox RENAME COLUMN id TO nr")
+    said = findings(webhookd, "--accept-restore", code=1)
+    assert sum(place == "restore" for _, place, _ in said) == 1
+
+
+def test_B9_one_yes_does_not_mean_two_things(webhookd):
+    """Who only wants a test event sent is not to begin a new epoch by it."""
+    said = webhookd.fails("check", "--online", "--yes", "--accept-restore", code=2)
+    assert said.endswith("give `--accept-restore --yes` first, then `--online --yes`")
+    assert webhookd.sql("SELECT epoch FROM webhookd_file") == [(1,)]
 
 
 def test_B9_a_restore_says_where_ids_can_come_again(webhookd, tmp_path):
@@ -233,13 +279,13 @@ def test_B9_a_restore_says_where_ids_can_come_again(webhookd, tmp_path):
     assert "new rows of said can get ids up to 90 that were used before" in warned[2]
     assert "the table is the host's own" in warned[2]
     assert theirs.sql("SELECT * FROM sqlite_sequence WHERE name = 'said'") == []
-    theirs.sql(warned[2].rpartition("raise its ids: ")[2])
+    theirs.sql(warned[2].rpartition("the ERP is started: ")[2])
     theirs.sql("INSERT INTO said (event_type) VALUES ('a.b')")
     assert theirs.sql("SELECT max(id) FROM said") == [(1_000_091,)]
     theirs.sql("INSERT INTO said (id) VALUES (1000095)")
     change_lock(theirs, outbox_id=90)
     warned = [one for one in findings(theirs, "--accept-restore") if one[1] == "restore"][1]
-    theirs.sql(warned[2].rpartition("raise its ids: ")[2])
+    theirs.sql(warned[2].rpartition("the ERP is started: ")[2])
     theirs.sql("INSERT INTO said (event_type) VALUES ('a.b')")
     assert theirs.sql("SELECT max(id) FROM said") == [(1_000_096,)], "they never go down"
 
@@ -252,7 +298,7 @@ def test_B9_no_statement_raises_ids_that_nobody_counts(bare):
     ).connection.close()
     bare("init")
     warned = [one for one in findings(bare, "--accept-restore") if one[1] == "restore"][1]
-    assert warned[2].endswith("so let the host raise its ids")
+    assert warned[2].endswith("so let the host raise its ids before the ERP is started")
 
 
 def test_E25_a_clone_owes_nothing_when_it_is_accepted(webhookd):

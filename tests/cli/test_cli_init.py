@@ -40,7 +40,7 @@ def test_init_says_that_it_made_the_outbox_again(webhookd):
     webhookd.ingest()
     webhookd.sql("DROP TABLE outbox")
     path = webhookd.database.resolve()
-    made = "its outbox outbox was gone and was made again, empty"
+    made = "its outbox table 'outbox' was gone and was made again, empty"
     assert webhookd("init").stdout.splitlines()[:2] == [
         f"{path}: was prepared already; {made}: rows that had not been taken in are lost",
         "outbox: table outbox (webhookd's own); ingest goes on after id 1",

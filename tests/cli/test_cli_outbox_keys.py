@@ -1,9 +1,12 @@
 """An outbox whose rows the host knows by keys of its own: what is shown, and what is taken."""
 
 import pytest
+from click.testing import CliRunner
 
 from tests.cli.conftest import Cli
 from tests.store.mapped import Mapped
+from webhookd.cli.main import cli
+from webhookd.store.driver import connect
 from webhookd.store.lockfile import LockFile
 
 CONFIG = """
@@ -116,3 +119,18 @@ def test_a_lost_index_is_told_by_status(keyed):
     # Without a configuration nobody knows what the outbox is to be.
     keyed.configure("nonsense = 1\n")
     assert remedy not in keyed("status", code=6).stdout
+
+
+def test_A13_what_a_configuration_vouches_for_is_not_judged_without_one(bare):
+    bare.configure('[outbox]\ntable = "said"\nids = "never-reused"\n')
+    connect(bare.database, mode="rwc", wait=5).execute(
+        "CREATE TABLE said (id INTEGER PRIMARY KEY, event_type TEXT, aggregate_type TEXT,"
+        " aggregate_id TEXT, tenant TEXT, payload TEXT, occurred_at TEXT, event_id TEXT)"
+    ).connection.close()
+    bare("init")
+    for options in ((), ("--nagios",)):
+        told = CliRunner().invoke(cli, ["--database", str(bare.database), "status", *options])
+        assert "the daemon does not run" in told.stdout
+        assert "would be refused" not in told.stdout
+    bare.configure('[outbox]\ntable = "said"\n')
+    assert "would be refused" in bare("status", code=6).stdout

@@ -10,6 +10,8 @@ from webhookd.daemon.tailer import LONGEST_REST, OUTBOX_RETRY, POLL
 from webhookd.logs.actions import Action
 from webhookd.store import captures, enabling
 from webhookd.store.instructions import Kind
+from webhookd.store.status import facts
+from webhookd.store.transaction import open_session
 
 BREAK = "ALTER TABLE outbox RENAME TO elsewhere"
 MEND = "ALTER TABLE elsewhere RENAME TO outbox"
@@ -169,3 +171,36 @@ async def test_a_table_on_which_no_daemon_would_start_is_told(world, autojump_cl
         await trio.sleep(upkeep.EVERY + 1)
         assert daemon.problems == []
     assert warnings() == {Action.OUTBOX_UNFIT: 1}
+
+
+async def test_A23_what_has_stopped_ingest_is_told_once(world, autojump_clock, warnings):
+    """A view in the outbox's place keeps the next start from succeeding, too."""
+    async with world.running() as daemon:
+        await trio.sleep(upkeep.EVERY + 2)
+        world.host.execute("ALTER TABLE outbox RENAME TO old")
+        await trio.sleep(2 * upkeep.EVERY)
+        world.host.execute("CREATE VIEW outbox AS SELECT id, event_type FROM old")
+        await trio.sleep(3 * upkeep.EVERY)
+        (said,) = daemon.problems
+        assert said.startswith("ingest has stopped: schema: ")
+        assert Action.OUTBOX_UNFIT not in warnings()
+        with open_session(world.path, write=False) as command, command.read() as connection:
+            seen = facts(
+                connection,
+                command.file,
+                command.path,
+                now=world.clock.now(),
+                ids_never_reused=False,
+            )
+        assert "missing" in seen.outbox_fault
+        assert seen.outbox_faults == ()
+        world.host.execute("DROP VIEW outbox")
+        world.host.execute("CREATE VIEW outbox AS SELECT * FROM old")
+        await trio.sleep(OUTBOX_RETRY + upkeep.EVERY + 1)
+        (said,) = daemon.problems
+        assert "outbox is a view" in said, "rows are taken in, until a restart"
+        world.host.execute("DROP VIEW outbox")
+        world.host.execute("ALTER TABLE old RENAME TO outbox")
+        await trio.sleep(OUTBOX_RETRY + upkeep.EVERY + 1)
+        assert daemon.problems == []
+    assert warnings()[Action.OUTBOX_UNFIT] == 1

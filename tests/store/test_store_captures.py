@@ -1,6 +1,7 @@
 """Captures: what a host does to its table is what the outbox says, whatever SQLite it has."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -279,7 +280,12 @@ def test_what_is_gone_is_found_and_removal_leaves_nothing(box: Box) -> None:
 def test_without_the_outbox_the_hosts_change_fails_so_check_says_so(box: Box) -> None:
     capture(box)
     box.host.execute("DROP TABLE outbox")
-    assert "the outbox outbox is gone, and every change that it watches fails" in findings(box)[0]
+    gone = "the outbox table 'outbox' is gone, and every change that it watches fails"
+    (found,) = findings(box)
+    assert f"{gone}; `webhookd init` makes it again, or `webhookd capture remove" in found
+    theirs = replace(box.store._known, outbox_ours=0)
+    (said,) = captures.findings(box.host, theirs)
+    assert f"{gone}; put it back, or " in said.text
     with pytest.raises(driver.sqlite3.OperationalError, match="no such table"):
         box.host.execute("INSERT INTO supplier (code) VALUES ('S1')")
     box.host.execute("DELETE FROM webhookd_captures")

@@ -191,7 +191,9 @@ def test_A22_A23_what_is_gone_stops_ingest_until_it_is_back(mapped: Mapped, sql:
     _, _, old = sql.partition("COLUMN ")
     column = old.partition(" ")[0]
     expected = f"column outboxevent.{column}" if column else "table outboxevent"
-    assert what in ("", f"schema: {expected} missing")
+    remedy = "; put it right in the table, or in [outbox.columns] and start webhookd again"
+    wanted = f"schema: {expected} missing{remedy if column else ''}"
+    assert what in ("", wanted)
     mapped.store.begin()
     with pytest.raises(OutboxUnreadable, match=f"schema: {expected} missing"):
         mapped.store.ingest(0)
@@ -200,7 +202,7 @@ def test_A22_A23_what_is_gone_stops_ingest_until_it_is_back(mapped: Mapped, sql:
         said = facts_of.facts(
             connection, command.file, mapped.path, columns=mapped.columns, now=mapped.now
         ).outbox_fault
-    assert said == f"schema: {expected} missing"
+    assert said == wanted
     if column:
         new = sql.rpartition(" ")[2]
         back = f"ALTER TABLE outboxevent RENAME COLUMN {new} TO {column}"

@@ -7,7 +7,7 @@ import pytest
 
 from tests.store.conftest import Box
 from webhookd.errors import DatabaseError, OutboxUnreadable
-from webhookd.store import driver, preflight, schema
+from webhookd.store import acceptance, driver, lockfile, preflight, ranges, schema
 from webhookd.store.create import prepare
 from webhookd.store.outbox import Outbox
 
@@ -99,3 +99,83 @@ def test_A23_an_outbox_that_is_dropped_while_its_lag_is_counted(
     monkeypatch.setattr(Outbox, "end", then_drops)
     with pytest.raises(OutboxUnreadable, match="schema: table outbox missing"):
         box.store._outbox.lag(box.store._reader, 0, 10)
+
+
+def made_again(box: Box) -> None:
+    box.host.execute("DROP TABLE outbox")
+    done = prepare(
+        box.path, table="outbox", start=None, ids_never_reused=False, may_create=False, now=0
+    )
+    assert done.outbox_made
+
+
+def last_id(box: Box) -> int:
+    found: int = box.one("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
+    return found
+
+
+def mark(box: Box, **changes: object) -> None:
+    lock = lockfile.LockFile.acquire(box.path)
+    lock.write(**{**box.store.mark(), **changes})
+    lock.release()
+
+
+def test_B9_A23_an_outbox_made_again_after_a_restore_gives_no_id_out_again(
+    box: Box, tmp_path: Path
+) -> None:
+    """SQLite forgets with the table what the acceptance raised its ids to."""
+    box.put(aggregate_id="S-1")
+    box.ingest()
+    copy = tmp_path / "backup.db"
+    box.host.execute("VACUUM INTO ?", (str(copy),))
+    for _ in range(2):
+        box.put(aggregate_id="S-2")
+        box.ingest()
+    lost = box.rows("SELECT event_id FROM webhookd_events WHERE outbox_id > 1")
+    mark(box)
+    box.close()
+    for suffix in ("-wal", "-shm"):
+        box.path.with_name(box.path.name + suffix).unlink(missing_ok=True)
+    copy.replace(box.path)
+    done = acceptance.accept_restore(box.path)
+    assert done is not None
+    again = Box(box.path, known_mark=lockfile.read(box.path))
+    made_again(again)
+    assert again.put(aggregate_id="S-2") > done.above
+    again.ingest()
+    (made,) = again.rows("SELECT event_id FROM webhookd_events WHERE outbox_id > 1")
+    assert made not in lost
+    before = last_id(again)
+    made_again(again)
+    assert last_id(again) > before, "again and again"
+    again.close()
+
+
+def test_B9_A23_a_restore_that_was_accepted_without_its_outbox(box: Box) -> None:
+    box.host.execute("DROP TABLE outbox")
+    mark(box, outbox_id=9)
+    assert acceptance.accept_restore(box.path) is not None
+    prepare(box.path, table="outbox", start=None, ids_never_reused=False, may_create=False, now=0)
+    assert last_id(box) == 9 + lockfile.UNSURE
+
+
+def test_A23_an_outbox_made_again_goes_on_where_it_was(box: Box) -> None:
+    box.put()
+    box.ingest()
+    made_again(box)
+    assert last_id(box) == 1, "there was no restore"
+    mark(box, uuid="another", outbox_id=9)
+    made_again(box)
+    assert last_id(box) == 1, "of another file the mark says nothing"
+    mark(box, outbox_id=9)
+    made_again(box)
+    assert last_id(box) == 9, "a restore that is not accepted yet"
+
+
+def test_A11_A23_an_outbox_made_again_is_raised_to_no_end(box: Box) -> None:
+    box.host.execute("INSERT INTO outbox (id, event_type) VALUES (?, 'a.b')", (ranges.HIGHEST,))
+    box.ingest()
+    mark(box)
+    assert acceptance.accept_restore(box.path, sure=True) is not None
+    made_again(box)
+    assert last_id(box) == ranges.HIGHEST

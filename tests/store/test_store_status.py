@@ -6,12 +6,14 @@ import pytest
 
 from tests.store.conftest import NOW, Box
 from tests.store.test_store_bulk import steps_of
+from webhookd.core.columns import OWN
 from webhookd.core.delivery import Happening
 from webhookd.core.model import SubscriptionState
 from webhookd.core.outcomes import Signs
 from webhookd.core.status import FileFacts
 from webhookd.core.times import to_text
-from webhookd.store import status, subscriptions
+from webhookd.errors import DatabaseError
+from webhookd.store import sources, status, subscriptions
 from webhookd.store.sizes import file_bytes, wal_bytes
 from webhookd.store.transaction import Session
 
@@ -179,3 +181,16 @@ def test_a_size_without_a_wal(box: Box, tmp_path: Path) -> None:
     assert found.wal_bytes == wal_bytes(box.path) > 0
     assert found.size == box.path.stat().st_size + found.wal_bytes
     assert found.free_bytes == 0
+
+
+def test_B11_a_damaged_file_is_not_told_as_an_unfit_outbox(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object, **__: object) -> None:
+        raise DatabaseError("erp.db: damaged (database disk image is malformed)")
+
+    monkeypatch.setattr(sources, "check_ready", damaged)
+    with Session(box.path, write=False) as session, session.read() as connection:
+        row = session.file
+        with pytest.raises(DatabaseError, match="damaged"):
+            sources.unfit(connection, box.path, row, OWN, ids_never_reused=False)

@@ -109,7 +109,9 @@ class Daemon:
         store.on_doubt = self._supervisor.look_at_all
         self.tailer = Tailer(store, self._supervisor, clock, hints)
         self.read = self.tailer.read
-        self._upkeep = Upkeep(store, self._supervisor, clock, self._steadiness)
+        self._upkeep = Upkeep(
+            store, self._supervisor, clock, self._steadiness, lambda: bool(self.tailer.problems)
+        )
         self._janitor = Janitor(
             store, clock, self._steadiness, kept=settings.retention, is_busy=self._is_busy
         )

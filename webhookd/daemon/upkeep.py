@@ -50,12 +50,19 @@ class Upkeep:
     """Looks after what is owed while nothing happens."""
 
     def __init__(
-        self, store: AsyncStore, supervisor: Supervisor, clock: Clock, steadiness: Steadiness
+        self,
+        store: AsyncStore,
+        supervisor: Supervisor,
+        clock: Clock,
+        steadiness: Steadiness,
+        has_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`has_stopped`: whether ingest has, and says why; that is not to be told twice."""
         self._store = store
         self._supervisor = supervisor
         self._clock = clock
         self._steadiness = steadiness
+        self._has_stopped = has_stopped
         self._announced = -ANNOUNCE_EVERY
         self._captures: tuple[str, ...] = ()
         """What is wrong with captures, one line each."""
@@ -74,7 +81,7 @@ class Upkeep:
     @property
     def problems(self) -> tuple[str, ...]:
         """What the host's migrations have broken, one line each."""
-        return *self._outbox, *self._captures
+        return *(() if self._has_stopped() else self._outbox), *self._captures
 
     async def run(self) -> None:
         """Look every few seconds, until cancelled; soon at first, for much may lie behind.
@@ -118,8 +125,9 @@ class Upkeep:
     def _look_at_schema(self) -> None:
         """Say what the host's migrations have broken: a change that is not said is not seen."""
         store = self._store.store
-        before, self._outbox = self._outbox, store.outbox_faults()
-        _tell(before, self._outbox, Action.OUTBOX_UNFIT, Action.OUTBOX_FIT)
+        if not self._has_stopped():
+            before, self._outbox = self._outbox, store.outbox_faults()
+            _tell(before, self._outbox, Action.OUTBOX_UNFIT, Action.OUTBOX_FIT)
         before, self._captures = self._captures, store.capture_faults()
         _tell(before, self._captures, Action.CAPTURE_BROKEN, Action.CAPTURE_WHOLE)
 

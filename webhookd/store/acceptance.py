@@ -21,6 +21,7 @@ from webhookd.errors import DatabaseError, Refused
 from webhookd.store import deliveries, instructions, lockfile, preflight, ranges, sources
 from webhookd.store import file as files
 from webhookd.store.driver import Connection
+from webhookd.store.host_table import inspect, quoted
 from webhookd.store.ingest import judge, take
 from webhookd.store.outbox import raise_ids, raising
 from webhookd.store.recipients import Terms
@@ -33,10 +34,6 @@ starve without them."""
 
 GAPS_AT_ONCE: Final = 1_000
 """Gaps between ingested ranges that one transaction looks into."""
-
-UNSURE: Final = 1_000_000
-"""Ids that are passed over above the highest known: the mark is not synced, and after a loss of
-power it tells of a state of half a minute before."""
 
 OWED: Final = "SELECT coalesce(sum(pending), 0) FROM webhookd_counters"
 
@@ -65,6 +62,15 @@ class Ids(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Doubtful:
+    """Rows that wait, with ids that rows of before the restore had, too."""
+
+    rows: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class Restored:
     """How it goes on from a restored backup."""
 
@@ -81,6 +87,8 @@ class Restored:
     """The outbox."""
     raising: str
     """The statement that raises its ids, where that is left to a person; '' where there is none."""
+    doubtful: Doubtful | None
+    """In webhookd's own outbox; None for no such rows, or where nobody knows how far ids went."""
 
 
 def accept_move(database: Path) -> bool:
@@ -123,12 +131,13 @@ def accept_restore(database: Path, *, sure: bool = False) -> Restored | None:
             before, connection = transaction.file, transaction.connection
             transaction.file = files.accept_restore(connection, before, mark)
             ids, reached, above = _raise_ids(connection, before, mark)
-            needed = reached + UNSURE if reached else "N"
+            needed = reached + lockfile.UNSURE if reached else "N"
             by_hand = raising(connection, before.outbox_table, needed)
             owed = connection.execute(OWED).fetchone()[0]
+            doubtful = _doubtful(connection, before, reached) if above else None
         lock.write(pid=None, **files.as_mark(session.file))
         table = before.outbox_table
-        return Restored(session.file.epoch, owed, ids, reached, above, table, by_hand)
+        return Restored(session.file.epoch, owed, ids, reached, above, table, by_hand, doubtful)
 
 
 def accept_clone(
@@ -189,7 +198,7 @@ def _raise_ids(
     connection: Connection, file: files.FileRow, mark: Mapping[str, object]
 ) -> tuple[Ids, int, int]:
     """Keep new rows from ids that were taken in before; also the highest of those, and `above`."""
-    highest = lockfile.highest_id(mark) if mark.get("uuid") == file.uuid else lockfile.BELOW_ALL
+    highest = lockfile.highest_id(mark, of=file.uuid)
     known, reached = highest != lockfile.BELOW_ALL, max(highest, 0)
     if not file.outbox_ours:
         if sources.read(connection).kind == "ledger":
@@ -197,9 +206,22 @@ def _raise_ids(
         return Ids.HOSTS, reached, 0
     if not known:
         return Ids.UNKNOWN, 0, 0
-    above = reached + UNSURE
+    above = reached + lockfile.UNSURE
     raised = raise_ids(connection, file.outbox_table, file.cursor, above)
     return Ids.ABOVE, reached, above if raised else 0
+
+
+def _doubtful(connection: Connection, file: files.FileRow, reached: int) -> Doubtful | None:
+    """The rows of webhookd's own outbox above the cursor, up to the highest id known."""
+    facts = inspect(connection, file.outbox_table)
+    if facts is None or not facts.has(sources.OWN_KEY):
+        return None
+    found = connection.execute(
+        f"SELECT count(*), min(id), max(id) FROM {quoted(file.outbox_table)}"
+        " WHERE id > ? AND id <= ?",
+        (file.cursor, reached),
+    ).fetchone()
+    return Doubtful(*found) if found[0] else None
 
 
 def _take_in(session: Session, terms: Terms, now: Millis) -> int:

@@ -263,7 +263,10 @@ def findings(connection: Connection, file: FileRow) -> Iterator[Finding]:
         found = standing(connection, file, stored)
         place = f"capture {stored.capture.table}"
         if found.fault:
-            remedy = "`webhookd capture repair` mends it" if found.repairable else _remedy(stored)
+            if found.repairable:
+                remedy = "`webhookd capture repair` mends it"
+            else:
+                remedy = _remedy(connection, file, stored)
             yield Finding(Level.FAULT, place, f"{found.fault}; {remedy}")
         else:
             yield Finding(Level.OK, place, f"{len(found.triggers)} triggers are in place")
@@ -380,7 +383,8 @@ def _unfit(connection: Connection, file: FileRow, stored: Stored) -> str:
     """What is gone that a capture needs; `''` for nothing."""
     capture = stored.capture
     if host_table.inspect(connection, file.outbox_table) is None:
-        return f"the outbox {file.outbox_table} is gone, and every change that it watches fails"
+        gone = f"the outbox table '{file.outbox_table}' is gone"
+        return f"{gone}, and every change that it watches fails"
     if host_table.inspect(connection, capture.table) is None:
         return "the table is gone"
     have = host_table.all_columns(connection, capture.table)
@@ -398,8 +402,11 @@ def _renamed(connection: Connection, capture: Capture, there: list[tuple[str, st
     return tables.pop()
 
 
-def _remedy(stored: Stored) -> str:
+def _remedy(connection: Connection, file: FileRow, stored: Stored) -> str:
     table = stored.capture.table
+    if host_table.inspect(connection, file.outbox_table) is None:
+        again = "`webhookd init` makes it again" if file.outbox_ours else "put it back"
+        return f"{again}, or `webhookd capture remove {table}` lets the host's changes pass"
     return f"`webhookd capture remove {table}`, then `capture add` with what there is now"
 
 

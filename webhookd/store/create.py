@@ -1,5 +1,6 @@
 """What `init` does: the schema, the outbox, and where ingest begins. Safe to repeat."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -167,7 +168,7 @@ def _prepare(
         again = bool(known.outbox_ours and absent)
         if again:
             connection.execute(schema.OUTBOX.format(table=host_table.quoted(table)))
-            _go_on_after(connection, table, known.cursor)
+            _go_on_after(connection, table, _given_out(known, lockfile.read(path)))
         host_table.check_table(connection, table, path, columns, ids_never_reused=ids_never_reused)
         renamed = sources.renew(connection, path, known, columns)
         ours = bool(known.outbox_ours)
@@ -183,6 +184,16 @@ def _prepare(
     if ours and after is not None:
         _go_on_after(connection, table, after)
     return Prepared(path, False, applied, table, ours, after, ours)
+
+
+def _given_out(file: files.FileRow, mark: Mapping[str, object]) -> int:
+    """An id above which none was ever seen, or promised by a restore that was accepted.
+
+    What it was raised to went with the table; but it was by `UNSURE` above what the mark, which no
+    restore lowers, said at that time. Only a file of a further epoch can have been restored.
+    """
+    known = max(file.cursor, lockfile.highest_id(mark, of=file.uuid))
+    return known if file.epoch == 1 or known > lockfile.MOST else max(known, 0) + lockfile.UNSURE
 
 
 def _go_on_after(connection: Connection, table: str, number: int) -> None:

@@ -16,6 +16,11 @@ from webhookd.store.schema import SCHEMA_VERSION
 BEFORE_FIRST: Final = -(2**63)
 """The cursor before any outbox row: lower than every id that SQLite can give."""
 
+ACCEPT: Final = (
+    "stop the ERP and run `webhookd check --accept-restore`; start the ERP only after that"
+)
+"""A row that it writes before can get the id of one that is lost, and is taken for that."""
+
 MACHINE_ID_FILES: Final = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
 
@@ -181,14 +186,14 @@ def check_mark(row: FileRow, path: Path, mark: dict[str, object] | None) -> None
     if mark["uuid"] != row.uuid:
         raise DatabaseError(
             f"{path}: another database than the one that ran here before (the lock file beside "
-            "it says so); if that is meant run `webhookd check --accept-restore`"
+            f"it says so); if that is meant {ACCEPT}"
         )
     for name, have in (("epoch", row.epoch), ("sequence", row.sequence), ("outbox_id", row.cursor)):
         seen = mark.get(name)
         if isinstance(seen, int) and have < seen:
             raise DatabaseError(
                 f"{path}: a restored backup: its {name} is {have}, but {seen} was reached before; "
-                "run `webhookd check --accept-restore` to go on from here"
+                f"to go on from here {ACCEPT}"
             )
 
 

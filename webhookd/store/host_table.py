@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from webhookd.core.columns import OWN, Columns
-from webhookd.errors import DatabaseError
+from webhookd.errors import OutboxUnfit
 from webhookd.store.driver import Connection
 
 ROW_NUMBERS: Final = ("rowid", "_rowid_", "oid")
@@ -174,7 +174,7 @@ def check_table(
     """Refuse a table that cannot serve as an outbox; `ours`: `init` made it.
 
     Raises:
-        DatabaseError: missing, no table, lacking a column, or with keys that can come back.
+        OutboxUnfit: missing, no table, lacking a column, or with keys that can come back.
     """
     check_kind(connection, table, path)
     facts = inspect(connection, table)
@@ -184,7 +184,7 @@ def check_table(
             if ours
             else "name the host's table with `table` in [outbox], or let the host make it"
         )
-        raise DatabaseError(f"{path}: there is no table {table}; {more}")
+        raise OutboxUnfit(f"{path}: there is no table {table}; {more}")
     for name, setting in columns.needed.items():
         if facts.has(name):
             continue
@@ -195,15 +195,15 @@ def check_table(
         else:
             remedy = f'add it, or say in [outbox.columns] what stands for it: {setting} = "NAME", '
             remedy += f'or {setting} = "" where there is none'
-        raise DatabaseError(f"{path}: table {table} has no column {name}; {remedy}")
+        raise OutboxUnfit(f"{path}: table {table} has no column {name}; {remedy}")
     check_key(connection, table, path, columns, ids_never_reused=ids_never_reused)
 
 
 def check_kind(connection: Connection, table: str, path: Path) -> None:
-    """Refuse what has the name of the outbox, and is no table. Raises DatabaseError."""
+    """Refuse what has the name of the outbox, and is no table. Raises OutboxUnfit."""
     kind = kind_of(connection, table)
     if kind not in ("", "table"):
-        raise DatabaseError(
+        raise OutboxUnfit(
             f"{path}: {table} is a {kind}, whose rows have no keys of their own; name the table "
             "itself with `table` in [outbox]"
         )
@@ -220,7 +220,7 @@ def check_key(
     """Refuse a table whose keys can come back. One that is gone, or lacks a column, passes.
 
     Raises:
-        DatabaseError: its key tells no rows apart, gives no order, or cannot be relied on.
+        OutboxUnfit: its key tells no rows apart, gives no order, or cannot be relied on.
     """
     facts = inspect(connection, table)
     if facts is None or not all(facts.has(name) for name in columns.needed):
@@ -234,7 +234,7 @@ def check_key(
     else:
         what = f"{table}.{key} is no INTEGER PRIMARY KEY AUTOINCREMENT, so an id can come back"
     if not ids_never_reused:
-        raise DatabaseError(
+        raise OutboxUnfit(
             f"{path}: {what} after a delete; if the host never reuses one say "
             'ids = "never-reused" in [outbox]'
         )
@@ -242,23 +242,23 @@ def check_key(
 
 def _check_ledger_key(facts: TableFacts, table: str, path: Path, columns: Columns) -> None:
     if not columns.mapped:
-        raise DatabaseError(
+        raise OutboxUnfit(
             f"{path}: {table}.id is no INTEGER PRIMARY KEY, so it gives rows no order; name "
             "another table with `table` in [outbox], or its key with `id` in [outbox.columns]"
         )
     if not facts.is_unique(columns.id):
-        raise DatabaseError(
+        raise OutboxUnfit(
             f"{path}: {table}.{columns.id} is neither PRIMARY KEY nor UNIQUE, so it tells no rows "
             "apart; name the column that is the key with `id` in [outbox.columns]"
         )
     if not facts.row_number and facts.key != (_folded(columns.id),):
-        raise DatabaseError(
+        raise OutboxUnfit(
             f"{path}: {table} is a table WITHOUT ROWID, and {columns.id} is not its PRIMARY KEY; "
             "name that with `id` in [outbox.columns]"
         )
     order = columns.order_column
     if order and not facts.is_indexed(order):
-        raise DatabaseError(
+        raise OutboxUnfit(
             f"{path}: {table}.{order} has no index, so new rows could only be found by reading "
             f"the whole table; let the host create one: CREATE INDEX NAME ON {quoted(table)} "
             f"({quoted(order)})"

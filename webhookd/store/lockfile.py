@@ -46,6 +46,10 @@ MOST: Final = ranges.HIGHEST - (1 << 40)
 """The highest outbox id that counts as reached. One above it is a slip: with ids raised to there no
 row could be inserted any more."""
 
+UNSURE: Final = 1_000_000
+"""Ids that are passed over above the highest known: the mark is not synced, and after a loss of
+power it tells of a state of half a minute before."""
+
 BELOW_ALL: Final = -(2**63) - 1
 """Lower than any number that a mark can have."""
 
@@ -161,8 +165,13 @@ def _dumped(fields: Mapping[str, object]) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def highest_id(mark: Mapping[str, object]) -> int:
-    """The highest outbox id, up to `MOST`, of a mark; `BELOW_ALL` where it tells of none."""
+def highest_id(mark: Mapping[str, object], *, of: str | None = None) -> int:
+    """The highest outbox id, up to `MOST`, of a mark; `BELOW_ALL` where it tells of none.
+
+    `of`: the uuid of a file; a mark of another one tells of none.
+    """
+    if of is not None and mark.get("uuid") != of:
+        return BELOW_ALL
     ids = (mark.get(HIGHEST_ID), mark.get("outbox_id"))
     return max((one for one in ids if isinstance(one, int) and one <= MOST), default=BELOW_ALL)
 

@@ -289,11 +289,17 @@ class _Explained:
                 name = text.removeprefix(gone).removeprefix("t.").removeprefix("main.")
                 if name.startswith(("webhookd_", "l.")):  # not the host's doing: see `translated`
                     break
-                again = self._outbox.ours and what == "table "
-                remedy = "; `webhookd init` makes it again" if again else ""
+                remedy = self._remedy(table=what == "table ")
                 raise OutboxUnreadable(f"schema: {what}{name} missing{remedy}") from error
         with translated(self._outbox.path):
             raise error
+
+    def _remedy(self, *, table: bool) -> str:
+        if table:
+            return "; `webhookd init` makes it again" if self._outbox.ours else ""
+        if self._outbox.ours:
+            return ""
+        return "; put it right in the table, or in [outbox.columns] and start webhookd again"
 
 
 def _has_sequence(connection: Connection) -> bool:

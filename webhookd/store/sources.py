@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from webhookd.core.columns import OWN, Columns
-from webhookd.errors import DatabaseError
+from webhookd.errors import OutboxUnfit
 from webhookd.store import host_table
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
@@ -63,7 +63,7 @@ def check(connection: Connection, path: Path, file: FileRow, columns: Columns) -
     A table that is not as it was agreed passes: that stops ingest, and nothing else.
 
     Raises:
-        DatabaseError: the configuration is at odds with what `init` has fixed.
+        OutboxUnfit: the configuration is at odds with what `init` has fixed.
     """
     _check_own(path, file, columns)
     facts = inspect(connection, file.outbox_table)
@@ -74,11 +74,11 @@ def check(connection: Connection, path: Path, file: FileRow, columns: Columns) -
     if kind == source.kind and same(key, source.key_column):
         return
     if kind == source.kind and not facts.has(source.key_column):
-        raise DatabaseError(
+        raise OutboxUnfit(
             f"{path}: was prepared with the key {file.outbox_table}.{source.key_column}, which is "
             f"gone; if it is {key} now run `webhookd init`"
         )
-    raise DatabaseError(
+    raise OutboxUnfit(
         f"{path}: was prepared with the key {file.outbox_table}.{source.key_column}, and by "
         f"{key} other rows would count as done with; set `id` in [outbox.columns] and "
         "`order_column` in [outbox] back"
@@ -91,7 +91,7 @@ def renew(connection: Connection, path: Path, file: FileRow, columns: Columns) -
     Returns the new name; '' where nothing was to be changed.
 
     Raises:
-        DatabaseError: as `check`, for all else.
+        OutboxUnfit: as `check`, for all else.
     """
     _check_own(path, file, columns)
     facts = inspect(connection, file.outbox_table)
@@ -107,7 +107,7 @@ def renew(connection: Connection, path: Path, file: FileRow, columns: Columns) -
 
 def _check_own(path: Path, file: FileRow, columns: Columns) -> None:
     if file.outbox_ours and columns != OWN:
-        raise DatabaseError(
+        raise OutboxUnfit(
             f"{path}: {file.outbox_table} is the table that `webhookd init` made, and its columns "
             "have the names that it gave them; take [outbox.columns] and `order_column` out"
         )
@@ -123,7 +123,7 @@ def unfit(
     try:
         with snapshot(connection):
             check_ready(connection, path, file, columns, ids_never_reused=ids_never_reused)
-    except DatabaseError as error:
+    except OutboxUnfit as error:
         return (f"the next start of `webhookd run` would be refused: {error}",)
     return ()
 
@@ -134,7 +134,7 @@ def check_ready(
     """What must hold before rows are taken in: see `check`, and `host_table.check_key`.
 
     Raises:
-        DatabaseError: it does not.
+        OutboxUnfit: it does not.
     """
     check(connection, path, file, columns)
     host_table.check_kind(connection, file.outbox_table, path)

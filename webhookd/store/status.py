@@ -70,8 +70,8 @@ def facts(
         known: by which policies.
         columns: where in the outbox its columns are.
         now: the end of the last hour.
-        ids_never_reused: the host vouches for its keys; None where the configuration is not known,
-            and so neither is whether `run` would start on the outbox.
+        ids_never_reused: the host vouches for its keys; None where no configuration was read, or
+            one with a fault, so that nobody knows whether `run` would start on the outbox.
     """
     lag, fault = _lag(connection, file, path, columns)
     totals = connection.execute(_TOTALS).fetchone()
@@ -91,7 +91,7 @@ def facts(
         refusals=tuple(_refusals(file, path)),
         captures=capture_watch.faults(connection, file),
         outbox_faults=()
-        if ids_never_reused is None
+        if fault or ids_never_reused is None
         else sources.unfit(connection, path, file, columns, ids_never_reused=ids_never_reused),
     )
 

@@ -60,7 +60,7 @@ def check(
     """Check configuration, file, outbox and subscriptions; one line a finding.
 
     Exits with 1 when there is a fault. The --accept options first do what they say, which no
-    daemon may run for, and then check.
+    daemon may run for, and then check. A restore that the lock file does not show is a fault.
 
     With --online each subscription's receiver is connected to. With consent (asked for, or --yes)
     those that are enabled get one signed event of the type webhookd.test, which nothing is recorded
@@ -70,6 +70,11 @@ def check(
         raise click.UsageError("--accept-clone stands alone: a copy is neither moved nor restored")
     if yes and not (asks or accept_restore):
         raise UsageError("--yes: goes with --online or --accept-restore")
+    if yes and asks and accept_restore:
+        raise UsageError(
+            "--yes: is asked for by --accept-restore and by --online, and means another thing to "
+            "each; give `--accept-restore --yes` first, then `--online --yes`"
+        )
     settings = app.settings
     read = "defaults (no file named)" if app.config is None else f"{app.config} was read"
     found = [Finding(Level.OK, "config", f"{read}; the database is {settings.database}")]
@@ -78,7 +83,7 @@ def check(
     if accept_move:
         found.append(_move(app))
     if accept_restore:
-        found += _restore(app, sure=yes and not asks)
+        found += _restore(app, sure=yes)
     found += inspect(
         settings.database,
         table=settings.outbox.table,
@@ -172,11 +177,11 @@ def _restore(app: App, *, sure: bool) -> Iterator[Finding]:
     done = acceptance.accept_restore(app.settings.database, sure=sure)
     if done is None:
         yield Finding(
-            Level.WARNING,
+            Level.FAULT,
             "restore",
-            "nothing was done: by the lock file beside it the file was not restored; if it was, "
-            "and the lock file with it, or after a power cut: `webhookd check --accept-restore "
-            "--yes`",
+            "nothing was done: by the lock file beside it the file was not restored, or that was "
+            "accepted already; if it was restored since, and the lock file with it, or after a "
+            "power cut: `webhookd check --accept-restore --yes`",
         )
         return
     said = (
@@ -189,7 +194,9 @@ def _restore(app: App, *, sure: bool) -> Iterator[Finding]:
         case acceptance.Ids.ABOVE:
             if done.above:
                 said += f"; new rows of {done.table} get ids above {done.above}"
-            yield Finding(Level.OK, "restore", said)
+            yield Finding(Level.OK, "restore", f"{said}; start the ERP only now")
+            if done.doubtful is not None:
+                yield Finding(Level.WARNING, "restore", _in_doubt(done.doubtful, done.table, same))
         case acceptance.Ids.KEYS:
             yield Finding(Level.OK, "restore", said)
         case acceptance.Ids.HOSTS:
@@ -199,7 +206,8 @@ def _restore(app: App, *, sure: bool) -> Iterator[Finding]:
                 Level.WARNING,
                 "restore",
                 f"new rows of {done.table} can get ids{up_to} that were used before, {same}; the "
-                f"table is the host's own, so let the host raise its ids{how}",
+                "table is the host's own, so let the host raise its ids before the ERP is started"
+                f"{how}",
             )
         case acceptance.Ids.UNKNOWN:
             yield Finding(Level.OK, "restore", said)
@@ -207,11 +215,22 @@ def _restore(app: App, *, sure: bool) -> Iterator[Finding]:
                 Level.WARNING,
                 "restore",
                 "the lock file beside it does not say how far the ids of this file went, so new "
-                f"rows of {done.table} can get ids that were used before, {same}; raise them above "
-                f"all that there were{how}",
+                f"rows of {done.table} can get ids that were used before, {same}; before the ERP "
+                f"is started raise them above all that there were{how}",
             )
         case _:
             assert_never(done.ids)
+
+
+def _in_doubt(found: acceptance.Doubtful, table: str, same: str) -> str:
+    rows, ids = counted(found.rows, "row"), f"id {found.first}"
+    if found.last > found.first:
+        ids = f"ids from {found.first} to {found.last}"
+    return (
+        f"{rows} of {table} not taken in yet, {ids}: lost ones that are sent again, or written "
+        f"since the restore with ids that were used before, {same}; look at them before `webhookd "
+        "run`, and delete what is new and insert it again, for new ids"
+    )
 
 
 def _move(app: App) -> Finding:

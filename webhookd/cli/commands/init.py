@@ -77,8 +77,8 @@ def _mended(done: Prepared) -> str:
     """What was put right in a file that was prepared already; '' for nothing."""
     if done.outbox_made:
         return (
-            f"its outbox {done.outbox_table} was gone and was made again, empty: rows that had not "
-            "been taken in are lost"
+            f"its outbox table '{done.outbox_table}' was gone and was made again, empty: rows that "
+            "had not been taken in are lost"
         )
     return f"the host's key is {done.key_renamed} now" if done.key_renamed else ""
 

@@ -88,6 +88,7 @@ Look = Callable[[], tuple[Status, Thresholds]]
 
 def _look(app: App, max_failed: int | None) -> tuple[Status, Thresholds]:
     settings, now = app.readable, app.now()
+    known = app.config is not None and not app.fault
     with app.session(write=False, tell=False) as session, session.read() as connection:
         file = facts(
             connection,
@@ -96,7 +97,7 @@ def _look(app: App, max_failed: int | None) -> tuple[Status, Thresholds]:
             settings.profiles,
             session.columns,
             now=now,
-            ids_never_reused=None if app.fault else settings.outbox.ids == "never-reused",
+            ids_never_reused=settings.outbox.ids == "never-reused" if known else None,
         )
         lock, held = lockfile.read(session.path), lockfile.is_held(session.path)
     configured = settings.status
