@@ -243,6 +243,7 @@ def test_retry_opens_again(webhookd):
     done = webhookd.json("deliveries", "retry", str(first), str(second))
     assert [set(one) for one in done] == [
         {"delivery_id", "state", "reason", "attempts", "due_at", "waits_for", "delivered_at"}
+        | {"was_pending", "schedule"}
     ] * 2
     assert [(one["delivery_id"], one["state"], one["attempts"]) for one in done] == [
         (first, "pending", 1),
