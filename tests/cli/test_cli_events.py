@@ -255,6 +255,20 @@ def test_retry_opens_again(webhookd):
     )
 
 
+def test_retry_opens_the_oldest_first_whatever_the_order(webhookd):
+    webhookd.add()
+    for _ in range(3):
+        webhookd.emit("thing.made", "--aggregate-id", "7")
+    webhookd.ingest()
+    ids = sorted(one["delivery_id"] for one in webhookd.json("deliveries", "list"))
+    for one in ids:
+        webhookd.give_up(one)
+    done = webhookd.json("deliveries", "retry", *map(str, reversed(ids)), str(ids[0]))
+    assert [one["delivery_id"] for one in done] == ids
+    assert done[0]["due_at"] is not None
+    assert [one["due_at"] for one in done[1:]] == [None, None], "each stands behind the first"
+
+
 def test_retry_goes_on_after_one_that_is_not_there(webhookd):
     first, *_ = owed(webhookd)
     result = webhookd("deliveries", "retry", "99", str(first), code=1)

@@ -246,6 +246,9 @@ def retry(app: App, delivery: tuple[int, ...], delivered: bool, as_json: bool) -
     One that was pending keeps its schedule, and a request that is under way counts in it: where
     that is its last attempt, no other follows. `deliveries cancel` and then `deliveries retry`
     begin a new schedule, also while a request is under way.
+
+    Several are opened in the order of their ids, whatever the order here: of one aggregate the
+    oldest goes first.
     """
 
     def open_again(session: Session, number: int) -> dict[str, Any]:
@@ -266,7 +269,8 @@ def retry(app: App, delivery: tuple[int, ...], delivered: bool, as_json: bool) -
             "schedule": {"attempt": after.tries + 1, "of": most},
         }
 
-    return _each(app, delivery, open_again, as_json=as_json)
+    # Each is due once its own transaction is through: of one aggregate the oldest is to go first.
+    return _each(app, tuple(sorted(delivery)), open_again, as_json=as_json)
 
 
 @deliveries.command()
