@@ -255,6 +255,28 @@ def test_retry_opens_again(webhookd):
     )
 
 
+def test_json_is_an_array_where_it_lists_a_line_a_row_in_feeds_else_one_object(webhookd):
+    first, *_ = owed(webhookd)
+    listing = [
+        *(("events", "list"), ("events", "list", "--rejected"), ("deliveries", "list")),
+        *(("deliveries", "list", "--blocking"), ("subscriptions", "list"), ("capture", "list")),
+        *(("catalog", "list"), ("capture", "repair")),
+        *(("deliveries", "retry", str(first)), ("deliveries", "cancel", str(first))),
+    ]
+    assert [type(webhookd.json(*args)) for args in listing] == [list] * len(listing)
+    single = [
+        *(("check",), ("prune",), ("events", "retry-rejected", "--all")),
+        *(("deliveries", "show", str(first)), ("subscriptions", "show", "partner")),
+        ("replay", "--subscription", "partner", "--since", "1h", "--dry-run"),
+    ]
+    assert [type(webhookd.json(*args)) for args in single] == [dict] * len(single)
+    assert isinstance(webhookd.json("status", code=6), dict)
+    for feed in ("results", "changes", "feed-events"):
+        rows = webhookd(feed, "--json").stdout
+        assert rows == webhookd(feed).stdout
+        assert all(isinstance(json.loads(row), dict) for row in rows.splitlines())
+
+
 def test_retry_opens_the_oldest_first_whatever_the_order(webhookd):
     webhookd.add()
     for _ in range(3):
