@@ -131,6 +131,23 @@ def test_enable_clears_a_holding_back(webhookd: Cli) -> None:
     ]
 
 
+def test_retry_failed_passes_over_what_was_erased(webhookd: Cli) -> None:
+    webhookd.add()
+    webhookd.emit("a.b", "--aggregate-id", "A", "--payload", "{}")
+    ids = owe(webhookd, "B")
+    fail(webhookd, *ids)
+    webhookd("events", "erase", "--aggregate-id", "A")
+    said = webhookd("subscriptions", "enable", "partner", "--retry-failed").stdout
+    assert said.startswith(
+        "partner: 1 failed delivery is opened again, 1 passed over as erased: nothing is left to "
+        "send\n"
+    )
+    assert states(webhookd) == ["failed exhausted", "pending"]
+    fail(webhookd, ids[1])
+    shown = webhookd.json("subscriptions", "enable", "partner", "--retry-failed")
+    assert (shown["reopened"], shown["erased"], shown["owed"]) == (0, 0, 1)
+
+
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
@@ -182,6 +199,7 @@ def test_replay(webhookd: Cli) -> None:
         "reopened": 1,
         "made": 1,
         "stale": 1,
+        "erased": 0,
         "pending": 1,
         "not_failed": 0,
         "not_matching": 1,

@@ -25,6 +25,25 @@ def test_a_capture_from_its_beginning_to_its_end(webhookd: Cli) -> None:
     assert webhookd("capture", "list").stderr == "no table is captured\n"
 
 
+def test_a_row_whose_id_was_empty_goes_off_the_list_once_it_has_one(webhookd: Cli) -> None:
+    webhookd.sql("CREATE TABLE supplier (code TEXT, name TEXT)")
+    webhookd(*ADD)
+    webhookd.sql("INSERT INTO supplier VALUES ('', 'a')")
+    webhookd.ingest()
+    webhookd.sql("UPDATE supplier SET code = 'S1' WHERE code = ''")
+    webhookd.ingest()
+    rejected = webhookd.json("events", "list", "--rejected")
+    assert {row["event_type"] for row in rejected} == {"supplier.created", "supplier.deleted"}
+    for row in rejected:
+        webhookd.sql("DELETE FROM outbox WHERE id = ?", row["outbox_id"])
+    webhookd("events", "retry-rejected", "--all", "--forget-gone")
+    assert webhookd.json("events", "list", "--rejected") == []
+    made = [row for row in webhookd.json("events", "list") if row["outbox_id"] is not None]
+    assert [(row["event_type"], row["aggregate_id"]) for row in made] == [
+        ("supplier.created", "S1")
+    ]
+
+
 def test_slips(webhookd: Cli) -> None:
     assert "no such table" in webhookd.fails(*ADD, code=1)
     assert "is a list of insert" in webhookd.fails(*ADD, "--on", "change", code=2)

@@ -243,6 +243,7 @@ def test_retry_opens_again(webhookd):
     done = webhookd.json("deliveries", "retry", str(first), str(second))
     assert [set(one) for one in done] == [
         {"delivery_id", "state", "reason", "attempts", "due_at", "waits_for", "delivered_at"}
+        | {"was_pending", "schedule"}
     ] * 2
     assert [(one["delivery_id"], one["state"], one["attempts"]) for one in done] == [
         (first, "pending", 1),
@@ -252,6 +253,42 @@ def test_retry_opens_again(webhookd):
     assert said == (
         f"delivery {first} is pending, and waits: the daemon does not run: nothing is sent\n"
     )
+
+
+def test_json_is_an_array_where_it_lists_a_line_a_row_in_feeds_else_one_object(webhookd):
+    first, *_ = owed(webhookd)
+    listing = [
+        *(("events", "list"), ("events", "list", "--rejected"), ("deliveries", "list")),
+        *(("deliveries", "list", "--blocking"), ("subscriptions", "list"), ("capture", "list")),
+        *(("catalog", "list"), ("capture", "repair")),
+        *(("deliveries", "retry", str(first)), ("deliveries", "cancel", str(first))),
+    ]
+    assert [type(webhookd.json(*args)) for args in listing] == [list] * len(listing)
+    single = [
+        *(("check",), ("prune",), ("events", "retry-rejected", "--all")),
+        *(("deliveries", "show", str(first)), ("subscriptions", "show", "partner")),
+        ("replay", "--subscription", "partner", "--since", "1h", "--dry-run"),
+    ]
+    assert [type(webhookd.json(*args)) for args in single] == [dict] * len(single)
+    assert isinstance(webhookd.json("status", code=6), dict)
+    for feed in ("results", "changes", "feed-events"):
+        rows = webhookd(feed, "--json").stdout
+        assert rows == webhookd(feed).stdout
+        assert all(isinstance(json.loads(row), dict) for row in rows.splitlines())
+
+
+def test_retry_opens_the_oldest_first_whatever_the_order(webhookd):
+    webhookd.add()
+    for _ in range(3):
+        webhookd.emit("thing.made", "--aggregate-id", "7")
+    webhookd.ingest()
+    ids = sorted(one["delivery_id"] for one in webhookd.json("deliveries", "list"))
+    for one in ids:
+        webhookd.give_up(one)
+    done = webhookd.json("deliveries", "retry", *map(str, reversed(ids)), str(ids[0]))
+    assert [one["delivery_id"] for one in done] == ids
+    assert done[0]["due_at"] is not None
+    assert [one["due_at"] for one in done[1:]] == [None, None], "each stands behind the first"
 
 
 def test_retry_goes_on_after_one_that_is_not_there(webhookd):

@@ -159,6 +159,17 @@ def test_what_was_erased_is_not_opened_again_only_to_fail(old, options):
     assert old.sql("SELECT state FROM webhookd_deliveries WHERE id = 2") == [("delivered",)]
 
 
+def test_replay_passes_over_what_was_erased(old):
+    old.give_up(4)
+    old("events", "erase", "--before", "2024-01-01")
+    before = old.sql("SELECT sequence, state FROM webhookd_deliveries ORDER BY id")
+    replay = ("replay", "--subscription", "partner", "--since", "2000-01-01", "--include-stale")
+    for options in ("--dry-run",), ():
+        assert ", 2 passed over as erased" in old(*replay, *options).stdout
+        assert old.json(*replay, *options)["erased"] == 2
+    assert old.sql("SELECT sequence, state FROM webhookd_deliveries ORDER BY id") == before
+
+
 def test_the_hint_to_retry_is_not_given_of_what_was_erased(old):
     old("deliveries", "cancel", "4")
     hint = "`webhookd deliveries retry 4` sends it again"

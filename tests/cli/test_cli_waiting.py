@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cli
-from tests.cli.test_cli_bulk import owe
+from tests.cli.test_cli_bulk import fail, owe
 from tests.cli.test_cli_status import daemon
 from webhookd.core.times import to_text
 
@@ -60,7 +60,48 @@ def test_retry_of_what_nothing_keeps_says_when(webhookd: Cli) -> None:
     (first,) = owe(webhookd, "A")
     with daemon(webhookd):
         done = webhookd("deliveries", "retry", str(first))
+        assert done.stderr == ""
+        assert done.stdout == (
+            f"delivery {first} was pending: it is due now; its schedule stays (attempt 1 of 10)\n"
+        )
+        webhookd.give_up(first)
+        done = webhookd("deliveries", "retry", str(first))
     assert done.stdout.startswith(f"delivery {first} is pending, due at 20")
+    assert done.stderr == ""
+
+
+def test_retry_of_a_pending_one_says_that_its_schedule_stays(webhookd: Cli) -> None:
+    """Whether its request is under way the file does not know; that it may be the last it does."""
+    webhookd.add("--retry-delays", "30s")
+    (first,) = owe(webhookd, "A")
+    fail(webhookd, first, retry=True)
+    said = f"delivery {first} was pending: it is due now; its schedule stays (attempt 2 of 2)\n"
+    webhookd.sql("UPDATE webhookd_deliveries SET due_at = '2999-01-01T00:00:00.000Z'")
+    with daemon(webhookd):
+        done = webhookd("deliveries", "retry", str(first))
+        assert (done.stdout, done.stderr) == (said, ""), "nothing was under way: one is left"
+        done = webhookd("deliveries", "retry", str(first))
+        assert done.stdout == said
+        assert done.stderr == (
+            f"webhookd: warning: delivery {first}: if its request is under way, that is the last "
+            f"attempt of its schedule; `webhookd deliveries cancel {first}` and then `webhookd "
+            f"deliveries retry {first}` begin a new one\n"
+        )
+        (shown,) = webhookd.json("deliveries", "retry", str(first))
+        assert (shown["was_pending"], shown["schedule"]) == (True, {"attempt": 2, "of": 2})
+        webhookd("deliveries", "cancel", str(first))
+        (shown,) = webhookd.json("deliveries", "retry", str(first))
+        assert (shown["was_pending"], shown["schedule"]) == (False, {"attempt": 1, "of": 2})
+    assert webhookd("deliveries", "retry", str(first)).stderr == "", "no daemon: no request"
+
+
+def test_retry_where_the_profile_is_gone_says_no_figures(webhookd: Cli) -> None:
+    webhookd.add()
+    (first,) = owe(webhookd, "A")
+    webhookd.sql("UPDATE webhookd_subscriptions SET profile = 'mine'")
+    with daemon(webhookd):
+        done = webhookd("deliveries", "retry", str(first))
+    assert done.stdout == (f"delivery {first} was pending: it is due now; its schedule stays\n")
     assert done.stderr == ""
 
 
@@ -84,7 +125,7 @@ def test_retry_of_a_delivered_one_is_refused_unless_it_is_meant(webhookd: Cli) -
     with daemon(webhookd):
         done = webhookd("deliveries", "retry", str(first), str(other), code=1)
         assert done.stderr == f"webhookd: {already}; say --delivered to send it again\n"
-        assert done.stdout.startswith(f"delivery {other} is pending, due at 20")
+        assert done.stdout.startswith(f"delivery {other} was pending: it is due now; ")
         done = webhookd("deliveries", "retry", "--delivered", str(first))
         assert done.stdout.startswith(f"{already}; it is sent again, due at 20")
         assert done.stderr == ""

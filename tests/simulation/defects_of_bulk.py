@@ -5,7 +5,7 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.simulation.planting import defect, instead
-from webhookd.store import fanout, instructions, newest, realign, replay, subscriptions
+from webhookd.store import backlog, fanout, instructions, newest, realign, replay, subscriptions
 from webhookd.store.book import Book
 from webhookd.store.instructions import Kind
 from webhookd.store.sqlite import SqliteStore
@@ -121,6 +121,13 @@ def skips_what_came_since(stack: ExitStack) -> None:
         return give
 
     instead(stack, instructions, "give", make)
+
+
+@defect
+def erased_is_opened_only_to_fail(stack: ExitStack) -> None:
+    """A bulk change opens what was erased, and forgets what became of it."""
+    for module in (backlog, replay):
+        stack.enter_context(patch.object(module, "sends_payload", lambda *_: False))
 
 
 @defect

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 STREAK: Final = frozenset({"exhausted", "permanent_status", "gone"})
 REASONS: Final = {"backlog_skipped": "skip_backlog", "newest_only": "newest_only"}
 """What cancels for which reason."""
+OPEN: Final = frozenset({"replay", "retry_failed"})
+"""What opens deliveries again."""
 
 
 @dataclass(eq=False)
@@ -144,6 +146,8 @@ class Instructed:
     def may_open(self, known: Delivery) -> Iterator[str]:
         """It opens one again."""
         place = known.event.sequence
+        if self._is_erased(place):
+            yield "its event was erased, so it can only fail"
         for one in self.of(known.sub):
             in_streak = place in one.may or known.reason in STREAK
             if one.kind == "retry_failed" and known.state == "failed" and in_streak:
@@ -169,12 +173,20 @@ class Instructed:
 
     def may_make(self, sub: Sub, event: Event) -> bool:
         """Whether it may make a delivery that is missing: of what is wanted as it is made."""
-        return sub.wants(event) and any(
-            one.kind == "replay"
-            and one.options["position"] < event.sequence <= one.options["last"]
-            and not one.options["failed_only"]
-            for one in self.of(sub)
+        return (
+            sub.wants(event)
+            and not self._is_erased(event.sequence)
+            and any(
+                one.kind == "replay"
+                and one.options["position"] < event.sequence <= one.options["last"]
+                and not one.options["failed_only"]
+                for one in self.of(sub)
+            )
         )
+
+    def _is_erased(self, place: int) -> bool:
+        """Whether nothing is left to send of an event: every subscription here sends payloads."""
+        return place in self._model.keeping.erased
 
     @property
     def _clock_went_back(self) -> bool:
@@ -209,6 +221,8 @@ class Instructed:
                 continue  # retention took it, and whatever is there now was made since
             if one is None and given.sub.pattern_edits != given.pattern_edits:
                 continue  # what is wanted was changed meanwhile
+            if self._is_erased(place) and given.kind in OPEN:
+                continue  # nothing is left to send
             if one is None and self._is_gone(given, place):
                 continue
             if given.kind == "replay" and self._is_overtaken(given, place):

@@ -27,7 +27,7 @@ from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryId, Reason, SubscriptionState
 from webhookd.core.outcomes import Signs
 from webhookd.core.storage import Record
-from webhookd.store import instructions
+from webhookd.store import erase, instructions
 from webhookd.store.instructions import Kind
 
 Give = Callable[[Box], int]
@@ -245,6 +245,30 @@ def test_retry_failed_opens_the_streak(box: Box, ordering: str) -> None:
 
 def expired(box: Box, delivery: int) -> Record:
     return Record(DeliveryId(delivery), Move(Happening.FAILED, box.now, Reason.EXPIRED), None)
+
+
+@pytest.mark.parametrize("profile", ["standard", "floriday"])
+def test_retry_failed_passes_over_what_was_erased(box: Box, profile: str) -> None:
+    tenant = "o-1" if profile == "floriday" else ""
+    box.subscribe(profile=profile, tenant=tenant)
+    for name in "ABC":
+        box.put(aggregate_id=name, tenant=tenant)
+    box.ingest_all()
+    ids = [row["delivery_id"] for row in box.results()]
+    for one in ids:
+        fail(box, one)
+    second = "SELECT event FROM webhookd_deliveries WHERE id = ?"
+    box.host.execute(erase.BLANK, (box.one(second, ids[1]),))
+    box.host.commit()
+    key = enable(box, retry_failed=True).given[0]
+    with small_steps():
+        finish(box)
+    if tenant:  # it sends IDs alone: nothing of them was erased
+        assert (states(box), counts(box, key)) == ([PENDING] * 3, {"reopened": 3})
+    else:
+        assert states(box) == [PENDING, "failed exhausted", PENDING]
+        assert counts(box, key) == {"reopened": 2, "erased": 1}
+    check(box)
 
 
 def test_a_failure_from_before_the_streak_stays(box: Box) -> None:

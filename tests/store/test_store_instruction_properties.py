@@ -27,6 +27,7 @@ from tests.store.bulk_changes import (
 )
 from tests.store.conftest import Box, move_home
 from webhookd.core.model import SubscriptionKey
+from webhookd.core.profiles import BUILT_IN
 from webhookd.errors import Refused
 from webhookd.store import instructions, replay
 from webhookd.store.instructions import Kind
@@ -224,7 +225,7 @@ def delivered_later(box: Box) -> set[int]:
 def foresee(box: Box, *, include_stale: bool) -> dict[str, int]:
     span = replay.span(box.host, 0, None, include_stale=include_stale)
     found: dict[str, int] = {}
-    for _, some in replay.foresee(box.host, SubscriptionKey(1), span):
+    for _, some in replay.foresee(box.host, BUILT_IN, SubscriptionKey(1), span):
         for name, count in some.items():
             found[name] = found.get(name, 0) + count
     assert instructions.first(box.host) is None

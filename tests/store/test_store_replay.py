@@ -18,7 +18,8 @@ from tests.store.bulk_changes import (
 from tests.store.conftest import NOW, Box
 from tests.store.test_store_plans import faults
 from webhookd.core.model import Ordering, Policy, SubscriptionKey
-from webhookd.store import newest, realign, replay
+from webhookd.core.profiles import BUILT_IN
+from webhookd.store import erase, newest, realign, replay
 
 PENDING = "pending"
 
@@ -51,7 +52,7 @@ def foreseen(box: Box, key: int = 1, since: int = 0, **options: bool) -> dict[st
     span = replay.span(connection, since, None, **options)
     found: dict[str, int] = {}
     before = box.host.total_changes
-    for _, some in replay.foresee(connection, SubscriptionKey(key), span):
+    for _, some in replay.foresee(connection, BUILT_IN, SubscriptionKey(key), span):
         for name, count in some.items():
             found[name] = found.get(name, 0) + count
     assert box.host.total_changes == before
@@ -99,6 +100,48 @@ def test_what_never_was_a_delivery_is_made_in_its_place(box: Box, ordering: str)
         assert number in heads
         box.succeed(number)
     assert box.due(one.key) == []
+
+
+def test_what_was_erased_is_passed_over(box: Box) -> None:
+    """Opened or made, it could only end `failed`; and one that said `delivered` would do so."""
+    events = put(box, "A", "B", "C")
+    box.subscribe("two", policy={"ordering": "none"})
+    events += put(box, "A", "B", "D")
+    ids = [delivery(box, event) for event in events[3:]]
+    box.succeed(ids[0])
+    box.fail(ids[1])
+    box.cancel(ids[2])
+    for event in (events[0], events[3], events[4]):
+        box.host.execute(erase.BLANK, (event,))
+    box.host.commit()
+    before = foreseen(box, include_stale=True)
+    sequences = {row["delivery_id"]: row["sequence"] for row in box.results()}
+    key = order_replay(box, include_stale=True)
+    with small_steps():
+        finish(box)
+    wanted = {"erased": 3, "made": 2, "reopened": 1}
+    assert told(box, key) == before == wanted
+    assert states(box) == [PENDING, PENDING, "delivered", "failed exhausted", PENDING]
+    assert {row["delivery_id"]: row["sequence"] for row in box.results()}.items() >= {
+        (one, sequences[one]) for one in ids[:2]
+    }
+    left = {"erased": 1, "not_failed": 1, "not_matching": 1, "pending": 3}
+    assert foreseen(box, failed_only=True) == left
+    check(box)
+
+
+def test_one_that_sends_ids_alone_gets_what_was_erased_too(box: Box) -> None:
+    box.subscribe(profile="floriday", tenant="o-1")
+    box.put("a.b", aggregate_id="A", tenant="o-1")
+    box.ingest_all()
+    event = box.one("SELECT sequence FROM webhookd_events")
+    box.succeed(delivery(box, event))
+    box.host.execute(erase.BLANK, (event,))
+    box.host.commit()
+    key = order_replay(box)
+    finish(box)
+    assert told(box, key) == {"reopened": 1}
+    assert states(box) == [PENDING]
 
 
 def test_only_what_matches_is_made(box: Box) -> None:

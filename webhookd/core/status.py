@@ -245,9 +245,10 @@ def _failed_problems(facts: FileFacts, thresholds: Thresholds) -> list[str]:
     failed = sum(one.recent.failed for one in facts.subscriptions)
     if thresholds.max_failed is None or failed <= thresholds.max_failed:
         return []
-    many = f"{counted(failed, 'delivery', 'deliveries')} failed in the last hour"
-    see = "`webhookd deliveries list --state failed` has the errors"
-    return [f"{many}, over {thresholds.max_failed}; {see}"]
+    many = f"deliveries failed {counted(failed, 'time')} in the last hour"
+    until = "no repair lowers that, it clears by itself within 65 minutes"
+    see = "`webhookd deliveries list --state failed` has those that still are, the log has all"
+    return [f"{many}, over {thresholds.max_failed} ({until}); {see}"]
 
 
 def _subscription_problems(

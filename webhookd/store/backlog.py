@@ -10,6 +10,7 @@ from typing import Final
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.model import DeliveryId, Millis, Reason
 from webhookd.store.book import Book
+from webhookd.store.erased import IS_ERASED, sends_payload
 from webhookd.store.instructions import Instruction
 from webhookd.store.newest import WAS_PENDING, Budget, Newest
 from webhookd.store.step import Done
@@ -23,11 +24,13 @@ PENDING: Final = (
 )
 """The last column: an operator has re-opened it since the instruction was given."""
 FAILED: Final = (
-    "SELECT id, ended_sequence, reason FROM webhookd_deliveries"
+    f"SELECT d.id, d.ended_sequence, d.reason, {IS_ERASED} FROM webhookd_deliveries AS d"
     " INDEXED BY webhookd_deliveries_failed"
-    " WHERE subscription = ? AND state = 'failed' AND ended_sequence > ? AND ended_sequence <= ?"
-    " ORDER BY ended_sequence LIMIT ?"
+    " CROSS JOIN webhookd_events AS e ON e.sequence = d.event"
+    " WHERE d.subscription = ? AND d.state = 'failed'"
+    " AND d.ended_sequence > ? AND d.ended_sequence <= ? ORDER BY d.ended_sequence LIMIT ?"
 )
+PROFILE: Final = "SELECT profile FROM webhookd_subscriptions WHERE key = ?"
 STREAK: Final = frozenset({Reason.EXHAUSTED, Reason.PERMANENT_STATUS, Reason.GONE})
 """What counts for a disabling: what expired or could not be rendered says nothing of an endpoint,
 and would end in the same way again."""
@@ -87,19 +90,26 @@ def keep_newest(transaction: Transaction, one: Instruction, budget: Budget, now:
 
 
 def retry_failed(transaction: Transaction, one: Instruction, budget: Budget, now: Millis) -> Done:
-    """Open a batch of what failed in the streak again."""
-    rows = transaction.connection.execute(
+    """Open a batch of what failed in the streak again, but for what cannot be sent any more."""
+    connection = transaction.connection
+    profile = connection.execute(PROFILE, (one.subscription,)).fetchone()[0]
+    passes = sends_payload(transaction.profiles, profile)
+    rows = connection.execute(
         FAILED, (one.subscription, one.position, one.last, budget.changes)
     ).fetchall()
     happened = Move(Happening.REOPENED, now)
-    reopened = 0
+    reopened, erased = 0, 0
     with transaction.book(now) as book:
-        for delivery, _, reason in rows:
-            if reason in STREAK:
+        for delivery, _, reason, is_erased in rows:
+            if reason not in STREAK:
+                continue
+            if is_erased and passes:
+                erased += 1
+            else:
                 reopened += _apply(book, delivery, happened)
     budget.change(len(rows))
     position = rows[-1][1] if rows else one.position
-    after = one.after(position, done=reopened, counts={"reopened": reopened})
+    after = one.after(position, done=reopened, counts={"reopened": reopened, "erased": erased})
     return Done(after, not rows, reopened, frozenset(book.ready))
 
 

@@ -12,6 +12,7 @@ from webhookd.errors import NotFound, Refused
 from webhookd.store import aggregates, keys, queue, subscriptions
 from webhookd.store.book import Book, Row
 from webhookd.store.driver import Connection
+from webhookd.store.erased import IS_ERASED, sends_payload
 from webhookd.store.transaction import BULK_ROWS, Transaction
 
 LONGEST_SEQUENCE: Final = 18
@@ -259,7 +260,7 @@ ERASED_FOR: Final = (
     "SELECT s.profile FROM webhookd_deliveries AS d"
     " CROSS JOIN webhookd_events AS e ON e.sequence = d.event"
     " CROSS JOIN webhookd_subscriptions AS s ON s.key = d.subscription"
-    " WHERE d.id = ? AND length(e.payload) = 0"
+    f" WHERE d.id = ? AND {IS_ERASED}"
 )
 
 
@@ -269,15 +270,9 @@ def unsendable(connection: Connection, known: Known, delivery: int) -> str:
     Its event was erased, and its profile sends the payload.
     """
     row = connection.execute(ERASED_FOR, (delivery,)).fetchone()
-    if row is None:
+    if row is None or not sends_payload(known, row[0]):
         return ""
-    try:
-        profile = known.get(row[0])
-    except ValueError:  # gone from the configuration
-        return ""
-    if profile.id_only:
-        return ""
-    return f"its event was erased, and profile {profile.name} sends what the event said"
+    return f"its event was erased, and profile {row[0]} sends what the event said"
 
 
 def delivered_at(one: Standing) -> str | None:

@@ -15,11 +15,13 @@ from typing import Any, Final
 from webhookd.core.delivery import Happening, Move
 from webhookd.core.matching import Interest, Matcher
 from webhookd.core.model import DeliveryId, DeliveryState, Millis, SubscriptionKey
+from webhookd.core.profiles import Known
 from webhookd.core.rows import OWN_TYPES
 from webhookd.core.times import to_text
 from webhookd.store import coalesce, recipients
 from webhookd.store.ages import PRUNED
 from webhookd.store.driver import Connection
+from webhookd.store.erased import IS_ERASED, sends_payload
 from webhookd.store.fanout import Fanout
 from webhookd.store.instructions import Instruction, Kind, give
 from webhookd.store.newest import DELIVERED, Budget, Newest
@@ -35,7 +37,7 @@ HIGHEST: Final = 2**63 - 1
 
 EVENTS: Final = (
     "SELECT e.sequence, e.aggregate, e.event_type, e.aggregate_type, e.aggregate_id, e.tenant,"
-    " typeof(e.payload) = 'null', d.id, d.state FROM webhookd_events AS e"
+    f" typeof(e.payload) = 'null', {IS_ERASED}, d.id, d.state FROM webhookd_events AS e"
     " LEFT JOIN webhookd_deliveries AS d ON d.event = e.sequence AND d.subscription = ?"
     " WHERE e.sequence > ? AND e.sequence <= ? ORDER BY e.sequence LIMIT ?"
 )
@@ -55,7 +57,7 @@ NEWEST: Final = (
     " WHERE a.key = ?"
 )
 """The newest event of an aggregate, whether it is kept, and its delivery to the subscription."""
-WANTS: Final = "SELECT id, events, tenant FROM webhookd_subscriptions WHERE key = ?"
+WANTS: Final = "SELECT id, events, tenant, profile FROM webhookd_subscriptions WHERE key = ?"
 BY_ID: Final = "SELECT key FROM webhookd_subscriptions WHERE id = ?"
 SUPERSEDED_NOW: Final = "SELECT superseded FROM webhookd_counters WHERE subscription = ?"
 
@@ -70,6 +72,8 @@ class Verdict(StrEnum):
     MADE = "made"
     STALE = "stale"
     """Its aggregate has a newer one that was delivered, or whose delivery retention took away."""
+    ERASED = "erased"
+    """Nothing is left of it to send: see `webhookd.store.erased`."""
     PENDING = "pending"
     """It is owed already."""
     NOT_FAILED = "not_failed"
@@ -103,6 +107,8 @@ class _Event:
     aggregate_id: str
     tenant: str
     thin: int
+    erased: int | None
+    """None where there never was a payload."""
     delivery: DeliveryId | None
     state: DeliveryState | None
 
@@ -171,7 +177,9 @@ def replay(transaction: Transaction, one: Instruction, budget: Budget, now: Mill
     if recipient is None:
         return Done(one, is_last=True, rows=0)
     # What is opened or made where deliveries coalesce may be changed a second time at once.
-    judge = _Judge(connection, one, budget, changes=1 + recipient.policy.coalesce)
+    judge = _Judge(
+        connection, transaction.profiles, one, budget, changes=1 + recipient.policy.coalesce
+    )
     judged = list(judge.stretch())
     ready, crowded = _make(
         transaction,
@@ -204,7 +212,7 @@ def replay(transaction: Transaction, one: Instruction, budget: Budget, now: Mill
 
 
 def foresee(
-    connection: Connection, key: SubscriptionKey, span: Span
+    connection: Connection, known: Known, key: SubscriptionKey, span: Span
 ) -> Iterator[tuple[int, Counter[str]]]:
     """What a replay would do: after each stretch how far it has come, and the counts of it.
 
@@ -219,7 +227,7 @@ def foresee(
         {"failed_only": span.failed_only, "include_stale": span.include_stale},
     )
     while True:
-        judge = _Judge(connection, one, Budget(A_PAGE_OF_READING))
+        judge = _Judge(connection, known, one, Budget(A_PAGE_OF_READING))
         counts = Counter(verdict.value for _, verdict in judge.stretch())
         yield judge.position, counts
         if judge.is_over:
@@ -231,7 +239,13 @@ class _Judge:
     """Judges events one by one, for as long as the budget lasts."""
 
     def __init__(
-        self, connection: Connection, one: Instruction, budget: Budget, *, changes: int = 1
+        self,
+        connection: Connection,
+        known: Known,
+        one: Instruction,
+        budget: Budget,
+        *,
+        changes: int = 1,
     ) -> None:
         wants: Any = connection.execute(WANTS, (one.subscription,)).fetchone()
         self._connection = connection
@@ -241,6 +255,7 @@ class _Judge:
         self._pruned: int = connection.execute(PRUNED).fetchone()[0]
         self._id: str = wants[0]
         self._matcher = Matcher([Interest(one.subscription, tuple(json.loads(wants[1])), wants[2])])
+        self._sends_payload = sends_payload(known, wants[3])
         self.newest = Newest(
             connection,
             DELIVERED,
@@ -282,6 +297,8 @@ class _Judge:
             return Verdict.NOT_MATCHING
         if failed_only and event.state != DeliveryState.FAILED:
             return Verdict.NOT_FAILED
+        if event.erased and self._sends_payload:
+            return Verdict.ERASED
         if event.aggregate and not options["include_stale"]:
             newer = self.newest.find(event.aggregate, event.sequence)
             if newer is None:

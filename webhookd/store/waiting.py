@@ -30,6 +30,10 @@ DELIVERY: Final = (
     "SELECT subscription, id AS delivery_id, order_key, state, due_at"
     " FROM webhookd_deliveries WHERE id = ?"
 )
+POLICY: Final = (
+    "SELECT s.profile, s.policy FROM webhookd_deliveries AS d"
+    " CROSS JOIN webhookd_subscriptions AS s ON s.key = d.subscription WHERE d.id = ?"
+)
 NEWER: Final = (
     "SELECT n.id FROM webhookd_deliveries AS d"
     " CROSS JOIN webhookd_events AS e ON e.sequence = d.event"
@@ -104,6 +108,19 @@ def waits_of(
         its = one(connection, known, row["subscription"], now)
         return waits(connection, its, row, daemon=daemon, now=now)[1]
     return []
+
+
+def attempts_of_schedule(connection: Connection, known: Known, delivery: int) -> int | None:
+    """How many attempts its policy gives a delivery each time that it is opened.
+
+    None where nobody can tell: its profile is gone from the configuration.
+    """
+    profile, own = connection.execute(POLICY, (delivery,)).fetchone()
+    try:
+        known.get(profile)
+    except ValueError:
+        return None
+    return len(recipients.effective(known, profile, json.loads(own)).retry_delays) + 1
 
 
 def newer(connection: Connection, delivery: int, state: DeliveryState) -> int | None:

@@ -237,11 +237,18 @@ def _print_curl(app: App, delivery: int, *, reveal: bool, as_json: bool) -> None
 @json_option
 @pass_app
 def retry(app: App, delivery: tuple[int, ...], delivered: bool, as_json: bool) -> int:
-    """Send deliveries again: finished ones are opened again, waiting ones become due now.
+    """Send deliveries again: finished ones are opened again, pending ones become due now.
 
-    The schedule of retries starts again, attempts go on counting. One that is opened again goes
+    One that is opened again begins a new schedule of retries; attempts go on counting. It goes
     before the pending ones of its aggregate. One that was delivered, perhaps a moment ago, is
     refused without --delivered; and one whose event was erased, where its payload would be sent.
+
+    One that was pending keeps its schedule, and a request that is under way counts in it: where
+    that is its last attempt, no other follows. `deliveries cancel` and then `deliveries retry`
+    begin a new schedule, also while a request is under way.
+
+    Several are opened in the order of their ids, whatever the order here: of one aggregate the
+    oldest goes first.
     """
 
     def open_again(session: Session, number: int) -> dict[str, Any]:
@@ -250,10 +257,20 @@ def retry(app: App, delivery: tuple[int, ...], delivered: bool, as_json: bool) -
             before = stored_ones.standing(transaction, number, now)
             _check_sendable(transaction, number, before)
             after = stored_ones.retry(transaction, number, now, delivered=delivered)
-        _warn_of_newer(session, number, opened=before.state is not DeliveryState.PENDING)
-        return _shown(number, after) | {"delivered_at": stored_ones.delivered_at(before)}
+        was_pending = before.state is DeliveryState.PENDING
+        _warn_of_newer(session, number, opened=not was_pending)
+        with session.read() as connection:
+            most = waiting.attempts_of_schedule(connection, session.profiles, number)
+        if was_pending and most is not None:
+            _warn_of_last(session, number, before, most, now)
+        return _shown(number, after) | {
+            "delivered_at": stored_ones.delivered_at(before),
+            "was_pending": was_pending,
+            "schedule": {"attempt": after.tries + 1, "of": most},
+        }
 
-    return _each(app, delivery, open_again, as_json=as_json)
+    # Each is due once its own transaction is through: of one aggregate the oldest is to go first.
+    return _each(app, tuple(sorted(delivery)), open_again, as_json=as_json)
 
 
 @deliveries.command()
@@ -354,6 +371,17 @@ def _warn_of_newer(session: Session, number: int, *, opened: bool) -> None:
         )
 
 
+def _warn_of_last(session: Session, number: int, before: Standing, most: int, now: Millis) -> None:
+    """Say that no attempt may be left: the file does not know whether a request is under way."""
+    may_be_under_way = before.due_at is not None and before.due_at <= now
+    if may_be_under_way and before.tries + 1 >= most and lockfile.is_held(session.path):
+        complain(
+            f"warning: delivery {number}: if its request is under way, that is the last attempt of "
+            f"its schedule; `webhookd deliveries cancel {number}` and then `webhookd deliveries "
+            f"retry {number}` begin a new one"
+        )
+
+
 def _in_words(done: dict[str, Any]) -> str:
     number, state = done["delivery_id"], done["state"]
     if state == DeliveryState.CANCELLED:
@@ -366,4 +394,10 @@ def _in_words(done: dict[str, Any]) -> str:
     waits = "; ".join(one["text"] for one in done["waits_for"])
     if waits:
         return f"{said}, and waits: {waits}"
-    return f"{said}, due at {done['due_at']}" if done["due_at"] else said
+    if not done["due_at"]:
+        return said
+    if done["was_pending"]:
+        attempt, most = done["schedule"]["attempt"], done["schedule"]["of"]
+        of = "" if most is None else f" (attempt {attempt} of {most})"
+        return f"delivery {number} was pending: it is due now; its schedule stays{of}"
+    return f"{said}, due at {done['due_at']}"

@@ -62,8 +62,9 @@ def replay(
     What was delivered, failed or was cancelled is opened again; what has no delivery and matches
     now gets one. A delivery that retention has taken counts as none: it is made anew and sent
     again, delivered before or not. Each goes before the pending ones of its aggregate. An event is
-    passed over if a newer one of its aggregate was delivered, unless --include-stale. Nothing is
-    sent to the subscription until all of it is done; a daemon may run meanwhile.
+    passed over if a newer one of its aggregate was delivered, unless --include-stale; and if it was
+    erased and its payload would be sent. Nothing is sent to the subscription until all of it is
+    done; a daemon may run meanwhile.
 
     At a terminal it counts first, and asks where it is more than a hundred; a script is not asked.
     """
@@ -108,7 +109,7 @@ def _count(session: Session, found: StoredSubscription, span: Span) -> Counter[s
         progress("counting", span.last - span.position) as reach,
         session.read() as connection,
     ):
-        for position, counts in stored.foresee(connection, found.key, span):
+        for position, counts in stored.foresee(connection, session.profiles, found.key, span):
             came += counts
             reach(position - span.position)
     return came
@@ -167,6 +168,8 @@ def _counts(came: Counter[str], *, would: str) -> str:
         f"{came[Verdict.PENDING]} pending already",
         f"{came[Verdict.NOT_MATCHING]} not matching",
     ]
+    if came[Verdict.ERASED]:
+        said.append(f"{came[Verdict.ERASED]} passed over as erased")
     if came[Verdict.NOT_FAILED]:
         said.append(f"{came[Verdict.NOT_FAILED]} not failed")
     if came[SUPERSEDED]:

@@ -70,6 +70,7 @@ def enable(
                 "owed": owed,
                 "cancelled": came["cancelled"],
                 "reopened": came["reopened"],
+                "erased": came["erased"],
                 "too_old": old,
                 "expired": expired,
             }
@@ -129,9 +130,12 @@ def _of_failed(enabled: Enabled, came: Counter[str]) -> str:
     if enabled.streak_since is None:
         return "no delivery has failed since the last success, so none is opened again"
     verb = "is" if came["reopened"] == 1 else "are"
-    return (
+    said = (
         f"{counted(came['reopened'], 'failed delivery', 'failed deliveries')} {verb} opened again"
     )
+    if not came["erased"]:
+        return said
+    return f"{said}, {came['erased']} passed over as erased: nothing is left to send"
 
 
 def _confirm(found: StoredSubscription, owed: int, backlog: Kind) -> None:
