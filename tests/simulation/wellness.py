@@ -60,6 +60,8 @@ class Wellness:
         self._soonest: dict[int, int] = {}
         """Of holds that came in this commit: the earliest time at which they may end."""
         self._may_be_free: set[int] = set()
+        self._too_soon: dict[int, str] = {}
+        """Whom a jump of the clock may have disabled, by its last outcome in this commit."""
         self._in_any_order = False
         """Which of the outcomes of this commit disabled a subscription, only the file can tell."""
 
@@ -67,6 +69,7 @@ class Wellness:
         """A commit is looked at, which leaves subscriptions in these states (empty: as before)."""
         self._touched, self._told, self._states = {}, [], states
         self._soonest, self._may_be_free, self._in_any_order = {}, set(), False
+        self._too_soon = {}
 
     def note(self, known: Delivery, row: dict[str, Any], request: Request, *, noted: bool) -> None:
         """An attempt was recorded; `known` is as it was before."""
@@ -158,12 +161,17 @@ class Wellness:
         lasted = (request.ended - sub.health.no_success_at) * 1000 + WITNESS_WAIT
         noticed = request.life.born < sub.health.no_success_at
         noticed &= jumped_at + upkeep.EVERY + request.life.prompt < request.ended
-        if noticed and lasted < sub.policy.now["disable_after"]:
-            self._model.wrong("E4", f"{sub.name} is disabled after {lasted:.0f} ms")
+        too_soon = noticed and lasted < sub.policy.now["disable_after"]
+        # Of several outcomes in one commit the last one lasted longest.
+        self._too_soon[sub.key] = (
+            f"{sub.name} is disabled after {lasted:.0f} ms" if too_soon else ""
+        )
 
     def end(self, events: list[Event]) -> None:
         """The commit was looked at: does the file say the same?"""
         model = self._model
+        for text in filter(None, self._too_soon.values()):
+            model.wrong("E4", text)
         for key, (state, reason) in self._states.items():
             sub = model.subs.get(key)
             if sub is None or sub.removed_at is not None:
