@@ -68,6 +68,15 @@ class Cli:
         finally:
             connection.close()
 
+    def init_vouched_for(self) -> None:
+        """A host's own table, whose ids only the configuration says never come back."""
+        self.configure('[outbox]\ntable = "said"\nids = "never-reused"\n')
+        connect(self.database, mode="rwc", wait=5).execute(
+            "CREATE TABLE said (id INTEGER PRIMARY KEY, event_type TEXT, aggregate_type TEXT,"
+            " aggregate_id TEXT, tenant TEXT, payload TEXT, occurred_at TEXT, event_id TEXT)"
+        ).connection.close()
+        self("init")
+
     def insert(self, count: int) -> None:
         """What a busy host does: rows without an aggregate, all of one type."""
         self.sql(

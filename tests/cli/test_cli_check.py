@@ -291,12 +291,7 @@ def test_B9_a_restore_says_where_ids_can_come_again(webhookd, tmp_path):
 
 
 def test_B9_no_statement_raises_ids_that_nobody_counts(bare):
-    bare.configure('[outbox]\ntable = "said"\nids = "never-reused"\n')
-    connect(bare.database, mode="rwc", wait=5).execute(
-        "CREATE TABLE said (id INTEGER PRIMARY KEY, event_type TEXT, aggregate_type TEXT,"
-        " aggregate_id TEXT, tenant TEXT, payload TEXT, occurred_at TEXT, event_id TEXT)"
-    ).connection.close()
-    bare("init")
+    bare.init_vouched_for()
     warned = [one for one in findings(bare, "--accept-restore") if one[1] == "restore"][1]
     assert warned[2].endswith("so let the host raise its ids before the ERP is started")
 

@@ -6,7 +6,6 @@ from click.testing import CliRunner
 from tests.cli.conftest import Cli
 from tests.store.mapped import Mapped
 from webhookd.cli.main import cli
-from webhookd.store.driver import connect
 from webhookd.store.lockfile import LockFile
 
 CONFIG = """
@@ -122,12 +121,7 @@ def test_a_lost_index_is_told_by_status(keyed):
 
 
 def test_A13_what_a_configuration_vouches_for_is_not_judged_without_one(bare):
-    bare.configure('[outbox]\ntable = "said"\nids = "never-reused"\n')
-    connect(bare.database, mode="rwc", wait=5).execute(
-        "CREATE TABLE said (id INTEGER PRIMARY KEY, event_type TEXT, aggregate_type TEXT,"
-        " aggregate_id TEXT, tenant TEXT, payload TEXT, occurred_at TEXT, event_id TEXT)"
-    ).connection.close()
-    bare("init")
+    bare.init_vouched_for()
     for options in ((), ("--nagios",)):
         told = CliRunner().invoke(cli, ["--database", str(bare.database), "status", *options])
         assert "the daemon does not run" in told.stdout

@@ -72,7 +72,12 @@ OF_DELIVERY: Final = "SELECT event, subscription FROM webhookd_deliveries WHERE 
 _INNER: Final = frozenset({"subscription", "order_key", "since"})
 """Of `OWED`, what is shown to nobody."""
 _SURROUNDINGS: Final = (
-    *("behind_delivery", "expires_at", "max_age", "superseded_by", "unsendable", "waits_for"),
+    "behind_delivery",
+    "expires_at",
+    "max_age",
+    "superseded_by",
+    "unsendable",
+    "waits_for",
 )
 """Of a delivery, what it does not know itself."""
 

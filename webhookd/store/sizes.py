@@ -15,10 +15,7 @@ def file_bytes(path: Path) -> int:
 
 def wal_bytes(path: Path) -> int:
     """The size of the write-ahead log beside the database at `path`; 0 where there is none."""
-    try:
-        return path.with_name(f"{path.name}-wal").stat().st_size
-    except FileNotFoundError:
-        return 0
+    return file_bytes(path.with_name(f"{path.name}-wal"))
 
 
 def free_bytes(connection: Connection) -> int:
