@@ -230,6 +230,9 @@ class FakeStore:
 
     def check_file(self) -> None: ...
 
+    def wal_pages(self) -> int:
+        return 0
+
     def begin(self) -> None:
         assert not self.open
         self.open = True

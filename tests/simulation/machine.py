@@ -87,6 +87,11 @@ class Store:
         if not self._life.dead:
             self.real.rollback()
 
+    def wal_pages(self) -> int:
+        """What waits for a checkpoint; in some lives many times as much, so that one is due."""
+        self._life.check()
+        return self._life.log_grows * self.real.wal_pages()
+
     def checkpoint(self, *, truncate: bool) -> Checkpointed | None:
         """Bring the write-ahead log into the file; that syncs what others have committed too."""
         self._life.check()
@@ -125,6 +130,8 @@ class Life:
         """Those that were answered, and are not in the file yet."""
         self.said_well: set[int] = set()
         """Subscriptions that have answered well while the file still says that they fail."""
+        self.log_grows = dice.choice((1, 1, 30))
+        """How many times as fast as it does the write-ahead log is told to grow."""
         self.rooms: dict[int, int] = {}
         """How many may be under way at once to those that have only just recovered."""
         self.buckets: dict[int, tuple[float, float]] = {}

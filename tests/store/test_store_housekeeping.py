@@ -7,9 +7,13 @@ import pytest
 from tests.store.conftest import Box
 from webhookd.core.retention import DAY, Retention, Work
 from webhookd.store import housekeeping, retention, sizes
-from webhookd.store.driver import connect
+from webhookd.store.driver import connect, tells_of_wal
 from webhookd.store.foresight import foresee
 from webhookd.store.transaction import Session
+
+tells = pytest.mark.skipif(
+    not tells_of_wal(), reason="this SQLite does not tell how long its write-ahead log is"
+)
 
 
 @pytest.fixture
@@ -144,6 +148,37 @@ def test_a_checkpoint_waits_for_nobody(full: Box) -> None:
     assert (done.is_whole, done.wal_bytes) == (True, 0)
 
 
+@tells
+def test_the_log_tells_how_much_of_it_waits(full: Box) -> None:
+    full.host.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert full.store.wal_pages() == 0
+    with full.host:
+        full.host.execute("BEGIN")
+        full.host.execute("INSERT INTO outbox (event_type) VALUES (hex(zeroblob(100000)))")
+    before = full.store.wal_pages()
+    assert 40 < before < 80
+    full.store.checkpoint(truncate=False)
+    assert full.store.wal_pages() == 0
+    assert full.store.wal_bytes() > before * 4_000, "the file stays as long as it was"
+
+
+@tells
+def test_commits_checkpoint_only_where_nobody_else_does(full: Box) -> None:
+    at = full.store._writer.execute("PRAGMA wal_autocheckpoint").fetchone()[0]
+    assert at == housekeeping.UNATTENDED_PAGES
+
+
+def test_a_library_that_cannot_tell_keeps_its_habit(
+    full: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "tells_of_wal", lambda: False)
+    full.store.close()
+    full.store = type(full.store)(full.path, **full.options)
+    habit = full.host.execute("PRAGMA wal_autocheckpoint").fetchone()
+    assert full.store._writer.execute("PRAGMA wal_autocheckpoint").fetchone() == habit
+    assert full.store.wal_pages() == 0
+
+
 def test_B20_an_affected_library_does_not_checkpoint(
     full: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +191,7 @@ def test_B19_outside_wal_mode_there_is_nothing_to_checkpoint(full: Box) -> None:
     full.host.execute("PRAGMA journal_mode = DELETE")
     full.store = type(full.store)(full.path, **full.options)
     assert full.store.checkpoint(truncate=False) is None
+    assert full.store.wal_pages() == 0
 
 
 def test_events_wait_for_the_rows_that_are_found_by_them(full: Box) -> None:

@@ -288,6 +288,11 @@ def test_B20_the_versions_with_the_wal_reset_bug() -> None:
         assert driver.has_wal_reset_bug(version) is (text in bad), text
 
 
+def test_the_versions_that_tell_of_their_log() -> None:
+    for text, tells in {"3.44.6": False, "3.50.7": False, "3.51.2": False, "3.51.3": True}.items():
+        assert driver.tells_of_wal(tuple(map(int, text.split(".")))) is tells, text
+
+
 def test_B20_an_affected_library_leaves_checkpoints_to_others(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,7 +102,8 @@ class Janitor:
             DatabaseError: as `run`.
         """
         while True:
-            await trio.sleep(WAL_EVERY)
+            with trio.move_on_after(WAL_EVERY):
+                await self._follow_commits()
             size = self._store.store.wal_bytes()
             if size < CHECKPOINT_FROM:
                 self._tell_of_wal(size, None)
@@ -118,6 +119,13 @@ class Janitor:
                 else:
                     why = None if done.is_whole else wal.Why.READ
                     self._tell_of_wal(done.wal_bytes, why)
+
+    async def _follow_commits(self) -> None:
+        """Do after the daemon's commits, for ever, what would hold them up if they did it."""
+        while True:
+            await self._store.log_is_long()
+            with suppress(StoreBusy, StoreUnwritable):
+                await self._store.checkpoint(truncate=False, alone=True)
 
     def _may_truncate(self, done: Checkpointed) -> bool:
         """Only where next to nothing is left to do for it while nobody can write."""

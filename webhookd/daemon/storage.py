@@ -9,6 +9,7 @@ two programs that retry in step would starve each other.
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import trio
@@ -36,6 +37,10 @@ UNWRITABLE_PAUSE: Final = 1.0
 
 SAID_AFTER: Final = 5.0
 """Seconds of waiting after which the log says so, once a wait."""
+
+CHECKPOINT_PAGES: Final = 600
+"""Pages of write-ahead log that are worth a checkpoint. SQLite's own habit is 1,000, and a commit
+adds up to some 400: so it is seldom a commit of the host's that has to do it."""
 
 THREAD_EVERY: Final = 5.0
 """Seconds between two calls of a thread that do nothing."""
@@ -112,7 +117,10 @@ class AsyncStore:
         self._counting_since = -HOST_EVERY
         self._waiting_since: float | None = None
         self._waits = trio.Event()
-        self._committing_since: float | None = None
+        self._in_thread_since: float | None = None
+        self._is_committing = False
+        self._checkpoint_at = CHECKPOINT_PAGES
+        self._log_is_long = trio.Event()
         self._said = False
         self._in_doubt = False
         self.on_doubt: Callable[[], None] = lambda: None
@@ -134,14 +142,18 @@ class AsyncStore:
     @property
     def is_held_up(self) -> bool:
         """Whether writes wait for the host, for room or rights, or for the disk."""
-        since = self._committing_since
-        commits = since is not None and trio.current_time() - since < LONGEST_COMMIT
-        return commits or self._waiting_since is not None
+        since = self._in_thread_since
+        works = since is not None and trio.current_time() - since < LONGEST_COMMIT
+        return works or self._waiting_since is not None
 
     @property
     def is_committing(self) -> bool:
         """Whether a commit is under way: until it has ended nobody else's can be."""
-        return self._committing_since is not None
+        return self._is_committing
+
+    async def log_is_long(self) -> None:
+        """Return once a commit has left so much in the write-ahead log that `checkpoint` is due."""
+        await self._log_is_long.wait()
 
     async def write(self, work: Callable[[], T]) -> T:
         """Run `work` in a transaction of its own and make it durable.
@@ -194,6 +206,7 @@ class AsyncStore:
                     self._held += trio.current_time() - self._begun
                     self._on_commit()
                     self._is_over()
+                    self._look_at_log()
                     if self._in_doubt:
                         self._in_doubt = False
                         self.on_doubt()
@@ -204,10 +217,11 @@ class AsyncStore:
                 self._waiting_since = None
                 self._said = False
 
-    async def checkpoint(self, *, truncate: bool) -> Checkpointed | None:
+    async def checkpoint(self, *, truncate: bool, alone: bool = False) -> Checkpointed | None:
         """Bring the write-ahead log into the file, in a thread: see `Store.checkpoint`.
 
-        With `truncate` it takes its turn among the writes, for it would be in their way.
+        With `truncate` it takes its turn among the writes, for it would be in their way; with
+        `alone` because they would be in its own: while they go on, the log never begins again.
 
         Raises:
             StoreBusy: somebody is in the way; it is not waited for.
@@ -220,9 +234,14 @@ class AsyncStore:
             nonlocal done
             done = self.store.checkpoint(truncate=truncate)
 
-        if truncate:
+        if truncate or alone:
             async with self._turn:
-                await self._run(work)
+                self._log_is_long = trio.Event()
+                try:
+                    await self._run_in_turn(work)
+                finally:
+                    # What readers keep from being done is tried again once there is more of it.
+                    self._checkpoint_at = self.store.wal_pages() + CHECKPOINT_PAGES
         else:
             await self._run(work)
         return done
@@ -256,15 +275,31 @@ class AsyncStore:
         self._counting_since = trio.current_time()
 
     async def _make_durable(self) -> None:
-        self._committing_since = trio.current_time()
+        self._is_committing = True
         try:
-            await self._run(self.store.commit)
+            await self._run_in_turn(self.store.commit)
         finally:
-            self._committing_since = None
+            self._is_committing = False
+
+    async def _run_in_turn(self, blocking: Callable[[], None]) -> None:
+        self._in_thread_since = trio.current_time()
+        try:
+            await self._run(blocking)
+        finally:
+            self._in_thread_since = None
 
     async def _run(self, blocking: Callable[[], None]) -> None:
         with trio.CancelScope(shield=True):
             await self._commit(blocking)
+
+    def _look_at_log(self) -> None:
+        """After a commit, which must not wait for a checkpoint: say so when one is due."""
+        pages = 0
+        with suppress(StoreBusy, StoreUnwritable):  # it is committed, whatever comes now
+            pages = self.store.wal_pages()
+        self._checkpoint_at = min(self._checkpoint_at, pages + CHECKPOINT_PAGES)
+        if pages >= self._checkpoint_at:
+            self._log_is_long.set()
 
     async def _pause(self, seconds: float, error: StoreBusy | StoreUnwritable) -> None:
         now = trio.current_time()

@@ -21,7 +21,15 @@ else:
     except ImportError:
         import sqlite3
 
-__all__ = ["Connection", "connect", "has_wal_reset_bug", "library_version", "sqlite3", "translated"]
+__all__ = [
+    "Connection",
+    "connect",
+    "has_wal_reset_bug",
+    "library_version",
+    "sqlite3",
+    "tells_of_wal",
+    "translated",
+]
 
 Connection = sqlite3.Connection
 
@@ -41,6 +49,14 @@ def has_wal_reset_bug(version: tuple[int, ...] = sqlite3.sqlite_version_info) ->
         version >= fixed and (version[:2] == fixed[:2] or fixed == FIXED_WAL_RESET[0])
         for fixed in FIXED_WAL_RESET
     )
+
+
+def tells_of_wal(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
+    """Whether `PRAGMA wal_checkpoint(NOOP)` tells how long the log is, and does no more.
+
+    An older SQLite takes it for PASSIVE; 3.51.0 knows it, but must not checkpoint at all.
+    """
+    return version >= FIXED_WAL_RESET[0]
 
 
 def library_version() -> str:

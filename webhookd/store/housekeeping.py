@@ -7,7 +7,13 @@ from webhookd.core.model import Millis
 from webhookd.core.retention import Retention, Work
 from webhookd.core.storage import NO_STEP, Checkpointed, Pruned, Step
 from webhookd.store import retention, sizes
-from webhookd.store.driver import Connection, connect, has_wal_reset_bug, translated
+from webhookd.store.driver import (
+    Connection,
+    connect,
+    has_wal_reset_bug,
+    tells_of_wal,
+    translated,
+)
 from webhookd.store.file import FileRow
 from webhookd.store.forgetting import Forgetting
 from webhookd.store.transaction import Transaction
@@ -17,6 +23,10 @@ KEPT_FREE: Final = 1_000
 PAGES: Final = 25
 """Pages that one transaction gives back, in some milliseconds: each is moved, and so is what points
 to it."""
+
+UNATTENDED_PAGES: Final = 4_000
+"""Pages of write-ahead log at which a commit of ours checkpoints by itself after all: four times
+SQLite's own habit, so that it comes to it only where nobody else does it."""
 
 INCREMENTAL: Final = 2
 """What `PRAGMA auto_vacuum` says of a file that can give pages back bit by bit."""
@@ -81,6 +91,22 @@ class Housekeeping:
     def wal_bytes(self) -> int:
         """What the write-ahead log takes on disk."""
         return sizes.wal_bytes(self.path)
+
+    def wal_pages(self) -> int:
+        """Pages of the write-ahead log that wait for a checkpoint; 0 where commits see to it.
+
+        They do, as is SQLite's own habit, where it cannot tell. To be asked between transactions.
+        """
+        if not tells_of_wal():
+            return 0
+        with translated(self.path):
+            _, pages, done = self._writer.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
+        return int(pages - done)
+
+    def leave_checkpoints(self) -> None:
+        """Make no commit wait for a checkpoint, where `wal_pages` tells when one is due."""
+        if tells_of_wal():
+            self._writer.execute(f"PRAGMA wal_autocheckpoint = {UNATTENDED_PAGES}")
 
     def checkpoint(self, *, truncate: bool) -> Checkpointed | None:
         """Bring the write-ahead log into the database file, as far as nobody is in the way.

@@ -117,6 +117,7 @@ class SqliteStore(Intake):
                     self._writer, path, row, columns, ids_never_reused=ids_never_reused
                 )
                 self._outbox = sources.open_outbox(self._writer, path, row, columns, max_payload)
+                self.leave_checkpoints()
                 # From here on nothing waits inside SQLite: the daemon's loop must turn.
                 for connection in (self._writer, self._reader):
                     connection.execute("PRAGMA busy_timeout = 0")
