@@ -243,6 +243,8 @@ def is_failing(life: "Life", sub: Sub, recent: float) -> bool:
 
     The file tells it by the newest policy, of which its lane need not have known at `recent`.
     """
+    if sub.removed_at is not None:
+        return False  # nothing that is heard of it goes into the file any more
     if not sub.health.failing:
         life.said_well.discard(sub.key)
     if sub.key in life.said_well:
