@@ -61,7 +61,7 @@ class Store:
         """Begin; now and then somebody commands something between a look ahead and this."""
         self._life.check()
         if self._life.is_butted_in_on():
-            self._life.world.operators.butt_in()
+            self._life.world.operators.butt_in(self._life.unrecorded)
             self._life.check()
         self.real.begin()
 

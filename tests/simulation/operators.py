@@ -7,7 +7,7 @@ returns what the model is to believe once that is committed. A new command is on
 import base64
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,10 +23,14 @@ from webhookd.store import deliveries, subscriptions
 from webhookd.store.transaction import Session, Transaction
 
 if TYPE_CHECKING:
+    from tests.simulation.network import Request
     from tests.simulation.world import World
 
 PATIENCE: Final = 30.0
 """Seconds that a command waits for the write lock."""
+
+AT_ANSWERED: Final = 0.4
+"""How often one that butts in is about a delivery that was answered just now."""
 
 Effect = tuple[Source, Callable[[], None]]
 
@@ -42,6 +46,8 @@ class Operators:
         self._last: Command = Operators.add
         self._about: Delivery | None = None
         """What the last command on a delivery was about."""
+        self._aim: Delivery | None = None
+        """What the next one has to be about."""
 
     async def run(self) -> None:
         """Command now and then, until the world is to heal."""
@@ -54,11 +60,19 @@ class Operators:
                 break
             await self.command(self._choose_command())
 
-    def butt_in(self) -> None:
-        """One command at this very moment, if the lock is free."""
-        if not self.healed and not self.world.disk_is_full:
-            with suppress(StoreBusy):
-                self.do(self._choose_command())
+    def butt_in(self, answered: "Sequence[Request]") -> None:
+        """One command at this very moment, if the lock is free; often about what was answered, and
+        is on its way into the file.
+        """
+        if self.healed or self.world.disk_is_full:
+            return
+        work = self._choose_command()
+        if answered and self.dice.random() < AT_ANSWERED:
+            self._aim = self.world.model.keeping.find(self.dice.choice(answered).delivery)
+            work = self.dice.choice((Operators.cancel, Operators.retry))
+        with suppress(StoreBusy):
+            self.do(work)
+        self._aim = None
 
     def _choose_command(self) -> "Command":
         odds = {name: weight for name, (weight, _) in COMMANDS.items()} | self.world.kind.weights
@@ -100,6 +114,8 @@ class Operators:
 
     def any_delivery(self) -> Delivery | None:
         """One in any state, more often one that waits to be sent, or one of the latest."""
+        if self._aim is not None:
+            return self._aim
         if not self.world.model.deliveries:
             return None
         found = self._at_windows() if self.dice.random() < self.world.kind.at_windows else []

@@ -24,10 +24,12 @@ async def _full_disk(world: "World", dice: random.Random) -> None:
 
 async def _jump(world: "World", dice: random.Random) -> None:
     by = dice.choice((2_000, 60_000, 3_600_000, 86_400_000, 7 * 86_400_000))
-    world.clock.jump(dice.choice((-by, by)))
-    if dice.random() < 0.3:
+    way = dice.choice((-by, by))
+    world.clock.jump(way)
+    if dice.random() < 0.5:
         await trio.sleep(dice.uniform(0.1, 20))
-        world.clock.jump(dice.choice((-by, by)))
+        # Mostly somebody puts it right.
+        world.clock.jump(dice.choice((-way, -way, way)))
 
 
 async def _power(world: "World", dice: random.Random) -> None:
