@@ -7,6 +7,7 @@ from tests.cli.conftest import Cli
 from tests.store.mapped import Mapped
 from webhookd.cli.main import cli
 from webhookd.store.lockfile import LockFile
+from webhookd.store.walk import PIECE
 
 CONFIG = """
 [outbox]
@@ -128,3 +129,26 @@ def test_A13_what_a_configuration_vouches_for_is_not_judged_without_one(bare):
         assert "would be refused" not in told.stdout
     bare.configure('[outbox]\ntable = "said"\n')
     assert "would be refused" in bare("status", code=6).stdout
+
+
+def test_a_drain_finds_what_is_behind_a_row_that_is_far_ahead(tmp_path, monkeypatch):
+    for name in ("WEBHOOKD_CONFIG", "WEBHOOKD_DATABASE"):
+        monkeypatch.delenv(name, raising=False)
+    box = Mapped(tmp_path / "erp.db", "ordered")
+    for n in range(3 * PIECE):
+        box.row(f"ORD-{n}")
+    box.row("FAR", seq=10**9)
+    box.look(100)
+    box.row("LATE")
+    box.close()
+    webhookd = Cli(tmp_path)
+    webhookd.configure(CONFIG)
+    assert _lag(webhookd) == 1
+    assert webhookd("run", "--drain").exit_code == 0
+    assert webhookd.json("events", "explain", "--outbox-key", "LATE")["outbox_key"] == "LATE"
+    assert _lag(webhookd) == 0
+
+
+def _lag(webhookd: Cli) -> int:
+    """As `status` has it; no daemon runs, so it is degraded."""
+    return int(webhookd.json("status", code=6)["outbox"]["lag_rows"])

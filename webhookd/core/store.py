@@ -172,6 +172,9 @@ class Store(Protocol):
     def rests(self) -> bool:
         """Whether the outbox was gone through to its end since the file last changed."""
 
+    def went_round(self) -> bool:
+        """Whether all of the outbox was looked at since this was opened, but for what is new."""
+
     def due(
         self,
         key: SubscriptionKey,

@@ -280,6 +280,7 @@ class Daemon:
     async def _drain(self) -> None:
         log(Action.DAEMON_READY, logging.INFO, drain=True)
         await self.tailer.sweep()
+        await self.tailer.go_round()
         while True:
             looked = await self.tailer.look()
             if self._supervisor.is_busy:

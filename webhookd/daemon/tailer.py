@@ -265,6 +265,18 @@ class Tailer:
             if more:
                 begun = await _breathe(begun)
 
+    async def go_round(self) -> None:
+        """Look until all of the outbox was seen: where keys do not grow that takes several looks.
+
+        Raises:
+            DatabaseError: as `run`.
+        """
+        begun = trio.current_time()
+        while not self._store.store.went_round() and not self._broken:
+            if not await self.look():
+                await trio.sleep(POLL)
+            begun = await _breathe(begun)
+
     async def sweep_forever(self) -> None:
         """Go through the gaps now and every ten minutes."""
         while True:

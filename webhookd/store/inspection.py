@@ -44,6 +44,10 @@ WAIT: Final = 2.0
 
 _DATABASE: Final = "database"
 _OUTBOX: Final = "outbox"
+NEWER_TOLD: Final = 10
+NEWER_COUNTED: Final = 100
+"""Rows inserted after the one that is highest by the order column: fewer are the disorder of a
+moment, more are not counted."""
 
 
 def inspect(
@@ -241,6 +245,17 @@ def _ledger(connection: Connection, source: LedgerOutbox) -> Iterator[Finding]:
             _OUTBOX,
             f"{name} has no row numbers and no order column, so new rows are found by reading all "
             "of it, piece by piece; name one with `order_column` in [outbox]",
+        )
+    newer = source.newer_than_the_last(connection, NEWER_COUNTED)
+    if newer >= NEWER_TOLD:
+        order = columns.order_column
+        yield Finding(
+            Level.WARNING,
+            _OUTBOX,
+            f"{name} has a row whose {order} is higher than that of {newer}"
+            f"{' or more' if newer == NEWER_COUNTED else ''} rows inserted after it, so what comes "
+            "below it is found late, and in no promised order, until it is set right: "
+            f"SELECT * FROM {quoted(name)} ORDER BY {quoted(order)} DESC LIMIT 1",
         )
     if source.rows_without_key(connection):
         yield Finding(

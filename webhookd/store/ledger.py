@@ -12,13 +12,14 @@ New rows are found in two ways, because SQLite says of a table only that the fil
   before them, or whose row number was used before. They have no promise of order.
 
 The place in front is kept in the file with the rows that were found by it; in memory it runs ahead
-over rows that are known. The rear begins again at each start. A row whose key is NULL cannot be
-told from others: it waits until it has one, and then the rear finds it.
+over rows that are known. One row with a value far too high takes it along, and what comes then is
+the rear's; once no row is as high any more the front begins anew. The rear begins again at each
+start. A row whose key is NULL cannot be told from others: it waits until it has one, and then the
+rear finds it.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from webhookd.core.columns import Columns
 from webhookd.core.rows import RawRow, Rejection
@@ -27,9 +28,8 @@ from webhookd.store import ranges
 from webhookd.store.driver import Connection
 from webhookd.store.host_table import TableFacts, inspect, quoted
 from webhookd.store.outbox import Outbox, Rows
+from webhookd.store.walk import KEPT, NOWHERE, PIECE, Spot, Walk, bound
 
-PIECE: Final = 500
-"""Rows that one query looks at: a third of a millisecond."""
 PIECES_A_LOOK: Final = 10
 """Pieces of known rows that a look in front passes over before it lets others have their turn."""
 
@@ -40,81 +40,7 @@ PLACE: Final = (
     " ELSE position END, typeof(place), CASE typeof(place) WHEN 'text' THEN CAST(place AS BLOB)"
     " ELSE place END, order_column FROM webhookd_source"
 )
-_NO_ORDER: Final = "'null', NULL"
-_KEPT: Final = "CASE ? WHEN 'text' THEN CAST(? AS TEXT) ELSE ? END"
-"""A value as it was read: text goes to and fro as its bytes, whatever they are."""
-SET_PLACE: Final = (
-    f"UPDATE webhookd_source SET order_column = ?, position = {_KEPT}, place = {_KEPT}"
-)
-
-Value = tuple[str, Any]
-"""A value of SQLite's: its type, and it itself, text as bytes."""
-Spot = tuple[Value, Value]
-"""The order value of a row (NULL where there is none), and its place."""
-NOWHERE: Final[Value] = ("null", None)
-
-
-def _bound(value: Value) -> tuple[Any, Any, Any]:
-    return value[0], value[1], value[1]
-
-
-def _read(name: str) -> str:
-    return (
-        f"typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END"
-    )
-
-
-class _Walk:
-    """The statements that go over the table piece by piece, in one order."""
-
-    def __init__(self, table: str, key: str, place: str, order: str) -> None:
-        """`order` is '' for the order of places alone."""
-        ordered = f"{order}, {place}" if order else place
-        above = f"({order}, {place}) > ({_KEPT}, {_KEPT})" if order else f"{place} > {_KEPT}"
-        self._ordered = bool(order)
-        shown = f"{_read(order) if order else _NO_ORDER}, {_read(place)}"
-        self.pieces: Final = {}
-        for name, where in (("all", "1"), ("above", above)):
-            not_null = f" AND {order} IS NOT NULL" if order else ""
-            piece = f" FROM {table} AS t WHERE {where}{not_null} ORDER BY {ordered}"
-            known = (
-                f"({key} IS NULL OR EXISTS"
-                f" (SELECT 1 FROM webhookd_ledger AS l WHERE l.key = +{key}))"
-            )
-            numbered = f"(SELECT {key} AS key, {known} AS known{piece} LIMIT ?) WHERE NOT known"
-            self.pieces[name] = (
-                f"SELECT sum(NOT known), count(*) FROM (SELECT {known} AS known{piece} LIMIT ?)",
-                f"SELECT {shown}{piece} LIMIT 1 OFFSET ?",
-                f"INSERT OR IGNORE INTO webhookd_ledger (key) SELECT key FROM {numbered}",
-            )
-
-    def look(self, connection: Connection, spot: Spot | None) -> tuple[int, int]:
-        """Rows above `spot` (None: all) that are unknown, and all of them, within one piece."""
-        sql, values = self._piece(spot, 0)
-        unknown, count = connection.execute(sql, (*values, PIECE)).fetchone()
-        return unknown or 0, count
-
-    def end(self, connection: Connection, spot: Spot | None, count: int) -> Spot:
-        """The spot of the last of the `count` rows above `spot`."""
-        sql, values = self._piece(spot, 1)
-        found = connection.execute(sql, (*values, count - 1)).fetchone()
-        return (found[0], found[1]), (found[2], found[3])
-
-    def number(self, connection: Connection, spot: Spot | None) -> int:
-        """Give each unknown row of the piece above `spot` its number; returns how many."""
-        sql, values = self._piece(spot, 2)
-        return int(connection.execute(sql, (*values, PIECE)).rowcount)
-
-    def _piece(self, spot: Spot | None, which: int) -> tuple[str, Sequence[Any]]:
-        if spot is None:
-            return self.pieces["all"][which], ()
-        position, place = spot
-        values = (*_bound(position), *_bound(place)) if self._ordered else _bound(place)
-        return self.pieces["above"][which], values
-
-    def statements(self) -> list[str]:
-        """All of them, for whoever asks how SQLite would go about them."""
-        return [sql for piece in self.pieces.values() for sql in piece]
+SET_PLACE: Final = f"UPDATE webhookd_source SET order_column = ?, position = {KEPT}, place = {KEPT}"
 
 
 class LedgerOutbox(Outbox):
@@ -140,9 +66,8 @@ class LedgerOutbox(Outbox):
             f"CAST({key} AS BLOB)",
         )
         self._facts: TableFacts | None = None
-        self._front: _Walk | None = None
-        self._rear: _Walk | None = None
-        self._highest = ""
+        self._front: Walk | None = None
+        self._rear: Walk | None = None
         if facts is not None:
             self._plan(facts)
         self._front_at: Spot | None = None
@@ -153,6 +78,7 @@ class LedgerOutbox(Outbox):
         """The file's version when the round under way in the rear began."""
         self._rested: int | None = None
         """The version at the beginning of the last whole round: until it changes, there is rest."""
+        self.went_round = False
 
     def limited(self, max_payload: int) -> "LedgerOutbox":
         """The same outbox, with another limit to payloads."""
@@ -162,15 +88,12 @@ class LedgerOutbox(Outbox):
         key, table = f"t.{quoted(self.columns.id)}", quoted(self.table)
         place = f"t.{facts.row_number}" if facts.row_number else key
         order = self.columns.order_column
-        self._rear = _Walk(table, key, place, "")
+        self._rear = Walk(table, key, place, "")
         self._front = None
         if order:
-            self._front = _Walk(table, key, place, f"t.{quoted(order)}")
+            self._front = Walk(table, key, place, f"t.{quoted(order)}")
         elif facts.row_number:
             self._front = self._rear
-        self._highest = (
-            f"SELECT max({place}) FROM {table} AS t" if self._front is self._rear else ""
-        )
         self._facts = facts
 
     def _planned(self, connection: Connection) -> None:
@@ -244,7 +167,7 @@ class LedgerOutbox(Outbox):
         return [once[number] for number in sorted(once)], full
 
     def lag(self, connection: Connection, cursor: int, most: int) -> int:
-        """How many rows wait, up to `most`; of those that only the rear can find, none counts.
+        """How many rows wait, up to `most`; of those that only the rear can find, the newest count.
 
         Raises:
             OutboxUnreadable: as `end`.
@@ -257,6 +180,8 @@ class LedgerOutbox(Outbox):
         with self._explained():
             walk = self._front or self._rear
             spot = self._place(connection) if self._front is not None else None
+            if self._front is not None and spot is not None:
+                waiting += self._front.unknown_behind(connection, spot)
             while walk is not None and waiting < most:
                 unknown, count = walk.look(connection, spot)
                 waiting += unknown
@@ -291,6 +216,16 @@ class LedgerOutbox(Outbox):
         with self._explained():
             return connection.execute(sql).fetchone() is not None
 
+    def newer_than_the_last(self, connection: Connection, most: int) -> int:
+        """How many rows, up to `most`, were inserted after the one that is last by the order
+        column: what comes then is no longer found in front."""
+        if self._front is None or self._front is self._rear or self._facts is None:
+            return 0
+        if not self._facts.row_number:
+            return 0  # which one was inserted after another is not to be told
+        with self._explained():
+            return self._front.above_the_last(connection, most)
+
     def statements(self) -> list[str]:
         """What is run again and again, for whoever asks how SQLite would go about it."""
         walks = {id(walk): walk for walk in (self._front, self._rear) if walk is not None}
@@ -318,11 +253,10 @@ class LedgerOutbox(Outbox):
         if self._front is None:
             return False
         spot = self._place(connection)
-        if self._highest and spot is not None:
-            highest = connection.execute(self._highest).fetchone()[0]
-            if spot[1][0] != "integer" or highest is None or highest < spot[1][1]:
-                # Rows were deleted, or VACUUM has numbered them anew: all are to be passed again.
-                spot = self._front_at = None
+        if spot is not None and self._front.is_below(connection, spot):
+            # Rows were deleted or put right, or VACUUM has numbered them anew: all are to be passed
+            # again.
+            spot = self._front_at = None
         for _ in range(PIECES_A_LOOK):
             unknown, count = self._front.look(connection, spot)
             if unknown:
@@ -348,6 +282,7 @@ class LedgerOutbox(Outbox):
             self._rear_at = self._rear.end(connection, self._rear_at, count)
         else:
             self._rested, self._version, self._rear_at = self._version, None, None
+            self.went_round = True
         return False
 
     def _number(self, connection: Connection) -> bool:
@@ -367,17 +302,12 @@ class LedgerOutbox(Outbox):
         """Put the place in front behind the last row, in the caller's transaction."""
         if self._front is None:
             return
-        spot: Spot | None = None
-        while True:
-            _, count = self._front.look(connection, spot)
-            if not count:
-                break
-            spot = self._front.end(connection, spot, count)
+        spot = self._front.last_spot(connection)
         if spot is not None:
             self._keep(connection, spot)
 
     def _keep(self, connection: Connection, spot: Spot) -> None:
-        values = (self.columns.order_column, *_bound(spot[0]), *_bound(spot[1]))
+        values = (self.columns.order_column, *bound(spot[0]), *bound(spot[1]))
         connection.execute(SET_PLACE, values)
 
 

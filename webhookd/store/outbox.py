@@ -133,6 +133,8 @@ class Outbox:
         number = f"t.{quoted(self.key)}"
         self._rows = Rows(f"{quoted(table)} AS t", number, columns, max_payload)
         self._has_sequence: bool | None = None
+        self.went_round = True
+        """Every row was looked at since this was opened, or need not be: one look sees all."""
 
     def limited(self, max_payload: int) -> "Outbox":
         """The same outbox, with another limit to payloads."""

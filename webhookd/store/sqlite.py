@@ -271,6 +271,10 @@ class SqliteStore(Intake):
         """Whether the outbox was gone through to its end, in the version of the last `changed`."""
         return self._outbox.rests(self._data_version)
 
+    def went_round(self) -> bool:
+        """Whether all of the outbox was looked at since this was opened, but for what is new."""
+        return self._outbox.went_round
+
     def due(
         self,
         key: SubscriptionKey,
