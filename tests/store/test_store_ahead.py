@@ -29,15 +29,39 @@ def event_ids(box: Box) -> list[str]:
     return [one for (one,) in box.rows("SELECT event_id FROM webhookd_events ORDER BY sequence")]
 
 
-def test_a_row_that_the_host_took_back_after_it_was_read_is_an_event(box: Box) -> None:
-    """As if it had been taken in a moment before."""
+def test_A16_a_row_that_the_host_changes_after_it_was_read_is_taken_in_as_it_is(box: Box) -> None:
+    """Its host looked under the lock, found no event of it yet, and mended it."""
+    box.subscribe()
+    box.put(event_id="a", payload='"before"')
+    number = box.put(event_id="b", payload='"old"')
+    ahead = box.store.fresh(NOW)
+    box.host.execute("UPDATE outbox SET payload = '\"new\"' WHERE id = ?", (number,))
+    with pytest.raises(Stale):
+        ingest(box, ahead)
+    box.store.rollback()
+    assert ingest(box, None).events == 2
+    payloads = box.rows("SELECT CAST(payload AS TEXT) FROM webhookd_events ORDER BY sequence")
+    assert payloads == [('"before"',), ('"new"',)]
+
+
+def test_a_row_that_the_host_takes_back_after_it_was_read_is_no_event(box: Box) -> None:
     box.subscribe()
     number = box.put(event_id="a")
+    box.put(event_id="b")
     ahead = box.store.fresh(NOW)
     box.host.execute("DELETE FROM outbox WHERE id = ?", (number,))
-    assert ingest(box, ahead).events == 1
-    assert event_ids(box) == ["a"]
-    assert box.ingest().events == 0
+    with pytest.raises(Stale):
+        ingest(box, ahead)
+    box.store.rollback()
+    assert ingest(box, None).events == 1
+    assert event_ids(box) == ["b"]
+
+
+def test_other_writes_of_the_host_change_nothing_of_what_was_read(box: Box) -> None:
+    box.put(event_id="a")
+    ahead = box.store.fresh(NOW)
+    box.host.execute("CREATE TABLE host_stuff (a)")
+    assert (ingest(box, ahead).events, event_ids(box)) == (1, ["a"])
 
 
 def test_rows_that_came_after_the_look_are_for_the_next_batch(box: Box) -> None:

@@ -1,11 +1,13 @@
 """The part of the daemon's store that takes in rows, and knows by what rules."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
 from webhookd.core.model import Millis
 from webhookd.core.profiles import Known
+from webhookd.core.rows import RawRow, Rejection
 from webhookd.core.storage import Ingested
 from webhookd.core.store import Stale, Waiting
 from webhookd.core.structure import Validation
@@ -30,6 +32,9 @@ class _Fresh:
 
     sequence: int
     cursor: int
+    version: int
+    """Of the file, as the connection that reads counts them."""
+    raw: Sequence[RawRow | Rejection]
     judged: ingest.Judged
     full: bool
     """More may stand behind them."""
@@ -76,6 +81,16 @@ class Intake(Housekeeping):
             rules = self._terms_of(connection, file.roll)
             return Waiting(self._next(connection, file, rules, now))
 
+    def _is_so(self, found: _Fresh, file: FileRow) -> bool:
+        """Whether what was found ahead of the lock is so under it: until a row is an event the host
+        may change it, or take it back."""
+        if not found.is_so(file):
+            return False
+        if _version(self._reader) == found.version:
+            return True
+        raw, _ = self._outbox.fresh(self._writer, found.cursor)
+        return raw[: len(found.raw)] == found.raw
+
     def ingest(self, now: Millis, ahead: Waiting | None = None) -> Ingested:
         """Take in the next batch of outbox rows after the cursor."""
         transaction = self._begun()
@@ -86,8 +101,8 @@ class Intake(Housekeeping):
                 found = self._next(self._writer, file, rules, now)
             else:
                 found = cast("_Fresh", ahead)
-                if not found.is_so(file):
-                    raise Stale("events were taken in while rows were on their way into the file")
+                if not self._is_so(found, file):
+                    raise Stale("rows were changed, or taken in, on their way into the file")
             if not found.judged.drafts:
                 return NOTHING
             row, done, taken = ingest.take(self._writer, file, rules, found.judged, now)
@@ -144,7 +159,7 @@ class Intake(Housekeeping):
             else self._outbox.fresh(connection, file.cursor)
         )
         judged = ingest.judge(connection, file.uuid, rules, raw, now)
-        return _Fresh(file.sequence, file.cursor, judged, full)
+        return _Fresh(file.sequence, file.cursor, _version(connection), raw, judged, full)
 
     def _current_terms(self, transaction: Transaction) -> Terms:
         """The rules of matching as of this transaction: read again whenever `roll` moved."""
@@ -171,3 +186,9 @@ class Intake(Housekeeping):
             profiles=self._profiles,
             validation=self._validation,
         )
+
+
+def _version(connection: Connection) -> int:
+    """Another one once anybody else has committed."""
+    found: int = connection.execute("PRAGMA data_version").fetchone()[0]
+    return found
