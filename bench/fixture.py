@@ -15,6 +15,7 @@ from webhookd.core.model import Event, SubscriptionId
 from webhookd.core.profiles import BUILT_IN
 from webhookd.core.request import Request
 from webhookd.daemon.roster import Member, enroll
+from webhookd.daemon.storage import CHECKPOINT_PAGES
 from webhookd.store import create, subscriptions
 from webhookd.store.driver import Connection, connect
 from webhookd.store.sqlite import SqliteStore, open_checked
@@ -155,6 +156,8 @@ def take_in(store: SqliteStore) -> list[float]:
     while more:
         done, commit = ingesting(store, now)
         held.append(commit())
+        if store.wal_pages() >= CHECKPOINT_PAGES:
+            store.checkpoint(truncate=False)
         more = done.more
     return held
 

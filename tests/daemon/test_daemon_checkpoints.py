@@ -56,7 +56,7 @@ class Log:
         if self.trouble is not None:
             raise self.trouble
         self.pages = min(self.pages, self.kept)
-        return Checkpointed(0, is_whole=not self.pages)
+        return Checkpointed(0, self.pages, is_whole=not self.pages)
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """Room: two janitors at once, pages that are given back, and the write-ahead log."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.store.conftest import Box
 from webhookd.core.retention import DAY, Retention, Work
+from webhookd.errors import StoreBusy
 from webhookd.store import housekeeping, retention, sizes
 from webhookd.store.driver import connect, tells_of_wal
 from webhookd.store.foresight import foresee
@@ -163,9 +165,50 @@ def test_the_log_tells_how_much_of_it_waits(full: Box) -> None:
 
 
 @tells
-def test_commits_checkpoint_only_where_nobody_else_does(full: Box) -> None:
-    at = full.store._writer.execute("PRAGMA wal_autocheckpoint").fetchone()[0]
-    assert at == housekeeping.UNATTENDED_PAGES
+def test_no_commit_checkpoints(full: Box) -> None:
+    assert full.store._writer.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
+
+
+class Busy:
+    """A connection to which the log tells nothing, because another one is at it."""
+
+    def execute(self, sql: str) -> "Busy":
+        assert "checkpoint" in sql or "busy_timeout" in sql
+        return self
+
+    def fetchone(self) -> tuple[int, int, int]:
+        return 1, -1, -1
+
+    def close(self) -> None: ...
+
+
+def test_where_another_one_checkpoints_it_is_busy_and_no_fault_of_the_library(full: Box) -> None:
+    full.store._keeper = Busy()  # type: ignore[assignment]
+    with pytest.raises(StoreBusy, match="another connection checkpoints"):
+        full.store.checkpoint(truncate=False)
+
+
+def test_who_cuts_the_log_off_waits_for_readers_that_end(
+    full: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of readers that overlap without a pause one is always there, but never the same for long."""
+    step(full, Work.OUTBOX)
+    full.host.execute("BEGIN")
+    full.host.execute("SELECT count(*) FROM outbox").fetchone()
+    done = full.store.checkpoint(truncate=False)
+    assert done is not None
+    assert done.is_whole
+    monkeypatch.setattr(housekeeping, "READERS_WAIT", 0)
+    done = full.store.checkpoint(truncate=True)
+    assert done is not None
+    assert done.wal_bytes > 0
+    monkeypatch.setattr(housekeeping, "READERS_WAIT", 10_000)
+    ends = threading.Timer(0.01, lambda: full.host.execute("COMMIT"))
+    ends.start()
+    done = full.store.checkpoint(truncate=True)
+    ends.join()
+    assert done is not None
+    assert done.wal_bytes == 0
 
 
 def test_a_library_that_cannot_tell_keeps_its_habit(

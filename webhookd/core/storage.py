@@ -233,5 +233,8 @@ class Checkpointed:
 
     wal_bytes: int
     """What the write-ahead log takes on disk, used or not."""
+    left: int
+    """Pages of it that are not in the database file: readers need what they take the place of, or
+    they were written meanwhile."""
     is_whole: bool
-    """All of it is in the database file: nobody reads what is older, and nobody wrote meanwhile."""
+    """None is left, and nobody was in the way."""

@@ -17,7 +17,10 @@ _FIND: Final = "find it with `fuser`, and end it"
 class Why(Enum):
     """What keeps the log from being emptied."""
 
-    READ = f"{IS_LARGE} and cannot be emptied: some program keeps a read transaction open; {_FIND}"
+    READ = (
+        f"{IS_LARGE} and cannot be emptied: some program keeps a read transaction open, or several "
+        f"read so that one always does; {_FIND}, or let readers pause"
+    )
     LIBRARY = (
         f"{IS_LARGE} and nobody empties it: webhookd must not with this SQLite; install pysqlite3, "
         "or let the host run `PRAGMA wal_checkpoint(TRUNCATE)`"

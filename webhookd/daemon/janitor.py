@@ -37,8 +37,11 @@ CHECKPOINT_FROM: Final = 1024 * 1024
 """Bytes of write-ahead log from which on it is brought into the file."""
 TRUNCATE_FROM: Final = 8 * 1024 * 1024
 """Bytes from which on it is cut off too: about twice what SQLite's own habit leaves."""
-TRUNCATE_EVERY: Final = 30.0
-"""Seconds between two tries at that: for a moment nobody can write."""
+TRUNCATE_EVERY: Final = 10.0
+"""Seconds between two of those: nobody can write for a moment. Where readers were in the way it is
+tried again at the next look."""
+LEFT: Final = 500
+"""Pages that it may still have to bring in, in a few ms: where readers overlap some always are."""
 READ_LOOKS: Final = 3
 """Looks in a row at which readers kept the log from being emptied before people are told: short
 ones that overlap do that too, once."""
@@ -112,8 +115,9 @@ class Janitor:
             with suppress(StoreBusy, StoreUnwritable):
                 done = await self._store.checkpoint(truncate=False)
                 if done is not None and self._may_truncate(done):
-                    self._truncated_at = trio.current_time()
                     done = await self._store.checkpoint(truncate=True)
+                    if done is not None and done.wal_bytes < TRUNCATE_FROM:
+                        self._truncated_at = trio.current_time()
                 if done is None:
                     self._tell_of_wal(size, wal.Why.LIBRARY)
                 else:
@@ -128,9 +132,9 @@ class Janitor:
                 await self._store.checkpoint(truncate=False, alone=True)
 
     def _may_truncate(self, done: Checkpointed) -> bool:
-        """Only where next to nothing is left to do for it while nobody can write."""
+        """Only where little is left to do for it while nobody can write."""
         lately = trio.current_time() < self._truncated_at + TRUNCATE_EVERY
-        return done.is_whole and done.wal_bytes >= TRUNCATE_FROM and not lately
+        return done.left <= LEFT and done.wal_bytes >= TRUNCATE_FROM and not lately
 
     def _tell_of_wal(self, size: int, why: wal.Why | None) -> None:
         """`why` it cannot be emptied; None where it can."""

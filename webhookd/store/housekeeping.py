@@ -6,6 +6,7 @@ from typing import Final
 from webhookd.core.model import Millis
 from webhookd.core.retention import Retention, Work
 from webhookd.core.storage import NO_STEP, Checkpointed, Pruned, Step
+from webhookd.errors import StoreBusy
 from webhookd.store import retention, sizes
 from webhookd.store.driver import (
     Connection,
@@ -24,9 +25,9 @@ PAGES: Final = 25
 """Pages that one transaction gives back, in some milliseconds: each is moved, and so is what points
 to it."""
 
-UNATTENDED_PAGES: Final = 4_000
-"""Pages of write-ahead log at which a commit of ours checkpoints by itself after all: four times
-SQLite's own habit, so that it comes to it only where nobody else does it."""
+READERS_WAIT: Final = 50
+"""Milliseconds that a TRUNCATE waits for others, with the write lock. Of readers that overlap
+without a pause there is always one; those that begin once all is in the file are not in its way."""
 
 INCREMENTAL: Final = 2
 """What `PRAGMA auto_vacuum` says of a file that can give pages back bit by bit."""
@@ -106,13 +107,16 @@ class Housekeeping:
     def leave_checkpoints(self) -> None:
         """Make no commit wait for a checkpoint, where `wal_pages` tells when one is due."""
         if tells_of_wal():
-            self._writer.execute(f"PRAGMA wal_autocheckpoint = {UNATTENDED_PAGES}")
+            self._writer.execute("PRAGMA wal_autocheckpoint = 0")
 
     def checkpoint(self, *, truncate: bool) -> Checkpointed | None:
         """Bring the write-ahead log into the database file, as far as nobody is in the way.
 
         None with a library that could damage the file by it, and outside WAL mode. Blocks for the
         disk; may run in a thread while the other connections are at work, but not twice at once.
+
+        Raises:
+            StoreBusy: somebody else does it just then.
         """
         if has_wal_reset_bug():
             return None
@@ -122,11 +126,15 @@ class Housekeeping:
                 self._keeper = connect(self.path, mode="rw")
                 self._keeper.execute("PRAGMA wal_autocheckpoint = 0")
             mode = "TRUNCATE" if truncate else "PASSIVE"
-            # It does not wait for a lock: who is in the way now is out of it the next time.
+            # PASSIVE waits for no lock: who is in the way now is out of it the next time.
+            self._keeper.execute(f"PRAGMA busy_timeout = {READERS_WAIT if truncate else 0}")
             busy, log, done = self._keeper.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        if log < 0 and busy:
+            raise StoreBusy(f"{self.path}: another connection checkpoints; try again")
         if log < 0:
             return None
-        return Checkpointed(sizes.wal_bytes(self.path), is_whole=not busy and log == done)
+        left = log - done
+        return Checkpointed(sizes.wal_bytes(self.path), left, is_whole=not (busy or left))
 
     def close(self) -> None:
         """Close the connection for checkpoints."""
