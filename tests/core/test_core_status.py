@@ -211,5 +211,7 @@ def test_deliveries_that_failed_in_the_last_hour() -> None:
 def test_B9_that_the_file_was_restored_is_told_first() -> None:
     facts = replace(FACTS, refusals=("a restored backup: accept it",))
     status = compose(facts, {}, held=False, thresholds=THRESHOLDS, now=NOW)
-    assert status.problems[0] == "a restored backup: accept it"
-    assert status.problems[1].startswith("the daemon does not run")
+    assert status.problems == (
+        "a restored backup: accept it",
+        "the daemon does not run, and would not start before that",
+    )

@@ -143,7 +143,7 @@ def compose(
     lag_seconds = _lag_seconds(facts.lag_rows, _moment(lock.get("caught_up_at")), now)
     problems = [
         *(() if held else facts.refusals),  # the first: before that no start helps
-        *_daemon_problems(lock, held=held, stalled=stalled),
+        *_daemon_problems(lock, held=held, stalled=stalled, refused=bool(facts.refusals)),
         *_config_problems(fault, lock, held=held),
         *_outbox_problems(facts, lag_seconds, thresholds, told=bool(stopped)),
         *_failed_problems(facts, thresholds),
@@ -211,9 +211,13 @@ def _stopped(lock: dict[str, Any], *, held: bool) -> str:
     return next((one.removeprefix(STOPPED) for one in told if one.startswith(STOPPED)), "")
 
 
-def _daemon_problems(lock: dict[str, Any], *, held: bool, stalled: bool) -> list[str]:
+def _daemon_problems(
+    lock: dict[str, Any], *, held: bool, stalled: bool, refused: bool
+) -> list[str]:
     problems = []
-    if not held:
+    if not held and refused:
+        problems.append("the daemon does not run, and would not start before that")
+    elif not held:
         problems.append("the daemon does not run: start it with `webhookd run` or systemctl")
     elif stalled:
         problems.append(
