@@ -136,6 +136,7 @@ def test_another_table_in_the_configuration_is_a_fault(webhookd):
     webhookd.add()
     webhookd.configure('[outbox]\ntable = "events_out"\n')
     assert "[outbox] table is events_out; set it back" in unwell(webhookd, 1)[0][2]
+    assert "can be read" not in webhookd("check", code=1).stdout
 
 
 def test_rejected_rows_are_a_warning(webhookd):
