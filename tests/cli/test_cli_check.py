@@ -129,13 +129,26 @@ def test_A23_a_dropped_outbox_is_a_fault(webhookd):
 def test_A22_a_column_that_has_gone_is_a_fault(webhookd):
     webhookd.add()
     webhookd.sql("ALTER TABLE outbox RENAME COLUMN payload TO body")
-    assert "no column payload" in unwell(webhookd, 1)[0][2]
+    remedy = "no column payload; give it that name again with ALTER TABLE, or add it where it was"
+    assert remedy in unwell(webhookd, 1)[0][2]
+    # That names of its own table could be mapped is not true, so it is not advised.
+    assert remedy in webhookd.fails("init", code=4)
+
+
+def test_A23_a_table_of_the_hosts_that_is_gone_is_to_be_put_back(bare):
+    """Another name in the configuration would be refused."""
+    bare.init_vouched_for()
+    bare.sql("ALTER TABLE said RENAME TO elsewhere")
+    remedy = "there is no table said; give it that name again, or let the host make it"
+    assert any(text.endswith(remedy) for _, _, text in unwell(bare, 1))
+    assert remedy in bare.fails("init", code=4)
 
 
 def test_another_table_in_the_configuration_is_a_fault(webhookd):
     webhookd.add()
     webhookd.configure('[outbox]\ntable = "events_out"\n')
     assert "[outbox] table is events_out; set it back" in unwell(webhookd, 1)[0][2]
+    assert "can be read" not in webhookd("check", code=1).stdout
 
 
 def test_rejected_rows_are_a_warning(webhookd):

@@ -67,6 +67,40 @@ def test_a_row_is_explained_by_its_key(keyed):
         assert "name one event" in keyed.fails("events", "explain", *wrong, code=2)
 
 
+def test_a_row_without_a_number_has_not_been_taken_in_yet(keyed, monkeypatch):
+    row = (
+        "INSERT INTO outboxevent (id, type, aggregatetype, payload, seq) VALUES (?, 'a', 'o', ?, 9)"
+    )
+    keyed.sql(row, "n1", "{}")
+    keyed.sql(row, "n2", "{")
+    assert keyed.json("events", "explain", "--outbox-key", "n1") == {
+        "outbox_id": None,
+        "outbox_key": "n1",
+        "in_outbox": True,
+        "below_cursor": False,
+        "daemon_running": False,
+        "rejected": None,
+        "would_be_rejected": None,
+        "event": None,
+        "standing": "waiting",
+    }
+    waits = "the outbox row with the key n1 has not been taken in yet: "
+    said = keyed("events", "explain", "--outbox-key", "n1").stdout
+    assert said == f"{waits}the daemon does not run; start it with `webhookd run` or systemctl\n"
+    _, wrong = keyed("events", "explain", "--outbox-key", "n2").stdout.splitlines()
+    assert wrong.startswith("as it is now it will be rejected: bad_payload: payload: expecting")
+    monkeypatch.setattr("webhookd.store.lockfile.is_held", lambda _: True)
+    said = keyed("events", "explain", "--outbox-key", "n1").stdout
+    assert said.startswith(f"{waits}the daemon takes it in when its turn comes")
+    assert "no outbox row with the key 'N1'" in keyed.fails(
+        "events", "explain", "--outbox-key", "N1", code=1
+    )
+    keyed.sql("ALTER TABLE outboxevent RENAME TO elsewhere")
+    assert "schema: table outboxevent missing" in keyed.fails(
+        "events", "explain", "--outbox-key", "n1", code=4
+    )
+
+
 def test_rows_are_ingested_again_by_their_keys(keyed):
     keyed.sql("UPDATE outboxevent SET payload = '{}' WHERE id = 'ORD-2'")
     said = keyed.json("events", "retry-rejected", "--outbox-key", "ORD-2", "--outbox-key", "ORD-3")

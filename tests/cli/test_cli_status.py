@@ -173,6 +173,16 @@ def test_A23_an_unreadable_outbox_is_said(webhookd):
     assert f"! ingest has stopped: {missing}" in said
 
 
+def test_A23_an_outbox_that_the_daemon_alone_cannot_read_is_said(webhookd):
+    """Its configuration is that of its start; the command's may be a newer one, and fit."""
+    missing = "schema: column outbox.body missing"
+    with daemon(webhookd, problems=[f"ingest has stopped: {missing}"]):
+        said = webhookd("status", code=1).stdout
+        assert webhookd.json("status", code=1)["outbox"]["fault"] == missing
+    assert f"outbox      {missing}" in said
+    assert "all taken in" not in said
+
+
 def test_rows_that_wait_are_counted(webhookd):
     webhookd.emit("a.b")
     with daemon(webhookd, caught_up_at=to_text(time.time_ns() // 1_000_000)):

@@ -289,6 +289,47 @@ def test_toml_that_is_none_is_told_by_line(tmp_path: Path) -> None:
     assert "nested too deeply" in refusal(tmp_path, "a = " + "[" * 20_000)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "database = erp.db",
+        "database = /var/lib/erp.db # here",
+        '# "it"\r\n[log]\r\nlevel = info\r\n',
+        "[delivery]\ntimeout = 10s",
+        "a.b=https://x/?a=b",
+    ],
+)
+def test_text_without_quotes_is_told_to_take_them(tmp_path: Path, text: str) -> None:
+    said = refusal(tmp_path, text)
+    assert said.startswith("config.toml: not valid TOML: ")
+    assert said.endswith('; text must stand in quotes: "..."')
+    assert "erp" not in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = True",
+        "a = true;",
+        "a = 5;",
+        "a =",
+        "a = = 5",
+        'a = "x" y',
+        "a = 'x'y",
+        'a = "x',
+        "a = [1, 2",
+        "a = 5 b = 6",
+        "a = 2026-13-01",
+        "[a\nb = 1",
+        '"a=b" = = c',
+    ],
+)
+def test_quotes_are_advised_only_where_they_are_missing(tmp_path: Path, text: str) -> None:
+    said = refusal(tmp_path, text)
+    assert "not valid TOML" in said
+    assert "quotes" not in said
+
+
 def test_a_file_that_is_not_utf8_is_told_by_line(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(b'database = "a.db"\n[outbox]\ndefault_tenant = "\xfc"\n')

@@ -123,6 +123,17 @@ def test_A22_a_fault_of_the_outbox_is_told_once() -> None:
     assert judged(facts, problems=[told]).problems == (told,)
 
 
+def test_A22_what_the_daemon_says_of_ingest_counts() -> None:
+    """It goes by the configuration of its start: by a newer one the outbox may look well."""
+    other = "schema: column outbox.body missing"
+    for facts in (FACTS, replace(FACTS, outbox_fault=other)):
+        status = judged(facts, problems=["a", f"ingest has stopped: {FAULT}"])
+        assert status.document["outbox"]["fault"] == FAULT
+        assert status.problems == ("a", f"ingest has stopped: {FAULT}")
+    gone = judged(held=False, problems=[f"ingest has stopped: {FAULT}"])
+    assert gone.document["outbox"]["fault"] is None
+
+
 def test_A22_what_a_dead_daemon_said_hides_no_fault() -> None:
     status = judged(replace(FACTS, outbox_fault=FAULT), held=False, problems=[FAULT])
     assert f"ingest has stopped: {FAULT}" in status.problems
@@ -200,5 +211,7 @@ def test_deliveries_that_failed_in_the_last_hour() -> None:
 def test_B9_that_the_file_was_restored_is_told_first() -> None:
     facts = replace(FACTS, refusals=("a restored backup: accept it",))
     status = compose(facts, {}, held=False, thresholds=THRESHOLDS, now=NOW)
-    assert status.problems[0] == "a restored backup: accept it"
-    assert status.problems[1].startswith("the daemon does not run")
+    assert status.problems == (
+        "a restored backup: accept it",
+        "the daemon does not run, and would not start before that",
+    )

@@ -2,9 +2,12 @@
 
 import pytest
 
-from tests.store.conftest import Box
+from tests.store.conftest import LIMIT, Box
+from tests.store.mapped import DEBEZIUM
+from webhookd.core.rows import Rejection
 from webhookd.errors import NotFound
 from webhookd.store import keys
+from webhookd.store.outbox import Outbox
 
 
 @pytest.mark.parametrize(
@@ -59,3 +62,32 @@ def test_a_key_that_is_shown_cut_is_asked_for_by_its_number(box: Box) -> None:
     with pytest.raises(NotFound, match="shown cut: name the outbox id that stands beside it"):
         keys.find(box.host, shown)
     assert keys.find(box.host, key) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "asked", "shown"),
+    [
+        ("TEXT", "it's", "it's", "it's"),
+        ("TEXT", "17", "17", "17"),
+        ("TEXT", "17.0", "17", None),
+        ("TEXT COLLATE NOCASE", "ORD-7", "ord-7", None),
+        ("INT", 17, "17", "17"),
+        ("REAL", 2.5, "2.5", "2.5"),
+        ("BLOB", b"\x01\xab", "01ab", "01AB"),
+        ("TEXT", "a", "inf", None),
+    ],
+)
+def test_a_row_that_has_no_number_yet(
+    box: Box, kind: str, key: object, asked: str, shown: str | None
+) -> None:
+    """By the key as the ledger will have it: its very type and letters."""
+    box.host.execute(
+        f"CREATE TABLE theirs (id {kind} UNIQUE, type, aggregatetype, aggregateid, payload)"
+    )
+    box.host.execute("INSERT INTO theirs VALUES (?, 'a.b', 'a', '1', '{}')", (key,))
+    outbox = Outbox(box.path, "theirs", LIMIT, DEBEZIUM)
+    found = keys.unnumbered(box.host, outbox, LIMIT, asked)
+    assert (found and found[1]) == shown
+    if found is not None:
+        assert not isinstance(found[0], Rejection)
+        assert (found[0].outbox_id, found[0].event_type) == (keys.NO_NUMBER, b"a.b")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from webhookd.config import columns, profiles
-from webhookd.config.faults import advice, line, shown
+from webhookd.config.faults import advice, line, shown, unquoted
 from webhookd.config.settings import SUBSCRIPTIONS, SYSTEMS, Delivery, Log, Settings, Status
 from webhookd.core import proxies
 from webhookd.core.egress import EgressPolicy, parse_policy
@@ -103,7 +103,8 @@ def _parse(path: Path, named_by: str) -> dict[str, object]:
         number = data.count(b"\n", 0, error.start) + 1
         fault = f"line {number}: not UTF-8; save the file as UTF-8"
     except tomllib.TOMLDecodeError as error:
-        fault = f"not valid TOML: {error}"
+        remedy = unquoted(data.decode("utf-8"), str(error))
+        fault = f"not valid TOML: {error}{remedy}"
     except RecursionError:
         fault = "nested too deeply; no key takes more than a list"
     raise ConfigError(line(str(path), "", fault))

@@ -23,6 +23,9 @@ LONGEST_DISABLED: Final = 30 * 86_400_000
 """Over these what a subscription is owed is a burden: every event of it is kept in the file."""
 
 
+STOPPED: Final = "ingest has stopped: "
+"""So begins the problem of a daemon that cannot read the outbox; why, comes behind it."""
+
 WELL: Final = "well"
 """The health of a subscription of which there is nothing to say."""
 
@@ -135,13 +138,14 @@ def compose(
         fault: what is wrong with the configuration, so that the thresholds are the defaults.
     """
     heartbeat = _moment(lock.get("heartbeat_at"))
+    stopped = _stopped(lock, held=held)
     stalled = held and (heartbeat is None or now - heartbeat > HEARTBEAT_STALE)
     lag_seconds = _lag_seconds(facts.lag_rows, _moment(lock.get("caught_up_at")), now)
     problems = [
         *(() if held else facts.refusals),  # the first: before that no start helps
-        *_daemon_problems(lock, held=held, stalled=stalled),
+        *_daemon_problems(lock, held=held, stalled=stalled, refused=bool(facts.refusals)),
         *_config_problems(fault, lock, held=held),
-        *_outbox_problems(facts, lock, lag_seconds, thresholds, held=held),
+        *_outbox_problems(facts, lag_seconds, thresholds, told=bool(stopped)),
         *_failed_problems(facts, thresholds),
     ]
     shown, at_work = [], []
@@ -180,7 +184,7 @@ def compose(
             "lag_rows": facts.lag_rows,
             "lag_seconds": lag_seconds,
             "rejected": facts.rejected,
-            "fault": facts.outbox_fault or None,
+            "fault": stopped or facts.outbox_fault or None,
         },
         "deliveries": facts.totals,
         "due": _due(at_work, now),
@@ -198,9 +202,22 @@ def _lag_seconds(rows: int, caught_up: Millis | None, now: Millis) -> float | No
     return None if caught_up is None else max(0, now - caught_up) / 1000
 
 
-def _daemon_problems(lock: dict[str, Any], *, held: bool, stalled: bool) -> list[str]:
+def _stopped(lock: dict[str, Any], *, held: bool) -> str:
+    """Why the daemon takes nothing in, as it says; `''` where it says nothing of the kind.
+
+    It goes by the configuration that it started with: who asks may have read a newer one.
+    """
+    told = (str(problem) for problem in lock.get("problems", []) if held)
+    return next((one.removeprefix(STOPPED) for one in told if one.startswith(STOPPED)), "")
+
+
+def _daemon_problems(
+    lock: dict[str, Any], *, held: bool, stalled: bool, refused: bool
+) -> list[str]:
     problems = []
-    if not held:
+    if not held and refused:
+        problems.append("the daemon does not run, and would not start before that")
+    elif not held:
         problems.append("the daemon does not run: start it with `webhookd run` or systemctl")
     elif stalled:
         problems.append(
@@ -221,18 +238,12 @@ def _config_problems(fault: str, lock: dict[str, Any], *, held: bool) -> list[st
 
 
 def _outbox_problems(
-    facts: FileFacts,
-    lock: dict[str, Any],
-    lag: float | None,
-    thresholds: Thresholds,
-    *,
-    held: bool,
+    facts: FileFacts, lag: float | None, thresholds: Thresholds, *, told: bool
 ) -> list[str]:
+    """`told`: the daemon has said already that, and why, ingest has stopped."""
     problems = []
-    stopped = f"ingest has stopped: {facts.outbox_fault}"
-    told = held and stopped in lock.get("problems", [])
     if facts.outbox_fault and not told:
-        problems.append(stopped)
+        problems.append(f"{STOPPED}{facts.outbox_fault}")
     if lag is not None and lag * 1000 > thresholds.max_lag:
         problems.append(
             f"the outbox is behind by {counted(facts.lag_rows, 'row')}, for "

@@ -169,9 +169,11 @@ def _prepare(
         if again:
             connection.execute(schema.OUTBOX.format(table=host_table.quoted(table)))
             _go_on_after(connection, table, _given_out(known, lockfile.read(path)))
-        host_table.check_table(connection, table, path, columns, ids_never_reused=ids_never_reused)
-        renamed = sources.renew(connection, path, known, columns)
         ours = bool(known.outbox_ours)
+        host_table.check_table(
+            connection, table, path, columns, ids_never_reused=ids_never_reused, ours=ours
+        )
+        renamed = sources.renew(connection, path, known, columns)
         return Prepared(path, False, applied, table, ours, None, again, renamed)
     ours = absent and not columns.mapped
     if ours:

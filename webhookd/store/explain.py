@@ -21,6 +21,8 @@ from webhookd.store import aggregates, deliveries, keys, lockfile, sources, wait
 from webhookd.store import file as files
 from webhookd.store.ages import PRUNED
 from webhookd.store.driver import Connection
+from webhookd.store.file import FileRow
+from webhookd.store.outbox import Outbox
 from webhookd.store.transaction import Session, snapshot
 from webhookd.store.waiting import rows_of
 
@@ -130,45 +132,111 @@ def outbox_row(session: Session, number: int, rules: Rules, now: Millis) -> dict
     """
     daemon = lockfile.look(session.path)
     with session.read() as connection, snapshot(connection):
-        file = files.reread(connection, session.path)
-        sources.check(connection, session.path, file, session.columns)
-        outbox = sources.open_outbox(
-            connection, session.path, file, session.columns, rules.max_payload
-        )
-        outbox.end(connection, file.cursor)
-        raw, _ = outbox.batch(connection, number, number)
-        rejected = rows_of(connection, REJECTED, number)
-        said = {
-            "outbox_id": number,
-            "outbox_key": keys.shown(connection, number),
-            "in_outbox": bool(raw),
-            "below_cursor": number <= file.cursor,
-            "daemon_running": daemon.running,
-            "rejected": rejected[0] if rejected else None,
-            "would_be_rejected": None,
-            "event": None,
+        return _outbox_row(session, connection, number, rules, daemon, now)
+
+
+def keyed_row(session: Session, key: str, rules: Rules, now: Millis) -> dict[str, Any]:
+    """The same by the host's own key; `outbox_id` is None of a row that has no number yet.
+
+    Raises:
+        NotFound: no such key has been seen, and the host's table has none.
+        OutboxUnreadable: as `outbox_row`.
+    """
+    daemon = lockfile.look(session.path)
+    with session.read() as connection, snapshot(connection):
+        try:
+            number = keys.find(connection, key)
+        except NotFound:
+            if sources.read(connection).kind != "ledger":
+                raise
+            file, outbox = _outbox(session, connection, rules)
+            outbox.probe(connection)
+            found = keys.unnumbered(connection, outbox, rules.max_payload, key)
+            if found is None:
+                raise
+        else:
+            return _outbox_row(session, connection, number, rules, daemon, now)
+        raw, shown = found
+        said = _standing(daemon, number=None, key=shown, in_outbox=True, below_cursor=False)
+        judged = _judged(raw, file.uuid, rules, now)
+        return said | {
+            "standing": "waiting",
+            "would_be_rejected": _wrong(connection, judged, rules),
         }
-        judged = _judged(raw[0], file.uuid, rules, now) if raw else None
-        if not rejected and _is_done_with(connection, number):
-            event_id = judged.event_id if isinstance(judged, rows.Draft) else ""
-            sequence = _sequence_of(connection, number, event_id)
-            if sequence is None:
-                return said | {"standing": "done_with"}
-            found = connection.execute(EVENT_AT, (sequence,)).fetchone()
-            explained = _explained(connection, session.profiles, found, daemon, now)
-            return said | {"standing": "event", "event": explained}
-        if not rejected and judged is None:
-            raise NotFound(f"no outbox row {number}; `webhookd events list` shows the newest")
-        if (
-            isinstance(judged, rows.Draft)
-            and connection.execute(FIND, (judged.event_id,)).fetchone()
-        ):
+
+
+def _outbox(session: Session, connection: Connection, rules: Rules) -> tuple[FileRow, Outbox]:
+    file = files.reread(connection, session.path)
+    sources.check(connection, session.path, file, session.columns)
+    outbox = sources.open_outbox(connection, session.path, file, session.columns, rules.max_payload)
+    return file, outbox
+
+
+def _outbox_row(
+    session: Session,
+    connection: Connection,
+    number: int,
+    rules: Rules,
+    daemon: Daemon,
+    now: Millis,
+) -> dict[str, Any]:
+    file, outbox = _outbox(session, connection, rules)
+    outbox.end(connection, file.cursor)
+    raw, _ = outbox.batch(connection, number, number)
+    rejected = rows_of(connection, REJECTED, number)
+    said = _standing(
+        daemon,
+        number=number,
+        key=keys.shown(connection, number),
+        in_outbox=bool(raw),
+        below_cursor=number <= file.cursor,
+    )
+    judged = _judged(raw[0], file.uuid, rules, now) if raw else None
+    if not rejected and _is_done_with(connection, number):
+        event_id = judged.event_id if isinstance(judged, rows.Draft) else ""
+        sequence = _sequence_of(connection, number, event_id)
+        if sequence is None:
+            return said | {"standing": "done_with"}
+        found = connection.execute(EVENT_AT, (sequence,)).fetchone()
+        explained = _explained(connection, session.profiles, found, daemon, now)
+        return said | {"standing": "event", "event": explained}
+    if not rejected and judged is None:
+        raise NotFound(f"no outbox row {number}; `webhookd events list` shows the newest")
+    return said | {
+        "standing": "rejected" if rejected else "waiting",
+        "rejected": rejected[0] if rejected else None,
+        "would_be_rejected": None if judged is None else _wrong(connection, judged, rules),
+    }
+
+
+def _standing(
+    daemon: Daemon, *, number: int | None, key: str | None, in_outbox: bool, below_cursor: bool
+) -> dict[str, Any]:
+    """What is said of every outbox row, as long as nothing more is known of it."""
+    return {
+        "outbox_id": number,
+        "outbox_key": key,
+        "in_outbox": in_outbox,
+        "below_cursor": below_cursor,
+        "daemon_running": daemon.running,
+        "rejected": None,
+        "would_be_rejected": None,
+        "event": None,
+    }
+
+
+def _wrong(
+    connection: Connection, judged: rows.Draft | rows.Rejection, rules: Rules
+) -> dict[str, str] | None:
+    """Why a row would be rejected as it is now; None where it would not."""
+    if isinstance(judged, rows.Draft):
+        if connection.execute(FIND, (judged.event_id,)).fetchone():
             judged = rows.duplicate(judged)
-        elif isinstance(judged, rows.Draft) and rules.validation is not None:
+        elif rules.validation is not None:
             judged = _validated(judged, rules.validation)
-        if isinstance(judged, rows.Rejection):
-            said["would_be_rejected"] = {"reason": judged.reason.value, "detail": judged.detail}
-        return said | {"standing": "rejected" if rejected else "waiting"}
+    if isinstance(judged, rows.Draft):
+        return None
+    return {"reason": judged.reason.value, "detail": judged.detail}
 
 
 def _explained(

@@ -18,6 +18,22 @@ _NOT_CODE: Final = re.compile(
 )
 """Comments, strings and quoted names in a statement."""
 
+OWN_COLUMN: Final = "give it that name again with ALTER TABLE, or add it where it was dropped"
+"""The remedy where webhookd's own outbox lacks a column: its names are not for [outbox.columns]."""
+
+
+def remedy_of_table(*, ours: bool | None) -> str:
+    """What to do about an outbox that is gone.
+
+    `ours`: `init` made it; None of a file that `init` has not prepared, whose outbox is still to be
+    chosen.
+    """
+    if ours is None:
+        return "name the host's table with `table` in [outbox], or let the host make it"
+    if ours:
+        return "`webhookd init` makes it again"
+    return "give it that name again, or let the host make it"
+
 
 def quoted(name: str) -> str:
     """An SQL identifier, whatever is in it."""
@@ -169,9 +185,9 @@ def check_table(
     columns: Columns = OWN,
     *,
     ids_never_reused: bool,
-    ours: bool = False,
+    ours: bool | None = None,
 ) -> None:
-    """Refuse a table that cannot serve as an outbox; `ours`: `init` made it.
+    """Refuse a table that cannot serve as an outbox; `ours` as in `remedy_of_table`.
 
     Raises:
         OutboxUnfit: missing, no table, lacking a column, or with keys that can come back.
@@ -179,16 +195,13 @@ def check_table(
     check_kind(connection, table, path)
     facts = inspect(connection, table)
     if facts is None:
-        more = (
-            "`webhookd init` makes it again"
-            if ours
-            else "name the host's table with `table` in [outbox], or let the host make it"
-        )
-        raise OutboxUnfit(f"{path}: there is no table {table}; {more}")
+        raise OutboxUnfit(f"{path}: there is no table {table}; {remedy_of_table(ours=ours)}")
     for name, setting in columns.needed.items():
         if facts.has(name):
             continue
-        if setting == "order_column":
+        if ours:
+            remedy = OWN_COLUMN
+        elif setting == "order_column":
             remedy = "name another with `order_column` in [outbox]"
         elif setting == "id":
             remedy = "name the column that is the key with `id` in [outbox.columns]"

@@ -206,7 +206,8 @@ def _outbox(
             f"{counted(row.rejected, 'row')} could not become events; "
             "`webhookd events list --rejected` says why",
         )
-    yield Finding(Level.OK, _OUTBOX, f"table {row.outbox_table} can be read")
+    if table == row.outbox_table:
+        yield Finding(Level.OK, _OUTBOX, f"table {row.outbox_table} can be read")
 
 
 def _highest_id(

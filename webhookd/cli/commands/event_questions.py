@@ -59,21 +59,19 @@ def explain(
             "explain: name one event, by event id or sequence, or one --outbox-id or --outbox-key"
         )
     with app.session(write=False) as session:
-        if outbox_key is not None:
-            with session.read() as connection:
-                outbox_id = keys.find(connection, outbox_key)
-        if outbox_id is not None:
+        if event is not None:
+            found = explaining.event(session, event, app.now())
+        else:
             outbox = app.readable.outbox
             rules = explaining.Rules(outbox.default_tenant, outbox.max_payload, validation(outbox))
-            found = explaining.outbox_row(session, outbox_id, rules, app.now())
-        else:
-            found = explaining.event(session, event or "", app.now())
+            if outbox_id is not None:
+                found = explaining.outbox_row(session, outbox_id, rules, app.now())
+            else:
+                found = explaining.keyed_row(session, outbox_key or "", rules, app.now())
     if as_json:
         document(found)
-    elif outbox_id is None:
-        lines(*_event(found))
     else:
-        lines(*_row(found))
+        lines(*(_row(found) if event is None else _event(found)))
 
 
 def _event(found: dict[str, Any]) -> Iterator[str]:
@@ -121,6 +119,8 @@ def _matched(one: dict[str, Any]) -> Iterator[str]:
 def _row(found: dict[str, Any]) -> Iterator[str]:
     number, standing = found["outbox_id"], found["standing"]
     row = f"outbox row {_named(number, found['outbox_key'])}"
+    if number is None:
+        row = f"the outbox row with the key {found['outbox_key']}"
     if standing == "event":
         yield from _event(found["event"])
     elif standing == "rejected":
