@@ -191,8 +191,10 @@ def test_A22_A23_what_is_gone_stops_ingest_until_it_is_back(mapped: Mapped, sql:
     _, _, old = sql.partition("COLUMN ")
     column = old.partition(" ")[0]
     expected = f"column outboxevent.{column}" if column else "table outboxevent"
-    remedy = "; put it right in the table, or in [outbox.columns] and start webhookd again"
-    wanted = f"schema: {expected} missing{remedy if column else ''}"
+    remedy = "give it that name again, or let the host make it"
+    if column:
+        remedy = "put it right in the table, or in [outbox.columns] and start webhookd again"
+    wanted = f"schema: {expected} missing; {remedy}"
     assert what in ("", wanted)
     mapped.store.begin()
     with pytest.raises(OutboxUnreadable, match=f"schema: {expected} missing"):

@@ -165,7 +165,10 @@ def test_the_lag_is_counted_and_then_estimated(box: Box, monkeypatch: pytest.Mon
 
 def test_A22_A23_the_fault_of_an_outbox(box: Box) -> None:
     box.host.execute("ALTER TABLE outbox RENAME COLUMN payload TO body")
-    assert facts(box).outbox_fault == "schema: column outbox.payload missing"
+    assert facts(box).outbox_fault == (
+        "schema: column outbox.payload missing; give it that name again with ALTER TABLE, or add "
+        "it where it was dropped"
+    )
     box.host.execute("DROP TABLE outbox")
     assert facts(box).outbox_fault == (
         "schema: table outbox missing; `webhookd init` makes it again"

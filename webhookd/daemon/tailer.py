@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import trio
 
 from webhookd.core.model import Millis, SubscriptionKey
+from webhookd.core.status import STOPPED
 from webhookd.core.storage import Ingested, Outlook
 from webhookd.daemon.clock import Clock, next_tick
 from webhookd.daemon.rounds import BEFORE_THE_FIRST
@@ -109,7 +110,7 @@ class Tailer:
     @property
     def problems(self) -> list[str]:
         """Why nothing is ingested; empty while all is well."""
-        return [f"ingest has stopped: {self._broken}"] if self._broken else []
+        return [f"{STOPPED}{self._broken}"] if self._broken else []
 
     async def run(self) -> None:
         """Follow the outbox until cancelled.

@@ -14,7 +14,7 @@ from webhookd.core.rows import RawRow, Rejection, RejectionReason
 from webhookd.errors import OutboxUnreadable
 from webhookd.store import ranges
 from webhookd.store.driver import Connection, sqlite3, translated
-from webhookd.store.host_table import inspect, quoted, real_name
+from webhookd.store.host_table import OWN_COLUMN, inspect, quoted, real_name, remedy_of_table
 
 BATCH_ROWS: Final = 100
 """Rows a transaction: about 3 ms of the write lock where they were read ahead of it, so that the
@@ -298,9 +298,9 @@ class _Explained:
 
     def _remedy(self, *, table: bool) -> str:
         if table:
-            return "; `webhookd init` makes it again" if self._outbox.ours else ""
+            return f"; {remedy_of_table(ours=self._outbox.ours)}"
         if self._outbox.ours:
-            return ""
+            return f"; {OWN_COLUMN}"
         return "; put it right in the table, or in [outbox.columns] and start webhookd again"
 
 
