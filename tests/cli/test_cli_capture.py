@@ -25,6 +25,20 @@ def test_a_capture_from_its_beginning_to_its_end(webhookd: Cli) -> None:
     assert webhookd("capture", "list").stderr == "no table is captured\n"
 
 
+def test_what_the_host_has_renamed_is_taken_over(webhookd: Cli) -> None:
+    webhookd.sql("CREATE TABLE supplier (code TEXT UNIQUE, name TEXT)")
+    webhookd(*ADD)
+    webhookd.sql("ALTER TABLE supplier RENAME COLUMN code TO nummer")
+    said = "the host has renamed its column code to nummer, and events still come"
+    assert said in webhookd("check", code=1).stdout
+    assert said in webhookd("capture", "list").stdout
+    assert webhookd("capture", "repair").stdout == (
+        "supplier: its new names are noted; the triggers had them, and no change was missed\n"
+    )
+    (shown,) = webhookd.json("capture", "list")
+    assert (shown["id_column"], shown["fault"]) == ("nummer", None)
+
+
 def test_a_row_whose_id_was_empty_goes_off_the_list_once_it_has_one(webhookd: Cli) -> None:
     webhookd.sql("CREATE TABLE supplier (code TEXT, name TEXT)")
     webhookd(*ADD)

@@ -12,7 +12,8 @@ from webhookd.core.capture import Action, Capture
 from webhookd.core.text import counted
 from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError
 from webhookd.store import captures
-from webhookd.store.captures import Standing, Stored
+from webhookd.store.capture_triggers import Stored
+from webhookd.store.captures import Standing
 
 COST: Final = (
     (
@@ -182,7 +183,8 @@ def remove(app: App, table: str | None, everything: bool, as_json: bool) -> None
 def repair(app: App, as_json: bool) -> int:
     """Make triggers again that were lost when the host made a table anew.
 
-    Changes since then are not made up for. Exits with 1 where something cannot be mended.
+    Changes since then are not made up for. What the host has renamed is taken over by its new
+    name. Exits with 1 where something cannot be mended.
     """
     with app.session(write=True) as session, session.write() as transaction:
         done = captures.repair(transaction)
@@ -205,6 +207,9 @@ def _repaired(done: list[captures.Repaired]) -> Iterator[str]:
         if one.fault:
             remedy = f"`webhookd capture remove {one.table}`, then add it anew"
             yield f"{one.table}: {one.fault}; {remedy}"
+        elif not one.made:
+            told = "its new names are noted; the triggers had them, and no change was missed"
+            yield f"{one.table}: {told}"
         else:
             made = counted(len(one.made), "trigger")
             yield f"{one.table}: {made} made; what changed meanwhile was not captured"
