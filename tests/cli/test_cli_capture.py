@@ -58,6 +58,29 @@ def test_a_row_whose_id_was_empty_goes_off_the_list_once_it_has_one(webhookd: Cl
     ]
 
 
+def test_one_table_is_repaired_and_the_others_stay(webhookd: Cli) -> None:
+    """An empty argument is a slip of a script's, and names no table."""
+    for table in ("supplier", "buyer"):
+        webhookd.sql(f"CREATE TABLE {table} (code TEXT UNIQUE)")
+        webhookd("capture", "add", table, "--event-prefix", table, "--id-column", "code")
+        webhookd.sql(f"DROP TRIGGER webhook_capture_{1 + (table == 'buyer')}_insert")
+    assert webhookd.json("capture", "repair", "Buyer") == [
+        {
+            "table": "buyer",
+            "made": [f"webhook_capture_2_{one}" for one in ("insert", "delete", "moved")],
+            "fault": None,
+        }
+    ]
+    again = webhookd("capture", "repair", "buyer").stdout
+    assert again == "buyer: the capture is in place; nothing was changed\n"
+    assert "lost 1 of its 3 triggers" in webhookd("capture", "list").stdout
+    assert "is not captured" in webhookd.fails("capture", "repair", "other", code=1)
+    assert "is not captured" in webhookd.fails("capture", "repair", "", code=1)
+    assert webhookd("capture", "repair").stdout.startswith("supplier: 3 triggers made")
+    webhookd.sql("ALTER TABLE buyer RENAME TO customer")
+    assert webhookd.json("capture", "repair", "customer")[0]["table"] == "customer"
+
+
 def test_slips(webhookd: Cli) -> None:
     assert "no such table" in webhookd.fails(*ADD, code=1)
     assert "is a list of insert" in webhookd.fails(*ADD, "--on", "change", code=2)

@@ -217,7 +217,7 @@ def remove_all(transaction: Transaction) -> int:
     return len(names)
 
 
-def repair(transaction: Transaction, table: str = "") -> list[Repaired]:
+def repair(transaction: Transaction, table: str | None = None) -> list[Repaired]:
     """Make the triggers of every capture, or of the one of `table`, as they should be.
 
     What the host has renamed is written down. Triggers that are as they should be stay untouched.
@@ -227,7 +227,7 @@ def repair(transaction: Transaction, table: str = "") -> list[Repaired]:
     """
     connection, file = transaction.connection, transaction.file
     done = []
-    for stored in [find(connection, table)] if table else load(connection):
+    for stored in load(connection) if table is None else [find(connection, table)]:
         before = standing(connection, file, stored)
         if not before.fault:
             continue

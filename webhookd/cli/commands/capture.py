@@ -178,16 +178,19 @@ def remove(app: App, table: str | None, everything: bool, as_json: bool) -> None
 
 
 @click.command()
+@click.argument("table", metavar="[TABLE]", required=False)
 @json_option
 @pass_app
-def repair(app: App, as_json: bool) -> int:
+def repair(app: App, table: str | None, as_json: bool) -> int:
     """Make triggers again that were lost when the host made a table anew.
+
+    Of TABLE, or of every table that is captured.
 
     Changes since then are not made up for. What the host has renamed is taken over by its new
     name. Exits with 1 where something cannot be mended.
     """
     with app.session(write=True) as session, session.write() as transaction:
-        done = captures.repair(transaction)
+        done = captures.repair(transaction, table)
     if as_json:
         document(
             [
@@ -198,7 +201,8 @@ def repair(app: App, as_json: bool) -> int:
     elif done:
         lines(*_repaired(done))
     else:
-        lines("all captures are in place; nothing was changed")
+        which = "all captures are" if table is None else f"{table}: the capture is"
+        lines(f"{which} in place; nothing was changed")
     return EXIT_WRONG if any(one.fault for one in done) else EXIT_OK
 
 
