@@ -1,5 +1,7 @@
 """`webhookd capture`, from an operator's side."""
 
+import pytest
+
 from tests.cli.conftest import Cli
 
 ADD = ("capture", "add", "supplier", "--event-prefix", "supplier", "--id-column", "code")
@@ -79,6 +81,44 @@ def test_one_table_is_repaired_and_the_others_stay(webhookd: Cli) -> None:
     assert webhookd("capture", "repair").stdout.startswith("supplier: 3 triggers made")
     webhookd.sql("ALTER TABLE buyer RENAME TO customer")
     assert webhookd.json("capture", "repair", "customer")[0]["table"] == "customer"
+
+
+@pytest.mark.parametrize(
+    ("sql", "more", "warned"),
+    [
+        ("CREATE TABLE supplier (nr INTEGER PRIMARY KEY, code TEXT)", (), True),
+        ("CREATE TABLE supplier (code INTEGER PRIMARY KEY)", (), False),
+        ("CREATE TABLE supplier (Code TEXT UNIQUE)", (), False),
+        ("CREATE TABLE supplier (code TEXT, line INTEGER, PRIMARY KEY (code, line))", (), True),
+        ("CREATE TABLE supplier (owner TEXT, code TEXT, UNIQUE (owner, code))", (), True),
+        (
+            "CREATE TABLE supplier (owner TEXT, code TEXT, UNIQUE (owner, code))",
+            ("--tenant-column", "owner"),
+            False,
+        ),
+    ],
+)
+def test_an_id_that_tells_no_rows_apart_is_warned_of(
+    webhookd: Cli, sql: str, more: tuple[str, ...], warned: bool
+) -> None:
+    """Lines of orders by the number of the order can be what somebody wants: it is not refused."""
+    webhookd.sql(sql)
+    done = webhookd(*ADD, *more)
+    found = [line for line in done.stderr.splitlines() if "warning" in line]
+    said = (
+        "webhookd: warning: supplier.code is neither PRIMARY KEY nor UNIQUE: rows with the same id "
+        "make events of one aggregate, and nobody can tell which row changed"
+    )
+    assert found == [said] * warned
+    webhookd("capture", "show", "supplier")
+
+
+def test_a_partial_unique_index_is_none(webhookd: Cli) -> None:
+    webhookd.sql("CREATE TABLE supplier (code TEXT, gone INTEGER)")
+    webhookd.sql("CREATE UNIQUE INDEX one ON supplier (code) WHERE gone = 0")
+    done = webhookd(*ADD, "--json")
+    assert "warning: supplier.code is neither" in done.stderr
+    assert '"fault": null' in done.stdout
 
 
 def test_slips(webhookd: Cli) -> None:

@@ -121,6 +121,19 @@ def add(transaction: Transaction, wanted: Capture, now: Millis) -> Stored:
     return stored
 
 
+def doubt(connection: Connection, stored: Stored) -> str:
+    """What a person should know of its id column, in one line; `''` for nothing."""
+    capture = stored.capture
+    facts = host_table.inspect(connection, capture.table)
+    columns = [name for name in (capture.id_column, capture.tenant_column) if name]
+    if facts is None or facts.is_unique(*columns):
+        return ""
+    return (
+        f"{capture.table}.{capture.id_column} is neither PRIMARY KEY nor UNIQUE: rows with the same"
+        " id make events of one aggregate, and nobody can tell which row changed"
+    )
+
+
 def load(connection: Connection) -> list[Stored]:
     """All captures, the oldest first."""
     return [

@@ -7,7 +7,7 @@ import click
 
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.lazy import LazyGroup
-from webhookd.cli.output import document, fields, json_option, lines, say, table
+from webhookd.cli.output import complain, document, fields, json_option, lines, say, table
 from webhookd.core.capture import Action, Capture
 from webhookd.core.text import counted
 from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError
@@ -100,6 +100,7 @@ def add(
         outbox = session.file.outbox_table
         with session.read() as connection:
             found = captures.standing(connection, session.file, stored)
+            doubt = captures.doubt(connection, stored)
     if as_json:
         document(_shown(found))
     else:
@@ -108,6 +109,8 @@ def add(
         lines(f"{stored.capture.table}: captured by {made}, as {types}")
     for text in COST:
         say(text.format(table=stored.capture.table, outbox=outbox))
+    if doubt:
+        complain(f"warning: {doubt}")
 
 
 @click.command("list")
