@@ -318,6 +318,21 @@ def test_names_that_columns_have_exchanged_are_followed(box: Box) -> None:
     assert stored.capture == Capture("vendor", "supplier", "ref", columns=("owner",))
 
 
+def test_a_table_with_the_name_of_another_captured_one_is_left_to_people(box: Box) -> None:
+    capture(box)
+    capture(box, Capture("buyer", "buyer", "code"), TABLE.replace("supplier", "buyer"))
+    box.host.execute("DROP TABLE buyer")
+    box.host.execute("ALTER TABLE supplier RENAME TO buyer")
+    said = "the host has renamed the table to buyer, which another capture is for"
+    found = findings(box)
+    assert found[0].startswith(f"{said}; `webhookd capture remove supplier`")
+    assert "lost 4 of its 4 triggers" in found[1]
+    assert box.command(lambda t: captures.repair(t, "supplier"))[0].fault == said
+    assert box.command(lambda t: captures.remove(t, "supplier")) == 4
+    box.command(captures.repair)
+    assert findings(box) == ["4 triggers are in place"]
+
+
 def test_a_renamed_column_whose_triggers_are_lost_is_told_anew(box: Box) -> None:
     """First nothing is lost, then every event is: nobody may take the one for the other."""
     capture(box)

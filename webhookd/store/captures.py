@@ -176,7 +176,10 @@ def standing(connection: Connection, file: FileRow, stored: Stored) -> Standing:
     there = capture_triggers.in_file(connection, stored.trigger_prefix)
     names = tuple(name for name, _, _ in there)
     today = capture_triggers.by_todays_names(connection, stored, there)
-    if wrong := _unfit(connection, file, today, has_triggers=bool(there)):
+    wrong = _unfit(connection, file, today, has_triggers=bool(there))
+    if not wrong and not same(today.table, stored.capture.table) and _is_known(connection, today):
+        wrong = f"the host has renamed the table to {today.table}, which another capture is for"
+    if wrong:
         return Standing(stored, names, wrong, repairable=False)
     elsewhere = sorted({table for _, table, _ in there if not same(table, today.table)})
     wanted = capture_triggers.statements(
@@ -197,6 +200,11 @@ def standing(connection: Connection, file: FileRow, stored: Stored) -> Standing:
     elif wanted != have:
         wrong = "its triggers are not those of today's columns, or of this webhookd"
     return Standing(stored, names, wrong, repairable=bool(wrong))
+
+
+def _is_known(connection: Connection, capture: Capture) -> bool:
+    """Whether a capture of that table is written down."""
+    return any(same(one.capture.table, capture.table) for one in load(connection))
 
 
 def _renamed(before: Capture, today: Capture) -> Iterator[str]:
