@@ -82,3 +82,7 @@ class OutboxUnreadable(WebhookdError):
     """The outbox is not as it was agreed (its table or a column is gone): only ingest stops."""
 
     exit_code = EXIT_DATABASE
+
+
+class OutboxMissing(OutboxUnreadable):
+    """What only takes rows away found no table or column: whoever takes them in tells people."""

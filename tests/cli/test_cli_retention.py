@@ -120,6 +120,13 @@ def test_a_host_that_keeps_its_rows_is_told_of(old):
     assert old.sql("SELECT count(*) FROM webhookd_deliveries") == [(1,)]
 
 
+def test_A23_an_outbox_that_is_gone_is_told_with_its_own_remedy(old):
+    old.sql("DROP TABLE outbox")
+    said = old("prune", code=1)
+    assert said.stderr == "webhookd: schema: table outbox missing; `webhookd init` makes it again\n"
+    assert old.sql("SELECT count(*) FROM webhookd_events") != [(0,)], "by them its rows are found"
+
+
 def test_erase_leaves_the_event_and_takes_what_it_said(old):
     said = old("events", "erase", "--before", "2024-01-01", code=1)
     assert said.stdout == "1 payload erased, with 1 row of the outbox and 1 kept answer\n"

@@ -124,6 +124,27 @@ async def test_a_stream_of_changes_is_read_a_few_times_a_second_at_most(
     assert many <= 8 if seconds else many >= 15
 
 
+async def test_a_renamed_column_and_what_is_lost_later_are_told_apart(
+    world, autojump_clock, warnings
+):
+    world.host.execute("CREATE TABLE orders (nr INTEGER PRIMARY KEY, total INTEGER)")
+    with world.command() as transaction:
+        wanted = Capture("orders", "order", "nr", columns=("total",))
+        captures.add(transaction, wanted, world.clock.now())
+    async with world.running() as daemon:
+        world.host.execute("ALTER TABLE orders RENAME COLUMN total TO amount")
+        await trio.sleep(3 * upkeep.EVERY)
+        (said,) = daemon.problems
+        assert "renamed its column total to amount, and events still come" in said
+        assert warnings() == {Action.CAPTURE_BROKEN: 1}
+        world.host.execute("DROP TABLE orders")
+        world.host.execute("CREATE TABLE orders (nr INTEGER PRIMARY KEY, amount INTEGER)")
+        await trio.sleep(3 * upkeep.EVERY)
+        (said,) = daemon.problems
+        assert "its column total is gone, its triggers too, and no event comes" in said
+    assert warnings() == {Action.CAPTURE_BROKEN: 2}
+
+
 async def test_a_capture_that_lost_its_triggers_is_told(world, autojump_clock, warnings):
     world.host.execute("CREATE TABLE supplier (code TEXT PRIMARY KEY, name TEXT)")
     with world.command() as transaction:

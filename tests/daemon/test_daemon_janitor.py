@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 
+import pytest
 import trio
 
 from webhookd.core import wal
@@ -9,8 +10,9 @@ from webhookd.core.model import Answer
 from webhookd.core.retention import DAY, Retention
 from webhookd.core.storage import Checkpointed
 from webhookd.daemon import janitor
+from webhookd.daemon.tailer import OUTBOX_RETRY
 from webhookd.logs.actions import Action
-from webhookd.store import housekeeping
+from webhookd.store import housekeeping, retention, schema
 from webhookd.store.driver import connect
 
 FOR_EVER = Retention(**dict.fromkeys(field.name for field in fields(Retention)))
@@ -88,6 +90,63 @@ async def test_a_host_that_keeps_its_rows_holds_up_nothing_else(world, autojump_
         world.host.execute("DROP TRIGGER keep")
         await trio.sleep(15)
         assert count(world, "webhookd_events") == count(world, "outbox") == 0
+        assert daemon.problems == []
+    assert warnings() == {Action.RETENTION_STOPPED: 1}
+
+
+@pytest.mark.parametrize(
+    ("breaking", "mending"),
+    [
+        ("DROP TABLE outbox", schema.OUTBOX.format(table="outbox")),
+        ("ALTER TABLE outbox RENAME COLUMN id TO nr", "ALTER TABLE outbox RENAME COLUMN nr TO id"),
+    ],
+)
+async def test_A23_an_outbox_that_is_gone_is_for_ingest_to_tell(
+    world, autojump_clock, warnings, breaking, mending
+):
+    """Nothing of the host's keeps its rows: to switch retention off would be no remedy."""
+    world.settings = replace(
+        world.settings, retention=Retention(delivered=5_000, events=5_000, outbox=5_000, rejected=0)
+    )
+    world.subscribe("a")
+    world.insert("x")
+    world.host.execute("INSERT INTO outbox (event_type) VALUES ('not one word')")
+    async with world.running() as daemon:
+        await trio.sleep(2)
+        world.host.execute(breaking)
+        await trio.sleep(3 * janitor.EVERY)
+        (said,) = daemon.problems
+        assert said.startswith("ingest has stopped: schema: ")
+        assert count(world, "webhookd_deliveries") == 0, "the rest goes on"
+        hosts = "webhookd_events WHERE event_type = 'order.changed'"
+        assert count(world, hosts) == 1, "by it its row would be found"
+        world.host.execute(mending)
+        world.host.execute("UPDATE sqlite_sequence SET seq = 2 WHERE name = 'outbox'")
+        world.host.execute("INSERT INTO sqlite_sequence SELECT 'outbox', 2 WHERE changes() = 0")
+        await trio.sleep(OUTBOX_RETRY + 1)
+        assert daemon.problems == []
+        await trio.sleep(2 * janitor.EVERY)
+        assert count(world, "webhookd_events") == count(world, "outbox") == 0
+    assert Action.RETENTION_STOPPED not in warnings()
+
+
+async def test_what_kept_rows_is_over_with_the_first_that_goes(
+    world, autojump_clock, warnings, monkeypatch
+):
+    world.settings = replace(world.settings, retention=replace(FOR_EVER, outbox=1_000))
+    world.host.execute(
+        "CREATE TRIGGER keep BEFORE DELETE ON outbox BEGIN SELECT raise(ABORT, 'ours'); END"
+    )
+    for _ in range(3):
+        world.insert("x")
+    async with world.running() as daemon:
+        await trio.sleep(janitor.EVERY + 5)
+        assert len(daemon.problems) == 1
+        monkeypatch.setattr(janitor, "LEAST_PAUSE", 1_000.0)
+        monkeypatch.setattr(retention, "ROWS", 1)
+        world.host.execute("DROP TRIGGER keep")
+        await trio.sleep(janitor.EVERY + 1)
+        assert count(world, "outbox") == 2, "there is more to do"
         assert daemon.problems == []
     assert warnings() == {Action.RETENTION_STOPPED: 1}
 

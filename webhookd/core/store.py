@@ -129,6 +129,7 @@ class Store(Protocol):
         """Take away a batch of what is kept no longer.
 
         Raises:
+            OutboxMissing: the outbox is gone, or a column of it.
             OutboxUnreadable: the outbox's rows cannot be deleted.
         """
 

@@ -19,7 +19,7 @@ from webhookd.core.retention import Retention, Work
 from webhookd.core.storage import NO_STEP, NOTHING_PRUNED, Checkpointed, Pruned, Step
 from webhookd.daemon.clock import Clock, Steadiness
 from webhookd.daemon.storage import AsyncStore
-from webhookd.errors import OutboxUnreadable, StoreBusy, StoreUnwritable
+from webhookd.errors import OutboxMissing, OutboxUnreadable, StoreBusy, StoreUnwritable
 from webhookd.logs.actions import Action, log
 
 EVERY: Final = 10.0
@@ -72,7 +72,8 @@ class Janitor:
         self.kept = kept
         """How long each kind is kept, from the next batch on."""
         self._is_busy = is_busy
-        self._outbox_fault = ""
+        self._refused: dict[Work, str] = {}
+        """What keeps rows of the outbox where they are, in words."""
         self._wal_is_large: wal.Why | None = None
         self._kept_by_readers = 0
         """Looks in a row at which they kept the log from being emptied."""
@@ -81,7 +82,7 @@ class Janitor:
     @property
     def problems(self) -> list[str]:
         """What a person should look at, one line each."""
-        found = [self._outbox_fault] if self._outbox_fault else []
+        found = list(dict.fromkeys(self._refused.values()))
         if self._wal_is_large is not None:
             found.append(self._wal_is_large.value)
         return found
@@ -152,17 +153,20 @@ class Janitor:
             return
         now = self._clock.now()
         gone: Counter[str] = Counter()
-        fault = ""
+        is_missing = False
         for work in Work:
-            if work is Work.EVENTS and fault:
+            if work is Work.EVENTS and (is_missing or self._refused):
                 continue  # by them the rows are found again once that is mended
             try:
                 await self._prune(work, now, gone)
+            except OutboxMissing:  # ingest tells of it, and of its return
+                is_missing = True
+                self._refused.pop(work, None)
             except OutboxUnreadable as error:
                 fault = str(error)
-        if fault and fault != self._outbox_fault:
-            log(Action.RETENTION_STOPPED, logging.WARNING, detail=fault)
-        self._outbox_fault = fault
+                if fault not in self._refused.values():
+                    log(Action.RETENTION_STOPPED, logging.WARNING, detail=fault)
+                self._refused[work] = fault
         await self._forget_keys(gone)
         if gone:
             log(Action.RETENTION_PRUNED, logging.INFO, rows=dict(sorted(gone.items())))
@@ -180,9 +184,11 @@ class Janitor:
         while more:
             begun = trio.current_time()
             done = await self._store.write(step)
+            self._refused.pop(work, None)  # at once: what is owed may take hours
             gone.update(done.rows)
             more = done.more
             await self._pause(begun)
+        self._refused.pop(work, None)
 
     async def _forget_keys(self, gone: Counter[str]) -> None:
         store = self._store.store

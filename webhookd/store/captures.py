@@ -21,20 +21,14 @@ from typing import Final
 from webhookd.core.capture import Action, Capture, fault
 from webhookd.core.findings import Finding, Level
 from webhookd.core.model import Millis
-from webhookd.core.rows import EMPTY_ID
 from webhookd.core.times import to_text
 from webhookd.errors import NotFound, Refused, UsageError
-from webhookd.store import host_table
+from webhookd.store import capture_triggers, host_table
+from webhookd.store.capture_triggers import PREFIX, Stored
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
-from webhookd.store.host_table import quoted, same
-from webhookd.store.outbox import literal
+from webhookd.store.host_table import same
 from webhookd.store.transaction import Transaction
-
-PREFIX: Final = "webhook_capture_"
-"""How the names of all triggers begin."""
-CHANGED_ID: Final = "moved"
-"""The last part of the name of the trigger for a row whose id changes."""
 
 _ALL: Final = (
     "SELECT key, table_name, event_prefix, id_column, tenant_column, columns, actions, created_at"
@@ -44,26 +38,10 @@ _INSERT: Final = (
     "INSERT INTO webhookd_captures (table_name, event_prefix, id_column, tenant_column, columns,"
     " actions, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
-_TRIGGERS: Final = (
-    "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger'"
-    " AND substr(name, 1, ?) = ?"
+_RENAME: Final = (
+    "UPDATE webhookd_captures SET table_name = ?, id_column = ?, tenant_column = ?, columns = ?"
+    " WHERE key = ?"
 )
-_EMPTY: Final = f"x'{EMPTY_ID.hex()}'"
-_NOW: Final = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A capture as it stands in the file."""
-
-    key: int
-    capture: Capture
-    created_at: str
-
-    @property
-    def trigger_prefix(self) -> str:
-        """How the names of its triggers begin."""
-        return f"{PREFIX}{self.key}_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +63,7 @@ class Repaired:
 
     table: str
     made: tuple[str, ...]
-    """Triggers that it made, or made anew."""
+    """Triggers that it made, or made anew; none where it took over new names alone."""
     fault: str
     """What it could not mend; `''` for nothing."""
 
@@ -134,10 +112,26 @@ def add(transaction: Transaction, wanted: Capture, now: Millis) -> Stored:
         raise RuntimeError("an INSERT into a table with an integer key gave no id")
     stored = Stored(made, capture, to_text(now))
     # Left over where the record was lost and they were not.
-    _drop(connection, [name for name, _, _ in _triggers(connection, stored.trigger_prefix)])
-    for sql in statements(connection, file.outbox_table, stored).values():
+    capture_triggers.drop(
+        connection,
+        [name for name, _, _ in capture_triggers.in_file(connection, stored.trigger_prefix)],
+    )
+    for sql in capture_triggers.statements(connection, file.outbox_table, stored).values():
         connection.execute(sql)
     return stored
+
+
+def doubt(connection: Connection, stored: Stored) -> str:
+    """What a person should know of its id column, in one line; `''` for nothing."""
+    capture = stored.capture
+    facts = host_table.inspect(connection, capture.table)
+    columns = [name for name in (capture.id_column, capture.tenant_column) if name]
+    if facts is None or facts.is_unique(*columns):
+        return ""
+    return (
+        f"{capture.table}.{capture.id_column} is neither PRIMARY KEY nor UNIQUE: rows with the same"
+        " id make events of one aggregate, and nobody can tell which row changed"
+    )
 
 
 def load(connection: Connection) -> list[Stored]:
@@ -160,97 +154,122 @@ def load(connection: Connection) -> list[Stored]:
 
 
 def find(connection: Connection, table: str) -> Stored:
-    """The capture of that table. Raises NotFound."""
-    for one in load(connection):
+    """The capture of that table, by the name that was written down or today's. Raises NotFound."""
+    known = load(connection)
+    for one in known:
         if same(one.capture.table, table):
+            return one
+    for one in known:
+        there = capture_triggers.in_file(connection, one.trigger_prefix)
+        if same(capture_triggers.by_todays_names(connection, one, there).table, table):
             return one
     raise NotFound(f"{table}: is not captured; `webhookd capture list` shows what is")
 
 
 def made(connection: Connection, stored: Stored) -> list[str]:
     """The SQL of its triggers, as they are in the file."""
-    return [sql for _, _, sql in _triggers(connection, stored.trigger_prefix)]
+    return [sql for _, _, sql in capture_triggers.in_file(connection, stored.trigger_prefix)]
 
 
 def standing(connection: Connection, file: FileRow, stored: Stored) -> Standing:
     """What has become of a capture."""
-    there = _triggers(connection, stored.trigger_prefix)
+    there = capture_triggers.in_file(connection, stored.trigger_prefix)
     names = tuple(name for name, _, _ in there)
-    renamed = _renamed(connection, stored.capture, there)
-    if renamed:
-        wrong = f"the host has renamed the table: it is {renamed} now"
-        return Standing(stored, names, wrong, repairable=True)
-    wrong = _unfit(connection, file, stored)
+    today = capture_triggers.by_todays_names(connection, stored, there)
+    wrong = _unfit(connection, file, today, has_triggers=bool(there))
+    if not wrong and not same(today.table, stored.capture.table) and _is_known(connection, today):
+        wrong = f"the host has renamed the table to {today.table}, which another capture is for"
     if wrong:
         return Standing(stored, names, wrong, repairable=False)
-    capture = stored.capture
-    elsewhere = sorted({table for _, table, _ in there if not same(table, capture.table)})
-    if elsewhere:
-        return Standing(
-            stored,
-            names,
-            f"its triggers are on {elsewhere[0]}: perhaps the host has made the table anew",
-            repairable=True,
-        )
-    wanted = statements(connection, file.outbox_table, stored)
+    elsewhere = sorted({table for _, table, _ in there if not same(table, today.table)})
+    wanted = capture_triggers.statements(
+        connection, file.outbox_table, replace(stored, capture=today)
+    )
     have = {name: sql for name, _, sql in there}
     lost = [name for name in wanted if name not in have]
-    if lost:
-        return Standing(
-            stored,
-            names,
+    if elsewhere:
+        wrong = f"its triggers are on {elsewhere[0]}: perhaps the host has made the table anew"
+    elif lost:
+        wrong = (
             f"lost {len(lost)} of its {len(wanted)} triggers: perhaps the host has made the table"
-            " anew",
-            repairable=True,
+            " anew"
         )
-    if wanted != have:
+    elif today != stored.capture:
+        renamed = ", ".join(_renamed(stored.capture, today))
+        wrong = f"the host has renamed {renamed}, and events still come"
+    elif wanted != have:
         wrong = "its triggers are not those of today's columns, or of this webhookd"
-        return Standing(stored, names, wrong, repairable=True)
-    return Standing(stored, names, "", repairable=False)
+    return Standing(stored, names, wrong, repairable=bool(wrong))
+
+
+def _is_known(connection: Connection, capture: Capture) -> bool:
+    """Whether a capture of that table is written down."""
+    return any(same(one.capture.table, capture.table) for one in load(connection))
+
+
+def _renamed(before: Capture, today: Capture) -> Iterator[str]:
+    """What a host has given other names, in words."""
+    if before.table != today.table:
+        yield f"the table to {today.table}"
+    olds = (before.id_column, before.tenant_column, *before.columns)
+    news = (today.id_column, today.tenant_column, *today.columns)
+    for old, new in dict(zip(olds, news, strict=True)).items():
+        if old != new:
+            yield f"its column {old} to {new}"
 
 
 def remove(transaction: Transaction, table: str) -> int:
     """Take the triggers off the table again; returns how many there were. Raises NotFound."""
     stored = find(transaction.connection, table)
-    names = [name for name, _, _ in _triggers(transaction.connection, stored.trigger_prefix)]
-    _drop(transaction.connection, names)
+    names = [
+        name
+        for name, _, _ in capture_triggers.in_file(transaction.connection, stored.trigger_prefix)
+    ]
+    capture_triggers.drop(transaction.connection, names)
     transaction.connection.execute("DELETE FROM webhookd_captures WHERE key = ?", (stored.key,))
     return len(names)
 
 
 def remove_all(transaction: Transaction) -> int:
     """Take off every trigger of webhookd's, recorded or not; returns how many there were."""
-    names = [name for name, _, _ in _triggers(transaction.connection, PREFIX)]
-    _drop(transaction.connection, names)
+    names = [name for name, _, _ in capture_triggers.in_file(transaction.connection, PREFIX)]
+    capture_triggers.drop(transaction.connection, names)
     transaction.connection.execute("DELETE FROM webhookd_captures")
     return len(names)
 
 
-def repair(transaction: Transaction) -> list[Repaired]:
-    """Make the triggers of every capture as they should be; those that are so stay untouched."""
+def repair(transaction: Transaction, table: str | None = None) -> list[Repaired]:
+    """Make the triggers of every capture, or of the one of `table`, as they should be.
+
+    What the host has renamed is written down. Triggers that are as they should be stay untouched.
+
+    Raises:
+        NotFound: no such table is captured.
+    """
     connection, file = transaction.connection, transaction.file
     done = []
-    for stored in load(connection):
+    for stored in load(connection) if table is None else [find(connection, table)]:
         before = standing(connection, file, stored)
         if not before.fault:
             continue
         if not before.repairable:
             done.append(Repaired(stored.capture.table, (), before.fault))
             continue
-        renamed = _renamed(connection, stored.capture, _triggers(connection, stored.trigger_prefix))
-        if renamed:
-            connection.execute(
-                "UPDATE webhookd_captures SET table_name = ? WHERE key = ?", (renamed, stored.key)
-            )
-            stored = replace(stored, capture=replace(stored.capture, table=renamed))
-            if wrong := _unfit(connection, file, stored):
-                done.append(Repaired(renamed, (), wrong))
-                continue
-        _drop(connection, before.triggers)
-        wanted = statements(connection, file.outbox_table, stored)
+        there = capture_triggers.in_file(connection, stored.trigger_prefix)
+        today = capture_triggers.by_todays_names(connection, stored, there)
+        if today != stored.capture:
+            columns = json.dumps(today.columns, ensure_ascii=False)
+            names = (today.table, today.id_column, today.tenant_column, columns)
+            connection.execute(_RENAME, (*names, stored.key))
+            stored = replace(stored, capture=today)
+        wanted = capture_triggers.statements(connection, file.outbox_table, stored)
+        if wanted == {name: sql for name, _, sql in there}:
+            done.append(Repaired(today.table, (), ""))
+            continue
+        capture_triggers.drop(connection, before.triggers)
         for sql in wanted.values():
             connection.execute(sql)
-        done.append(Repaired(stored.capture.table, tuple(wanted), ""))
+        done.append(Repaired(today.table, tuple(wanted), ""))
     return done
 
 
@@ -271,7 +290,7 @@ def findings(connection: Connection, file: FileRow) -> Iterator[Finding]:
         else:
             yield Finding(Level.OK, place, f"{len(found.triggers)} triggers are in place")
     prefixes = tuple(one.trigger_prefix for one in known)
-    for name, table, _ in _triggers(connection, PREFIX):
+    for name, table, _ in capture_triggers.in_file(connection, PREFIX):
         if not name.startswith(prefixes):
             yield Finding(
                 Level.FAULT,
@@ -279,64 +298,6 @@ def findings(connection: Connection, file: FileRow) -> Iterator[Finding]:
                 f"the trigger {name} belongs to no capture; "
                 "`webhookd capture remove --all` takes off every one of webhookd's",
             )
-
-
-def statements(connection: Connection, outbox: str, stored: Stored) -> dict[str, str]:
-    """The triggers of a capture, by name, as they are to be created."""
-    capture = stored.capture
-    facts = host_table.inspect(connection, capture.table)
-    if facts is None:
-        raise RuntimeError(f"there is no table {capture.table}")
-    watched = capture.columns or host_table.plain_columns(connection, capture.table)
-    keys = [name for name in (capture.id_column, capture.tenant_column) if name]
-    others = [name for name in watched if not any(same(name, key) for key in keys)]
-    changed = " OR ".join(_differs(name) for name in others)
-    moved = " OR ".join(_differs(name) for name in keys)
-    made: dict[str, tuple[str, str, list[str]]] = {}
-    on = capture.actions
-
-    def say(action: Action, row: str) -> str:
-        return _row(outbox, capture, action, row)
-
-    if Action.INSERT in on:
-        made[Action.INSERT] = ("INSERT", _has_id(capture, "NEW"), [say(Action.INSERT, "NEW")])
-    if Action.UPDATE in on and others:
-        when = f"{_has_id(capture, 'NEW')} AND NOT ({moved}) AND ({changed})"
-        made[Action.UPDATE] = ("UPDATE", when, [say(Action.UPDATE, "NEW")])
-    if Action.DELETE in on:
-        made[Action.DELETE] = ("DELETE", _has_id(capture, "OLD"), [say(Action.DELETE, "OLD")])
-    told = [say(Action.DELETE, "OLD")] if Action.DELETE in on else []
-    if Action.INSERT in on or Action.UPDATE in on:
-        new = Action.INSERT if Action.INSERT in on else Action.UPDATE
-        told.append(say(new, "NEW"))
-    made[CHANGED_ID] = ("UPDATE", moved, told)
-    return {
-        f"{stored.trigger_prefix}{name}": (
-            f"CREATE TRIGGER {stored.trigger_prefix}{name} AFTER {event}"
-            f" ON {quoted(capture.table)} WHEN {when} BEGIN {' '.join(body)} END"
-        )
-        for name, (event, when, body) in made.items()
-    }
-
-
-def _differs(column: str) -> str:
-    # By its bytes, whatever the column's own collation takes for equal, and NULL like any value.
-    return f"NEW.{quoted(column)} IS NOT OLD.{quoted(column)} COLLATE BINARY"
-
-
-def _has_id(capture: Capture, row: str) -> str:
-    return f"{row}.{quoted(capture.id_column)} IS NOT NULL"
-
-
-def _row(outbox: str, capture: Capture, action: Action, row: str) -> str:
-    tenant = f"{row}.{quoted(capture.tenant_column)}" if capture.tenant_column else "NULL"
-    own = f"{row}.{quoted(capture.id_column)}"
-    number = f"CASE WHEN {own} COLLATE BINARY IN ('', x'') THEN {_EMPTY} ELSE {own} END"
-    return (
-        f"INSERT INTO {quoted(outbox)} (event_type, aggregate_id, tenant, occurred_at)"
-        f" SELECT {literal(capture.event_type(action))}, {number},"
-        f" {tenant}, {_NOW} WHERE {_has_id(capture, row)};"
-    )
 
 
 def _fitted(connection: Connection, file: FileRow, wanted: Capture) -> Capture:
@@ -379,9 +340,8 @@ def _unwatchable(connection: Connection, file: FileRow, table: str) -> str:
     return ""
 
 
-def _unfit(connection: Connection, file: FileRow, stored: Stored) -> str:
+def _unfit(connection: Connection, file: FileRow, capture: Capture, *, has_triggers: bool) -> str:
     """What is gone that a capture needs; `''` for nothing."""
-    capture = stored.capture
     if host_table.inspect(connection, file.outbox_table) is None:
         gone = f"the outbox table '{file.outbox_table}' is gone"
         return f"{gone}, and every change that it watches fails"
@@ -390,16 +350,9 @@ def _unfit(connection: Connection, file: FileRow, stored: Stored) -> str:
     have = host_table.all_columns(connection, capture.table)
     for column in (capture.id_column, capture.tenant_column, *capture.columns):
         if column and not any(same(column, name) for name in have):
-            return f"its column {column} is gone"
+            lost = "" if has_triggers else ", its triggers too, and no event comes"
+            return f"its column {column} is gone{lost}"
     return ""
-
-
-def _renamed(connection: Connection, capture: Capture, there: list[tuple[str, str, str]]) -> str:
-    """The table that its triggers have gone along to, where its own is no more; `''` for none."""
-    tables = {table for _, table, _ in there}
-    if len(tables) != 1 or host_table.kind_of(connection, capture.table):
-        return ""
-    return tables.pop()
 
 
 def _remedy(connection: Connection, file: FileRow, stored: Stored) -> str:
@@ -408,12 +361,3 @@ def _remedy(connection: Connection, file: FileRow, stored: Stored) -> str:
         again = "`webhookd init` makes it again" if file.outbox_ours else "put it back"
         return f"{again}, or `webhookd capture remove {table}` lets the host's changes pass"
     return f"`webhookd capture remove {table}`, then `capture add` with what there is now"
-
-
-def _triggers(connection: Connection, prefix: str) -> list[tuple[str, str, str]]:
-    return connection.execute(_TRIGGERS, (len(prefix), prefix)).fetchall()
-
-
-def _drop(connection: Connection, names: list[str] | tuple[str, ...]) -> None:
-    for name in names:
-        connection.execute(f"DROP TRIGGER {quoted(name)}")

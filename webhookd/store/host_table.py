@@ -73,10 +73,11 @@ class TableFacts:
         """Whether that is the INTEGER PRIMARY KEY."""
         return bool(self.integer_key) and _folded(column) == self.integer_key
 
-    def is_unique(self, column: str) -> bool:
-        """Whether no two rows can have the same value in that column, unless it is NULL."""
-        name = _folded(column)
-        return self.key == (name,) or ((name,), True) in self.indexes
+    def is_unique(self, *columns: str) -> bool:
+        """Whether no two rows can have the same values in these columns, unless one is NULL."""
+        names = {_folded(column) for column in columns}
+        keys = [self.key, *(parts for parts, is_unique in self.indexes if is_unique)]
+        return any(key and names.issuperset(key) for key in keys)
 
     def is_indexed(self, column: str) -> bool:
         """Whether rows can be read in the order of that column."""

@@ -28,10 +28,11 @@ from webhookd.core.model import DeliveryState, Millis
 from webhookd.core.retention import FINISHED, Retention, Work, before
 from webhookd.core.rows import OWN_TYPES
 from webhookd.core.storage import Pruned
+from webhookd.errors import OutboxMissing, OutboxUnreadable
 from webhookd.store.ages import CHANGES, EVENTS, HIGHEST, LAST_CHANGE, LAST_EVENT, Ages, Terms
 from webhookd.store.driver import Connection
 from webhookd.store.host_table import quoted
-from webhookd.store.outbox import change_row
+from webhookd.store.outbox import Outbox, change_row
 from webhookd.store.transaction import Transaction
 
 ROWS: Final = 200
@@ -104,10 +105,19 @@ def prune(transaction: Transaction, work: Work, kept: Retention, now: Millis) ->
     """Take away a batch of what is kept no longer, inside the caller's transaction.
 
     Raises:
-        OutboxUnreadable: the outbox is gone, or something of the host's keeps its rows.
+        OutboxMissing: the outbox is gone, or a column of it; no row is taken in either.
+        OutboxUnreadable: something of the host's keeps its rows.
     """
     step = _Step(transaction, kept, now)
-    more = _WORKS[work](step)
+    try:
+        more = _WORKS[work](step)
+    except OutboxUnreadable as refused:
+        outbox = Outbox(transaction.path, transaction.file.outbox_table, 0, ours=True)
+        try:
+            outbox.probe(transaction.connection)
+        except OutboxUnreadable as missing:
+            raise OutboxMissing(str(missing)) from refused
+        raise
     step.close()
     return Pruned(dict(step.gone), more)
 

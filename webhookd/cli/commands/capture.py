@@ -7,12 +7,13 @@ import click
 
 from webhookd.cli.context import App, pass_app
 from webhookd.cli.lazy import LazyGroup
-from webhookd.cli.output import document, fields, json_option, lines, say, table
+from webhookd.cli.output import complain, document, fields, json_option, lines, say, table
 from webhookd.core.capture import Action, Capture
 from webhookd.core.text import counted
 from webhookd.errors import EXIT_OK, EXIT_WRONG, UsageError
 from webhookd.store import captures
-from webhookd.store.captures import Standing, Stored
+from webhookd.store.capture_triggers import Stored
+from webhookd.store.captures import Standing
 
 COST: Final = (
     (
@@ -99,6 +100,7 @@ def add(
         outbox = session.file.outbox_table
         with session.read() as connection:
             found = captures.standing(connection, session.file, stored)
+            doubt = captures.doubt(connection, stored)
     if as_json:
         document(_shown(found))
     else:
@@ -107,6 +109,8 @@ def add(
         lines(f"{stored.capture.table}: captured by {made}, as {types}")
     for text in COST:
         say(text.format(table=stored.capture.table, outbox=outbox))
+    if doubt:
+        complain(f"warning: {doubt}")
 
 
 @click.command("list")
@@ -177,15 +181,19 @@ def remove(app: App, table: str | None, everything: bool, as_json: bool) -> None
 
 
 @click.command()
+@click.argument("table", metavar="[TABLE]", required=False)
 @json_option
 @pass_app
-def repair(app: App, as_json: bool) -> int:
+def repair(app: App, table: str | None, as_json: bool) -> int:
     """Make triggers again that were lost when the host made a table anew.
 
-    Changes since then are not made up for. Exits with 1 where something cannot be mended.
+    Of TABLE, or of every table that is captured.
+
+    Changes since then are not made up for. What the host has renamed is taken over by its new
+    name. Exits with 1 where something cannot be mended.
     """
     with app.session(write=True) as session, session.write() as transaction:
-        done = captures.repair(transaction)
+        done = captures.repair(transaction, table)
     if as_json:
         document(
             [
@@ -196,7 +204,8 @@ def repair(app: App, as_json: bool) -> int:
     elif done:
         lines(*_repaired(done))
     else:
-        lines("all captures are in place; nothing was changed")
+        which = "all captures are" if table is None else f"{table}: the capture is"
+        lines(f"{which} in place; nothing was changed")
     return EXIT_WRONG if any(one.fault for one in done) else EXIT_OK
 
 
@@ -205,6 +214,9 @@ def _repaired(done: list[captures.Repaired]) -> Iterator[str]:
         if one.fault:
             remedy = f"`webhookd capture remove {one.table}`, then add it anew"
             yield f"{one.table}: {one.fault}; {remedy}"
+        elif not one.made:
+            told = "its new names are noted; the triggers had them, and no change was missed"
+            yield f"{one.table}: {told}"
         else:
             made = counted(len(one.made), "trigger")
             yield f"{one.table}: {made} made; what changed meanwhile was not captured"
