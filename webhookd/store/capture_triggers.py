@@ -34,6 +34,10 @@ _EMPTY: Final = f"x'{EMPTY_ID.hex()}'"
 _NOW: Final = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 _DIFFERS: Final = re.compile(r'NEW\.("(?:[^"]|"")*") IS NOT OLD\.\1 COLLATE BINARY')
 """What `_differs` makes."""
+_INTO: Final = re.compile(r'INSERT INTO ("(?:[^"]|"")*")')
+"""How `_row` begins."""
+A_GROUP: Final = 100
+"""Conditions that stand side by side; more stand in groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,12 @@ def _compared(sql: str) -> list[str]:
     return [found[1:-1].replace('""', '"') for found in _DIFFERS.findall(sql)]
 
 
+def outbox_of(there: Iterable[Trigger]) -> str:
+    """The table that triggers put their rows into, by its name of today; `''` for none."""
+    found = next((into for _, _, sql in there for into in _INTO.findall(sql)), "")
+    return found[1:-1].replace('""', '"')
+
+
 def _keys(capture: Capture) -> list[str]:
     """The columns that say whose change it is."""
     return [name for name in (capture.id_column, capture.tenant_column) if name]
@@ -115,7 +125,7 @@ def statements(connection: Connection, outbox: str, stored: Stored) -> dict[str,
     watched = capture.columns or host_table.plain_columns(connection, capture.table)
     keys = _keys(capture)
     others = [name for name in watched if not _is_among(name, keys)]
-    changed = " OR ".join(_differs(name) for name in others)
+    changed = _any([_differs(name) for name in others])
     moved = " OR ".join(_differs(name) for name in keys)
     made: dict[str, tuple[str, str, list[str]]] = {}
     on = capture.actions
@@ -142,6 +152,14 @@ def statements(connection: Connection, outbox: str, stored: Stored) -> dict[str,
         )
         for name, (event, when, body) in made.items()
     }
+
+
+def _any(conditions: list[str]) -> str:
+    # An expression of SQLite's may be a thousand deep, and a table have twice as many columns.
+    if len(conditions) > A_GROUP:
+        groups = range(0, len(conditions), A_GROUP)
+        conditions = [f"({' OR '.join(conditions[at : at + A_GROUP])})" for at in groups]
+    return " OR ".join(conditions)
 
 
 def _differs(column: str) -> str:

@@ -14,7 +14,7 @@ is how most tools change one) drops its triggers with the old one: `repair` make
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -24,10 +24,10 @@ from webhookd.core.model import Millis
 from webhookd.core.times import to_text
 from webhookd.errors import NotFound, Refused, UsageError
 from webhookd.store import capture_triggers, host_table
-from webhookd.store.capture_triggers import PREFIX, Stored
+from webhookd.store.capture_triggers import PREFIX, Stored, Trigger
 from webhookd.store.driver import Connection
 from webhookd.store.file import FileRow
-from webhookd.store.host_table import same
+from webhookd.store.host_table import quoted, same
 from webhookd.store.transaction import Transaction
 
 _ALL: Final = (
@@ -176,7 +176,7 @@ def standing(connection: Connection, file: FileRow, stored: Stored) -> Standing:
     there = capture_triggers.in_file(connection, stored.trigger_prefix)
     names = tuple(name for name, _, _ in there)
     today = capture_triggers.by_todays_names(connection, stored, there)
-    wrong = _unfit(connection, file, today, has_triggers=bool(there))
+    wrong = _unfit(connection, file, today, there)
     if not wrong and not same(today.table, stored.capture.table) and _is_known(connection, today):
         wrong = f"the host has renamed the table to {today.table}, which another capture is for"
     if wrong:
@@ -340,9 +340,17 @@ def _unwatchable(connection: Connection, file: FileRow, table: str) -> str:
     return ""
 
 
-def _unfit(connection: Connection, file: FileRow, capture: Capture, *, has_triggers: bool) -> str:
+def _unfit(
+    connection: Connection, file: FileRow, capture: Capture, there: Sequence[Trigger]
+) -> str:
     """What is gone that a capture needs; `''` for nothing."""
     if host_table.inspect(connection, file.outbox_table) is None:
+        strayed = _strayed(connection, there)
+        if strayed:
+            return (
+                f"the host has renamed the outbox table '{file.outbox_table}' to {strayed}, and "
+                "what changes is told there, where nobody reads it"
+            )
         gone = f"the outbox table '{file.outbox_table}' is gone"
         return f"{gone}, and every change that it watches fails"
     if host_table.inspect(connection, capture.table) is None:
@@ -350,14 +358,24 @@ def _unfit(connection: Connection, file: FileRow, capture: Capture, *, has_trigg
     have = host_table.all_columns(connection, capture.table)
     for column in (capture.id_column, capture.tenant_column, *capture.columns):
         if column and not any(same(column, name) for name in have):
-            lost = "" if has_triggers else ", its triggers too, and no event comes"
+            lost = "" if there else ", its triggers too, and no event comes"
             return f"its column {column} is gone{lost}"
     return ""
+
+
+def _strayed(connection: Connection, there: Iterable[Trigger]) -> str:
+    """The table that the rows of these triggers go into, if it is there; `''` if not."""
+    into = capture_triggers.outbox_of(there)
+    return into if into and host_table.inspect(connection, into) is not None else ""
 
 
 def _remedy(connection: Connection, file: FileRow, stored: Stored) -> str:
     table = stored.capture.table
     if host_table.inspect(connection, file.outbox_table) is None:
+        strayed = _strayed(connection, capture_triggers.in_file(connection, stored.trigger_prefix))
+        if strayed:
+            back = f"ALTER TABLE {quoted(strayed)} RENAME TO {quoted(file.outbox_table)}"
+            return f"let the host give it its name again: {back}"
         again = "`webhookd init` makes it again" if file.outbox_ours else "put it back"
         return f"{again}, or `webhookd capture remove {table}` lets the host's changes pass"
     return f"`webhookd capture remove {table}`, then `capture add` with what there is now"
