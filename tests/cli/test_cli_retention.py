@@ -127,6 +127,13 @@ def test_A23_an_outbox_that_is_gone_is_told_with_its_own_remedy(old):
     assert old.sql("SELECT count(*) FROM webhookd_events") != [(0,)], "by them its rows are found"
 
 
+def test_erase_without_the_outbox_names_what_makes_it_again(old):
+    old.sql("DROP TABLE outbox")
+    said = old("events", "erase", "--before", "2024-01-01", code=4)
+    assert "schema: table outbox missing; `webhookd init` makes it again" in said.stderr
+    assert old.json("events", "show", "e1")["erased"] is False, "nothing by halves"
+
+
 def test_erase_leaves_the_event_and_takes_what_it_said(old):
     said = old("events", "erase", "--before", "2024-01-01", code=1)
     assert said.stdout == "1 payload erased, with 1 row of the outbox and 1 kept answer\n"

@@ -158,21 +158,20 @@ class _Blank:
     """Blanks one event and what may quote it, in one transaction."""
 
     def __init__(self, transaction: Transaction) -> None:
-        self._connection = transaction.connection
+        self._transaction = transaction
         file = transaction.file
-        self._table = file.outbox_table if file.outbox_ours else ""
+        self._is_ours = bool(file.outbox_ours)
         self._row = (
             f"UPDATE {quoted(file.outbox_table)} SET payload = NULL"
             " WHERE id = ? AND payload IS NOT NULL"
         )
 
     def __call__(self, sequence: int, number: int, size: int) -> Counter[str]:
-        connection = self._connection
+        connection = self._transaction.connection
         # Of one that was erased before too: a request was in flight, and its answer came later.
         excerpts = connection.execute(BLANK_EXCERPTS, (sequence,)).rowcount
         if not size:
             return Counter(excerpts=excerpts)
         connection.execute(BLANK, (sequence,))
-        table = self._table
-        rows = change_row(connection, table, self._row, number) if table else 0
+        rows = change_row(self._transaction, self._row, number) if self._is_ours else 0
         return Counter(erased=1, excerpts=excerpts, outbox=rows)

@@ -11,10 +11,11 @@ from typing import ClassVar, Final
 
 from webhookd.core.columns import OWN, Columns, Constant, Source
 from webhookd.core.rows import RawRow, Rejection, RejectionReason
-from webhookd.errors import OutboxUnreadable
+from webhookd.errors import OutboxMissing, OutboxUnreadable
 from webhookd.store import ranges
 from webhookd.store.driver import Connection, sqlite3, translated
 from webhookd.store.host_table import OWN_COLUMN, inspect, quoted, real_name, remedy_of_table
+from webhookd.store.transaction import Transaction
 
 BATCH_ROWS: Final = 100
 """Rows a transaction: about 3 ms of the write lock where they were read ahead of it, so that the
@@ -73,15 +74,24 @@ def _raising_row(name: str, above: int | str) -> str:
     return f"UPDATE sqlite_sequence SET seq = max(seq, {above}) WHERE name = {literal(name)}"
 
 
-def change_row(connection: Connection, table: str, sql: str, number: int) -> int:
+def change_row(transaction: Transaction, sql: str, number: int) -> int:
     """Change or delete the row `number` of webhookd's own outbox; returns how many there were.
 
     Raises:
-        OutboxUnreadable: the table is gone, or something of the host's keeps its rows.
+        OutboxMissing: the outbox is gone, or a column of it; no row is taken in either.
+        OutboxUnreadable: something of the host's keeps its rows.
     """
+    table = transaction.file.outbox_table
     remedy = 'take away what keeps them, or say outbox = "never" in [retention]'
-    with told_of_refusal(f"the rows of table {table} cannot be changed", remedy):
-        return connection.execute(sql, (number,)).rowcount
+    try:
+        with told_of_refusal(f"the rows of table {table} cannot be changed", remedy):
+            return transaction.connection.execute(sql, (number,)).rowcount
+    except OutboxUnreadable as refused:
+        try:
+            Outbox(transaction.path, table, 0, ours=True).probe(transaction.connection)
+        except OutboxUnreadable as missing:
+            raise OutboxMissing(str(missing)) from refused
+        raise
 
 
 @contextmanager

@@ -28,11 +28,10 @@ from webhookd.core.model import DeliveryState, Millis
 from webhookd.core.retention import FINISHED, Retention, Work, before
 from webhookd.core.rows import OWN_TYPES
 from webhookd.core.storage import Pruned
-from webhookd.errors import OutboxMissing, OutboxUnreadable
 from webhookd.store.ages import CHANGES, EVENTS, HIGHEST, LAST_CHANGE, LAST_EVENT, Ages, Terms
 from webhookd.store.driver import Connection
 from webhookd.store.host_table import quoted
-from webhookd.store.outbox import Outbox, change_row
+from webhookd.store.outbox import change_row
 from webhookd.store.transaction import Transaction
 
 ROWS: Final = 200
@@ -109,15 +108,7 @@ def prune(transaction: Transaction, work: Work, kept: Retention, now: Millis) ->
         OutboxUnreadable: something of the host's keeps its rows.
     """
     step = _Step(transaction, kept, now)
-    try:
-        more = _WORKS[work](step)
-    except OutboxUnreadable as refused:
-        outbox = Outbox(transaction.path, transaction.file.outbox_table, 0, ours=True)
-        try:
-            outbox.probe(transaction.connection)
-        except OutboxUnreadable as missing:
-            raise OutboxMissing(str(missing)) from refused
-        raise
+    more = _WORKS[work](step)
     step.close()
     return Pruned(dict(step.gone), more)
 
@@ -269,7 +260,7 @@ class _Step(Terms):
         if not file.outbox_ours:
             return
         sql = f"DELETE FROM {quoted(file.outbox_table)} WHERE id = ?"
-        if change_row(self.connection, file.outbox_table, sql, number):
+        if change_row(self.transaction, sql, number):
             self._went("outbox")
 
     def all_events(self) -> bool:
