@@ -167,3 +167,22 @@ async def test_the_daemons_commits_leave_it_to_the_janitor(world, autojump_clock
         await trio.sleep(1)
         assert len(world.sender.seen) == 100
     assert 60 <= longest < 180
+
+
+async def test_readers_that_stay_are_waited_for_less_and_less_often(
+    world, log, nursery, autojump_clock, monkeypatch
+):
+    """Each try keeps the host from writing for a moment."""
+    tries: list[float] = []
+
+    def checkpoint(*, truncate):
+        if truncate:
+            tries.append(trio.current_time())
+        return Checkpointed(janitor.TRUNCATE_FROM, 0, is_whole=False)
+
+    log.wal_bytes = lambda: janitor.TRUNCATE_FROM
+    log.checkpoint = checkpoint
+    nursery.start_soon(keeper(AsyncStore(log, commit=storage.inline), world).keep_wal_small)
+    await trio.sleep(1_000)
+    apart = [round(later - one) for one, later in itertools.pairwise(tries)]
+    assert apart == [5, 10, 20, 40, 80, 160, 300, 300]

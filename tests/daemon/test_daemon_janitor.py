@@ -219,3 +219,25 @@ async def test_the_log_is_cut_off_once_it_is_large(world, autojump_clock, monkey
         assert daemon.store.store.wal_bytes() > 0
         await trio.sleep(janitor.WAL_EVERY)
         assert daemon.store.store.wal_bytes() == 0
+
+
+async def test_a_rejected_row_that_the_host_keeps_holds_up_no_events(
+    world, autojump_clock, warnings
+):
+    world.settings = replace(
+        world.settings,
+        retention=Retention(events=20_000, outbox=20_000, rejected=20_000, delivered=20_000),
+    )
+    world.insert("x", event_type="not good")
+    world.host.execute(
+        "CREATE TRIGGER keep BEFORE DELETE ON outbox WHEN old.event_type = 'not good'"
+        " BEGIN SELECT raise(ABORT, 'mine'); END"
+    )
+    async with world.running():
+        for _ in range(6):
+            world.insert("x")
+            await trio.sleep(20)
+        await trio.sleep(2 * janitor.EVERY)
+        assert count(world, "webhookd_events") <= 2
+        assert count(world, "webhookd_rejected") == 1
+    assert warnings()[Action.RETENTION_STOPPED] == 1

@@ -70,6 +70,8 @@ def deleted_meanwhile(self, reading, first, last):
 outbox.Outbox._too_big = deleted_meanwhile
 while True:
     ahead = store.fresh(1_700_000_000_000) if sys.argv[2] == "ahead" else None
+    host.execute("INSERT OR IGNORE INTO outbox (id, event_type, payload) VALUES (2, 'a', ?)",
+                 ('"' + "x" * 3_000_000 + '"',))
     store.begin()
     done = store.ingest(1_700_000_000_000, ahead)
     store.commit()
@@ -90,7 +92,8 @@ def test_A7_a_value_that_sqlite_cannot_read_is_rejected_by_its_id(
 ) -> None:
     """On the standard library's SQLite, the one that can lower its limit; B20's fallback too.
 
-    The host deletes it amid the look ahead, which sees one state of the file all the same.
+    The host deletes it amid the look ahead, which sees one state of the file all the same, and puts
+    it back as it was: what was looked at is so under the lock.
     """
     done = subprocess.run(
         [sys.executable, "-c", FALLBACK, tmp_path / "erp.db", read],

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.mapped import KINDS, LEDGERS, ORDERED, Mapped
-from webhookd.store import sources
+from webhookd.store import ledger, sources
 from webhookd.store.inspection import NEWER_TOLD, _ledger
 from webhookd.store.ledger import LedgerOutbox
 from webhookd.store.transaction import Session
@@ -73,6 +73,22 @@ def test_once_it_is_gone_the_front_begins_anew(mapped: Mapped, how: str) -> None
     seen = mapped.store.outlook()
     assert seen.outbox_end is not None
     assert seen.outbox_end > seen.cursor, "one look finds it"
+
+
+def test_a_host_that_takes_its_newest_rows_away_waits_no_round(
+    mapped: Mapped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "PIECES_A_LOOK", 1)
+    mapped.host.execute("DELETE FROM outboxevent WHERE id = 'far'")
+    mapped.look(100)
+    for n in range(3):
+        mapped.row(f"new{n}")
+        mapped.store.changed()
+        seen = mapped.store.outlook()
+        assert seen.outbox_end is not None
+        assert seen.outbox_end > seen.cursor, "one look finds it"
+        mapped.look(100)
+        mapped.host.execute("DELETE FROM outboxevent WHERE id = ?", (f"new{n}",))
 
 
 def test_a_restart_with_it_finds_all_in_a_round(mapped: Mapped) -> None:

@@ -38,8 +38,10 @@ CHECKPOINT_FROM: Final = 1024 * 1024
 TRUNCATE_FROM: Final = 8 * 1024 * 1024
 """Bytes from which on it is cut off too: about twice what SQLite's own habit leaves."""
 TRUNCATE_EVERY: Final = 10.0
-"""Seconds between two of those: nobody can write for a moment. Where readers were in the way it is
-tried again at the next look."""
+"""Seconds from one of those to the next: nobody can write for a moment."""
+TRUNCATE_LEAST_OFTEN: Final = 300.0
+"""Where readers were in the way it is tried again at the next look, and then less and less often:
+at last so many seconds apart."""
 LEFT: Final = 500
 """Pages that it may still have to bring in, in a few ms: where readers overlap some always are."""
 READ_LOOKS: Final = 3
@@ -77,7 +79,9 @@ class Janitor:
         self._wal_is_large: wal.Why | None = None
         self._kept_by_readers = 0
         """Looks in a row at which they kept the log from being emptied."""
-        self._truncated_at = float("-inf")
+        self._truncate_from = float("-inf")
+        self._truncate_tries = 0
+        """Vain ones in a row."""
 
     @property
     def problems(self) -> list[str]:
@@ -117,8 +121,7 @@ class Janitor:
                 done = await self._store.checkpoint(truncate=False)
                 if done is not None and self._may_truncate(done):
                     done = await self._store.checkpoint(truncate=True)
-                    if done is not None and done.wal_bytes < TRUNCATE_FROM:
-                        self._truncated_at = trio.current_time()
+                    self._note_truncated(done)
                 if done is None:
                     self._tell_of_wal(size, wal.Why.LIBRARY)
                 else:
@@ -134,8 +137,16 @@ class Janitor:
 
     def _may_truncate(self, done: Checkpointed) -> bool:
         """Only where little is left to do for it while nobody can write."""
-        lately = trio.current_time() < self._truncated_at + TRUNCATE_EVERY
+        lately = trio.current_time() < self._truncate_from
         return done.left <= LEFT and done.wal_bytes >= TRUNCATE_FROM and not lately
+
+    def _note_truncated(self, done: Checkpointed | None) -> None:
+        """Each try that readers are in the way of keeps the host from writing: try less often."""
+        is_done = done is not None and done.wal_bytes < TRUNCATE_FROM
+        self._truncate_tries = 0 if is_done else self._truncate_tries + 1
+        pause = WAL_EVERY * 2.0 ** (self._truncate_tries - 1)
+        wait = TRUNCATE_EVERY if is_done else min(pause, TRUNCATE_LEAST_OFTEN)
+        self._truncate_from = trio.current_time() + wait
 
     def _tell_of_wal(self, size: int, why: wal.Why | None) -> None:
         """`why` it cannot be emptied; None where it can."""
@@ -155,7 +166,7 @@ class Janitor:
         gone: Counter[str] = Counter()
         is_missing = False
         for work in Work:
-            if work is Work.EVENTS and (is_missing or self._refused):
+            if work is Work.EVENTS and (is_missing or Work.OUTBOX in self._refused):
                 continue  # by them the rows are found again once that is mended
             try:
                 await self._prune(work, now, gone)

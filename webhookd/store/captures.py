@@ -182,6 +182,9 @@ def standing(connection: Connection, file: FileRow, stored: Stored) -> Standing:
     if wrong:
         return Standing(stored, names, wrong, repairable=False)
     elsewhere = sorted({table for _, table, _ in there if not same(table, today.table)})
+    if any(same(one.capture.table, table) for one in load(connection) for table in elsewhere):
+        wrong = f"its triggers are on {elsewhere[0]}, which another capture is for"
+        return Standing(stored, names, wrong, repairable=False)
     wanted = capture_triggers.statements(
         connection, file.outbox_table, replace(stored, capture=today)
     )

@@ -55,8 +55,15 @@ class Walk:
         pair = f"({order}, {place})" if order else place
         kept = f"({KEPT}, {KEPT})" if order else KEPT
         last = f"{not_null} ORDER BY {', '.join(f'{name} DESC' for name in names)} LIMIT 1"
-        self.last: Final = f"SELECT {_read('o')}, {_read('p')} FROM ({columns}{last})"
-        self.below: Final = f"SELECT {pair} < {kept}{source}{last}"
+        self.last: Final = f"SELECT {_read('o')}, {_read('p')} FROM ({columns}{last} OFFSET ?)"
+        # No ORDER BY: an index that goes on with other columns would have SQLite sort.
+        above_it = f"EXISTS (SELECT 1{source} WHERE {place} >= {KEPT})"
+        if order:
+            above_it = (
+                f"EXISTS (SELECT 1{source} WHERE {order} = {KEPT} AND {place} >= {KEPT})"
+                f" OR EXISTS (SELECT 1{source} WHERE {order} > {KEPT})"
+            )
+        self.below: Final = f"SELECT NOT ({above_it})"
         self.behind: Final = (
             f"SELECT coalesce(sum(NOT {_KNOWN} AND behind), 0) FROM (SELECT {key} AS k,"
             f" coalesce({pair} <= {kept}, 1) AS behind{source} ORDER BY {place} DESC LIMIT ?)"
@@ -68,8 +75,7 @@ class Walk:
 
     def is_below(self, connection: Connection, spot: Spot) -> bool:
         """Whether the last of all rows lies below `spot`; there may be none at all."""
-        found = connection.execute(self.below, self._values(spot)).fetchone()
-        return found is None or bool(found[0])
+        return bool(connection.execute(self.below, self._above(spot)).fetchone()[0])
 
     def unknown_behind(self, connection: Connection, spot: Spot) -> int:
         """Unknown rows not above `spot`, among those of a piece that have the highest places."""
@@ -80,9 +86,9 @@ class Walk:
         """How many rows have a higher place than the last in this order, up to `most`."""
         return int(connection.execute(self.newer, (most,)).fetchone()[0])
 
-    def last_spot(self, connection: Connection) -> Spot | None:
-        """That of the last of all rows; None where there is none."""
-        found = connection.execute(self.last).fetchone()
+    def last_spot(self, connection: Connection, before: int = 0) -> Spot | None:
+        """That of the last of all rows, or of the one so many `before` it; None for none."""
+        found = connection.execute(self.last, (before,)).fetchone()
         return None if found is None else ((found[0], found[1]), (found[2], found[3]))
 
     def look(self, connection: Connection, spot: Spot | None) -> tuple[int, int]:
@@ -105,8 +111,12 @@ class Walk:
     def _piece(self, spot: Spot | None, which: int) -> tuple[str, Sequence[Any]]:
         if spot is None:
             return self.pieces["all"][which], ()
+        return self.pieces["above"][which], self._above(spot)
+
+    def _above(self, spot: Spot) -> Sequence[Any]:
+        """The parameters of two searches: beside the spot, and beyond its order value."""
         again = bound(spot[0]) if self._ordered else ()
-        return self.pieces["above"][which], (*self._values(spot), *again)
+        return (*self._values(spot), *again)
 
     def _values(self, spot: Spot) -> Sequence[Any]:
         position, place = spot
