@@ -89,6 +89,8 @@ def test_a_host_that_takes_its_newest_rows_away_waits_no_round(
         assert seen.outbox_end > seen.cursor, "one look finds it"
         mapped.look(100)
         mapped.host.execute("DELETE FROM outboxevent WHERE id = ?", (f"new{n}",))
+        mapped.store.changed()
+        mapped.store.outlook()
 
 
 def test_a_restart_with_it_finds_all_in_a_round(mapped: Mapped) -> None:
