@@ -254,8 +254,8 @@ class LedgerOutbox(Outbox):
             return False
         spot = self._place(connection)
         if spot is not None and self._front.is_below(connection, spot):
-            # Rows were deleted or put right, or VACUUM has numbered them anew. A piece back, as what
-            # came since may be among the last; what lies before them is the rear's.
+            # Rows were deleted or put right, or VACUUM has numbered them anew. A piece back: what
+            # came since may be among the last, and what lies before them is the rear's.
             spot = self._front_at = self._front.last_spot(connection, before=PIECE)
         for _ in range(PIECES_A_LOOK):
             unknown, count = self._front.look(connection, spot)
