@@ -80,8 +80,8 @@ class Janitor:
         self._kept_by_readers = 0
         """Looks in a row at which they kept the log from being emptied."""
         self._truncate_from = float("-inf")
-        self._truncate_tries = 0
-        """Vain ones in a row."""
+        self._truncate_pause = WAL_EVERY
+        """Seconds to the next try, should one be in vain."""
 
     @property
     def problems(self) -> list[str]:
@@ -142,11 +142,12 @@ class Janitor:
 
     def _note_truncated(self, done: Checkpointed | None) -> None:
         """Each try that readers are in the way of keeps the host from writing: try less often."""
-        is_done = done is not None and done.wal_bytes < TRUNCATE_FROM
-        self._truncate_tries = 0 if is_done else self._truncate_tries + 1
-        pause = WAL_EVERY * 2.0 ** (self._truncate_tries - 1)
-        wait = TRUNCATE_EVERY if is_done else min(pause, TRUNCATE_LEAST_OFTEN)
-        self._truncate_from = trio.current_time() + wait
+        if done is not None and done.wal_bytes < TRUNCATE_FROM:
+            self._truncate_from = trio.current_time() + TRUNCATE_EVERY
+            self._truncate_pause = WAL_EVERY
+        else:
+            self._truncate_from = trio.current_time() + self._truncate_pause
+            self._truncate_pause = min(2 * self._truncate_pause, TRUNCATE_LEAST_OFTEN)
 
     def _tell_of_wal(self, size: int, why: wal.Why | None) -> None:
         """`why` it cannot be emptied; None where it can."""
