@@ -98,13 +98,17 @@ def _renamed(name: str, known: dict[str, str]) -> str:
 
 def _compared(sql: str) -> list[str]:
     """The columns whose values before and after a change a trigger compares, in its order."""
-    return [found[1:-1].replace('""', '"') for found in _DIFFERS.findall(sql)]
+    return [_unquoted(found) for found in _DIFFERS.findall(sql)]
 
 
 def outbox_of(there: Iterable[Trigger]) -> str:
     """The table that triggers put their rows into, by its name of today; `''` for none."""
-    found = next((into for _, _, sql in there for into in _INTO.findall(sql)), "")
-    return found[1:-1].replace('""', '"')
+    return next((_unquoted(into) for _, _, sql in there for into in _INTO.findall(sql)), "")
+
+
+def _unquoted(name: str) -> str:
+    """What `quoted` was made of."""
+    return name[1:-1].replace('""', '"')
 
 
 def _keys(capture: Capture) -> list[str]:

@@ -177,12 +177,13 @@ def standing(connection: Connection, file: FileRow, stored: Stored) -> Standing:
     names = tuple(name for name, _, _ in there)
     today = capture_triggers.by_todays_names(connection, stored, there)
     wrong = _unfit(connection, file, today, there)
-    if not wrong and not same(today.table, stored.capture.table) and _is_known(connection, today):
+    is_renamed = not same(today.table, stored.capture.table)
+    if not wrong and is_renamed and _is_known(connection, today.table):
         wrong = f"the host has renamed the table to {today.table}, which another capture is for"
     if wrong:
         return Standing(stored, names, wrong, repairable=False)
     elsewhere = sorted({table for _, table, _ in there if not same(table, today.table)})
-    if any(same(one.capture.table, table) for one in load(connection) for table in elsewhere):
+    if any(_is_known(connection, table) for table in elsewhere):
         wrong = f"its triggers are on {elsewhere[0]}, which another capture is for"
         return Standing(stored, names, wrong, repairable=False)
     wanted = capture_triggers.statements(
@@ -205,9 +206,9 @@ def standing(connection: Connection, file: FileRow, stored: Stored) -> Standing:
     return Standing(stored, names, wrong, repairable=bool(wrong))
 
 
-def _is_known(connection: Connection, capture: Capture) -> bool:
+def _is_known(connection: Connection, table: str) -> bool:
     """Whether a capture of that table is written down."""
-    return any(same(one.capture.table, capture.table) for one in load(connection))
+    return any(same(one.capture.table, table) for one in load(connection))
 
 
 def _renamed(before: Capture, today: Capture) -> Iterator[str]:
