@@ -28,7 +28,7 @@ from webhookd.store import ranges
 from webhookd.store.driver import Connection
 from webhookd.store.host_table import TableFacts, inspect, quoted
 from webhookd.store.outbox import Outbox, Rows
-from webhookd.store.walk import KEPT, NOWHERE, PIECE, Spot, Walk, bound
+from webhookd.store.walk import KEPT, NOWHERE, PIECE, Spot, Walk, as_read, bound
 
 PIECES_A_LOOK: Final = 10
 """Pieces of known rows that a look in front passes over before it lets others have their turn."""
@@ -36,9 +36,7 @@ PIECES_A_LOOK: Final = 10
 HIGHEST: Final = "SELECT coalesce(max(number), 0) FROM webhookd_ledger"
 FORGET_ABOVE: Final = "DELETE FROM webhookd_ledger WHERE number > ?"
 PLACE: Final = (
-    "SELECT typeof(position), CASE typeof(position) WHEN 'text' THEN CAST(position AS BLOB)"
-    " ELSE position END, typeof(place), CASE typeof(place) WHEN 'text' THEN CAST(place AS BLOB)"
-    " ELSE place END, order_column FROM webhookd_source"
+    f"SELECT {as_read('position')}, {as_read('place')}, order_column FROM webhookd_source"
 )
 SET_PLACE: Final = f"UPDATE webhookd_source SET order_column = ?, position = {KEPT}, place = {KEPT}"
 

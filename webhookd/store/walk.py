@@ -24,7 +24,8 @@ def bound(value: Value) -> tuple[Any, Any, Any]:
     return value[0], value[1], value[1]
 
 
-def _read(name: str) -> str:
+def as_read(name: str) -> str:
+    """The two columns that a `Value` is read from."""
     return (
         f"typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END"
     )
@@ -55,7 +56,7 @@ class Walk:
         pair = f"({order}, {place})" if order else place
         kept = f"({KEPT}, {KEPT})" if order else KEPT
         last = f"{not_null} ORDER BY {', '.join(f'{name} DESC' for name in names)} LIMIT 1"
-        self.last: Final = f"SELECT {_read('o')}, {_read('p')} FROM ({columns}{last} OFFSET ?)"
+        self.last: Final = f"SELECT {as_read('o')}, {as_read('p')} FROM ({columns}{last} OFFSET ?)"
         # No ORDER BY: an index that goes on with other columns would have SQLite sort.
         above_it = f"EXISTS (SELECT 1{source} WHERE {place} >= {KEPT})"
         if order:
@@ -134,6 +135,6 @@ def _piece(rows: str) -> tuple[str, str, str]:
     unknown = f"SELECT k FROM ({rows} LIMIT ?) WHERE NOT {_KNOWN}"
     return (
         f"SELECT sum(NOT {_KNOWN}), count(*) FROM ({rows} LIMIT ?)",
-        f"SELECT {_read('o')}, {_read('p')} FROM ({rows} LIMIT 1 OFFSET ?)",
+        f"SELECT {as_read('o')}, {as_read('p')} FROM ({rows} LIMIT 1 OFFSET ?)",
         f"INSERT OR IGNORE INTO webhookd_ledger (key) {unknown}",
     )
